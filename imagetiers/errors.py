@@ -1,0 +1,128 @@
+"""What can go wrong, as values: where, what, and what to do about it.
+
+    ImagetiersError             every failure that a person may meet; holds one or more Problems
+    +- PipelineError            the repository's own files are wrong (exit 3, before anything runs)
+    +- EngineError              Docker is missing, down, forbidden or full
+    +- BuildError               an image build or a compile failed; names the log
+    +- VerifyError              an image was built but is not what it should be
+    +- Interrupted              Ctrl-C or SIGTERM; everything that was won is kept
+    +- StoreError               the cache's store failed
+       +- NotFoundError         no such object
+       +- PreconditionError     somebody else changed the object first (HTTP 412)
+       +- ForbiddenError        read-only credentials, or none (401, 403)
+       +- UnavailableError      the store did not answer, after all retries
+       +- CorruptError          what came back is not what was stored
+
+Policy: code below `tasks.py` raises these and never prints, exits or logs a traceback for a user's mistake. Problems are
+collected and raised together, never first-only. Their text is stable and held by golden tests.
+
+Exit codes (doit's own): 0 done or nothing to do, 1 a task failed, 2 doit met an error or an unmet dependency,
+3 the pipeline or the command line is wrong and nothing ran, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "BuildError",
+    "CorruptError",
+    "EngineError",
+    "ForbiddenError",
+    "ImagetiersError",
+    "Interrupted",
+    "NotFoundError",
+    "PipelineError",
+    "PreconditionError",
+    "Problem",
+    "StoreError",
+    "UnavailableError",
+    "VerifyError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: `where` (a file:line:col, a tier, an object name), `what`, and a `hint` what to do."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class ImagetiersError(Exception):
+    """A failure that a person may meet; its text is all its problems, one after the other."""
+
+    exit_code = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+    @classmethod
+    def of(cls, where: str, what: str, hint: str = "") -> ImagetiersError:
+        """Make the error of a single problem."""
+        return cls(Problem(where, what, hint))
+
+    @classmethod
+    def raise_if(cls, problems: Iterable[Problem]) -> None:
+        """Raise one error holding all `problems`; do nothing when there are none."""
+        found = tuple(problems)
+        if found:
+            raise cls(*found)
+
+
+class PipelineError(ImagetiersError):
+    """pipeline.yaml, a Dockerfile or a manifest is wrong; nothing has run."""
+
+    exit_code = 3
+
+
+class EngineError(ImagetiersError):
+    """Docker is missing, down, not permitted, without buildx, or its disk is full."""
+
+
+class BuildError(ImagetiersError):
+    """An image build or a compile failed; the problem names the full log and the first compiler error."""
+
+
+class VerifyError(ImagetiersError):
+    """An image was built but failed its checks."""
+
+
+class Interrupted(ImagetiersError):  # noqa: N818  the field's word is not an error's
+    """Ctrl-C or SIGTERM: containers were stopped, caches kept."""
+
+    exit_code = 130
+
+
+class StoreError(ImagetiersError):
+    """The cache's store failed."""
+
+
+class NotFoundError(StoreError):
+    """There is no such object."""
+
+
+class PreconditionError(StoreError):
+    """The object's generation is not the expected one: somebody else was first (HTTP 412)."""
+
+
+class ForbiddenError(StoreError):
+    """The credentials do not allow this, or there are none (HTTP 401, 403)."""
+
+
+class UnavailableError(StoreError):
+    """The store did not answer or kept failing (timeouts, 408, 429, 5xx), after all retries."""
+
+
+class CorruptError(StoreError):
+    """Content does not match its checksum or format."""
