@@ -1,0 +1,227 @@
+"""The head: the one mutable object of a namespace, small, JSON, changed only by compare-and-swap.
+
+    {"format": 1, "parent": "<SHA-256 of the head before>",
+     "state": {"sequence": 7, "written": <Unix s>, "writer": "...", "reason": "push",
+               "segments": [{"name": "<sha256>-<nonce>", "size": <bytes>, "entries": <n>}, ...],
+               "uses": {"<compile step>": {"good": <use>, "partial": <use>}}},
+     "history": [<state>, ...],                   oldest first; what a rollback can go back to
+     "retired": {"<object>": <Unix s when housekeeping first saw that nothing refers to it>}}
+
+A use is the working set of one run of a compile step: `{"at": <Unix s>, "count": n, "bytes": n, "bits": "...",
+"fingerprint": {...}}`. `bits` is base64(zstd(bitmap)), one bit for each row of the state's segments in their order, so
+12,000 entries cost at most 1.5 KB and usually a few bytes. `good` is the last run that ended well, `partial` the run
+that is going on or was killed. A state refers only to its own segments, so a rollback is a copy.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import zstandard
+
+from imagetiers.ccache.fingerprint import Fingerprint
+from imagetiers.ccache.index import ENTRIES_MAX
+from imagetiers.ccache.pack import PackRef
+from imagetiers.errors import CorruptError
+
+__all__ = ["HISTORY_MAX", "Head", "SegmentRef", "State", "Use", "decode_bits", "decode_head", "encode_bits", "encode_head"]
+
+HISTORY_MAX = 16
+"""States that a head keeps for rollback; housekeeping may keep fewer."""
+
+_HEAD_MAX = 16 * 1024 * 1024
+_SEGMENTS_MAX = 256
+_RETIRED_MAX = 1_000_000
+_STEPS_MAX = 1_000
+_BITS_MAX = 4 * ENTRIES_MAX // 8
+_STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """An index segment: its object (named as packs are) and how many entries it lists."""
+
+    object: PackRef
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The working set of one run of a compile step; `at` is Unix seconds, `bits` as `encode_bits` makes them."""
+
+    at: float
+    count: int
+    bytes: int
+    bits: str
+    fingerprint: Fingerprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a namespace holds at one moment. `uses` is by (compile step, "good" or "partial")."""
+
+    sequence: int = 0
+    written: float = 0.0
+    writer: str = ""
+    reason: str = ""
+    segments: tuple[SegmentRef, ...] = ()
+    uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A namespace's head: the current state, earlier ones (oldest first), and objects on their way out."""
+
+    state: State = State()
+    parent: str = ""
+    history: tuple[State, ...] = ()
+    retired: Mapping[str, float] = field(default_factory=dict)
+
+    def followed_by(self, state: State, *, parent: str, retired: Mapping[str, float] | None = None) -> Head:
+        """Return the next head: `state` with the next number; this state goes into the history.
+
+        A checkpoint that follows a checkpoint replaces it, so that a long compile does not push everything that was
+        good out of the history.
+        """
+        passing = self.state.reason == "checkpoint" or not self.state.sequence
+        history = self.history if passing else (*self.history, self.state)[-HISTORY_MAX:]
+        numbered = replace(state, sequence=self.state.sequence + 1)
+        return Head(numbered, parent, history, self.retired if retired is None else retired)
+
+
+def encode_head(head: Head) -> bytes:
+    """Encode a head as JSON."""
+    value = {
+        "format": _FORMAT,
+        "parent": head.parent,
+        "state": _from_state(head.state),
+        "history": [_from_state(state) for state in head.history],
+        "retired": dict(head.retired),
+    }
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_head(data: bytes, where: str = "") -> Head:
+    """Read a head and check all of it. Raises CorruptError."""
+    try:
+        if len(data) > _HEAD_MAX:
+            raise ValueError
+        value = json.loads(data)
+        if value["format"] != _FORMAT:
+            raise CorruptError.of(where, "not a head of format version 1", "a newer imagetiers may have written it")
+        retired = {_object_name(name): float(at) for name, at in value["retired"].items()}
+        if len(retired) > _RETIRED_MAX or len(value["history"]) > HISTORY_MAX:
+            raise ValueError
+        return Head(
+            _to_state(value["state"]), str(value["parent"])[:64], tuple(map(_to_state, value["history"])), retired
+        )
+    except CorruptError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise CorruptError.of(where, "the head is cut off or garbled") from None
+
+
+def encode_bits(members: Sequence[bool]) -> str:
+    """Encode a bitmap with one bit for each row."""
+    number = int("1" + "".join("1" if member else "0" for member in reversed(members)), 2) if members else 1
+    bitmap = number.to_bytes((len(members) + 8) // 8, "little")
+    return base64.b64encode(zstandard.ZstdCompressor(level=9).compress(bitmap)).decode()
+
+
+def decode_bits(bits: str, rows: int) -> list[bool]:
+    """Decode a bitmap for exactly `rows` rows. Raises CorruptError."""
+    try:
+        frame = base64.b64decode(bits, validate=True)
+        size = zstandard.get_frame_parameters(frame).content_size
+        if not 0 < size <= _BITS_MAX:
+            raise ValueError
+        bitmap = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except (binascii.Error, ValueError, zstandard.ZstdError):
+        raise CorruptError.of("", "a working set is garbled") from None
+    digits = f"{int.from_bytes(bitmap, 'little'):b}"
+    if len(digits) != rows + 1:
+        raise CorruptError.of("", "a working set does not fit its index segments")
+    return [digit == "1" for digit in digits[:0:-1]]
+
+
+def check_step(step: str) -> str:
+    """Return the name of a compile step if it may be one. Raises ValueError."""
+    if not _STEP.fullmatch(step):
+        raise ValueError(f"not a compile step's name: {step[:100]!r}")
+    return step
+
+
+def _from_state(state: State) -> dict[str, Any]:
+    uses: dict[str, dict[str, Any]] = {}
+    for (step, outcome), use in state.uses.items():
+        value = {"at": use.at, "count": use.count, "bytes": use.bytes, "bits": use.bits}
+        if use.fingerprint is not None:
+            value["fingerprint"] = use.fingerprint.as_json()
+        uses.setdefault(step, {})[outcome] = value
+    return {
+        "sequence": state.sequence,
+        "written": state.written,
+        "writer": state.writer,
+        "reason": state.reason,
+        "segments": [{"name": s.object.name, "size": s.object.size, "entries": s.entries} for s in state.segments],
+        "uses": uses,
+    }
+
+
+def _to_state(value: dict[str, Any]) -> State:
+    segments = tuple(
+        SegmentRef(PackRef(_text(s["name"]), _count(s["size"])), _count(s["entries"], ENTRIES_MAX))
+        for s in value["segments"]
+    )
+    uses = {
+        (check_step(step), outcome): _to_use(use)
+        for step, outcomes in value["uses"].items()
+        for outcome, use in outcomes.items()
+    }
+    if (
+        len(segments) > _SEGMENTS_MAX
+        or len(value["uses"]) > _STEPS_MAX
+        or any(outcome not in {"good", "partial"} for _, outcome in uses)
+    ):
+        raise ValueError
+    return State(
+        _count(value["sequence"]),
+        float(value["written"]),
+        _text(value["writer"]),
+        _text(value["reason"]),
+        segments,
+        uses,
+    )
+
+
+def _to_use(value: dict[str, Any]) -> Use:
+    found = value.get("fingerprint")
+    fingerprint = None if found is None else Fingerprint.from_json(found)
+    return Use(float(value["at"]), _count(value["count"]), _count(value["bytes"]), _text(value["bits"]), fingerprint)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _count(value: object, most: int = 1 << 62) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError
+    return value
+
+
+def _object_name(name: str) -> str:
+    folder, _, rest = name.partition("/")
+    if folder not in {"packs", "index"}:
+        raise ValueError
+    PackRef(rest, 1)
+    return name

@@ -1,0 +1,115 @@
+"""What a namespace holds at one moment (the view), and how two writers' changes become one.
+
+Results: the key is the identity, so the first one wins. Manifests: ccache rewrites them and stamps each rewrite with a
+new creation time, so the later one wins (a lost manifest update costs a preprocessor-mode hit, not a compile); equal
+times are decided by content id, so that all writers agree whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from imagetiers.ccache.entry import Kind
+from imagetiers.ccache.head import Head, SegmentRef, State, Use, decode_bits, encode_bits
+from imagetiers.ccache.index import Entry
+from imagetiers.ccache.pack import PackRef
+
+__all__ = ["View", "carry_uses", "fold", "make_use", "supersedes", "unite"]
+
+
+@dataclass(frozen=True)
+class View:
+    """A head with its decoded segments; `rows` has one list for each segment of `head.state`, in its order."""
+
+    head: Head = field(default_factory=Head)
+    rows: tuple[Sequence[Entry], ...] = ()
+
+    @cached_property
+    def live(self) -> dict[str, Entry]:
+        """Every entry by name; a later segment's replaces an earlier one's."""
+        return {entry.name: entry for rows in self.rows for entry in rows}
+
+    def names(self, use: Use) -> set[str]:
+        """Return the names of a use's entries. Raises CorruptError."""
+        rows = [entry.name for rows in self.rows for entry in rows]
+        return {name for name, member in zip(rows, decode_bits(use.bits, len(rows)), strict=True) if member}
+
+    def working_set(self, step: str | None) -> set[str] | None:
+        """Return what the last good run of `step` and a later unfinished one used; None when no run is known.
+
+        Without a step, or for a step that never ran here, all steps' working sets.
+        """
+        uses = self.head.state.uses
+        steps = {step} if step is not None and any(s == step for s, _ in uses) else {s for s, _ in uses}
+        chosen = [self.names(use) for (s, _), use in uses.items() if s in steps]
+        return set().union(*chosen) if chosen else None
+
+
+def supersedes(kind: Kind, created: int, content: bytes, old: Entry | None) -> bool:
+    """Say whether an entry with these values should take the place of `old`."""
+    if old is None:
+        return True
+    if kind is Kind.RESULT or content == old.slot.content:
+        return False
+    return (created, content) > (old.slot.created, old.slot.content)
+
+
+def unite(own: Iterable[Entry], live: Mapping[str, Entry]) -> list[Entry]:
+    """Return those of a writer's own entries that are still worth adding to what is there by now."""
+    return [e for e in own if supersedes(e.kind, e.slot.created, e.slot.content, live.get(e.name))]
+
+
+def fold(view: View, own: Sequence[Entry]) -> tuple[tuple[SegmentRef, ...], tuple[Sequence[Entry], ...], list[Entry]]:
+    """Decide which of the newest segments the new one takes in: those not more than twice as large as it has become.
+
+    So a segment is always more than twice as large as all later ones together, their number stays logarithmic, and each
+    entry is rewritten a few times at most. Returns the segments that stay, their rows, and the new segment's entries.
+    """
+    refs, rows = list(view.head.state.segments), list(view.rows)
+    taken = {entry.name: entry for entry in own}
+    while rows and len(rows[-1]) <= 2 * len(taken):
+        refs.pop()
+        taken = {entry.name: entry for entry in rows.pop()} | taken
+    return tuple(refs), tuple(rows), list(taken.values())
+
+
+def make_use(rows: Sequence[Sequence[Entry]], names: Iterable[str], at: float, like: Use | None = None) -> Use:
+    """Make a use of `names` over these rows; the newest row of a name stands for it."""
+    wanted = set(names)
+    flat = [entry for some in rows for entry in some]
+    newest = {entry.name: number for number, entry in enumerate(flat) if entry.name in wanted}
+    chosen = set(newest.values())
+    bits = encode_bits([number in chosen for number in range(len(flat))])
+    size = sum(flat[number].slot.size for number in chosen)
+    return Use(at, len(chosen), size, bits, like.fingerprint if like is not None else None)
+
+
+def carry_uses(view: View, rows: Sequence[Sequence[Entry]]) -> dict[tuple[str, str], Use]:
+    """Rewrite a view's uses for other rows (a fold or a compaction changed them)."""
+    return {key: make_use(rows, view.names(use), use.at, use) for key, use in view.head.state.uses.items()}
+
+
+def with_last_use(view: View, earlier: Iterable[View]) -> list[Entry]:
+    """Return all live entries with the latest time that anything in the head says they were used."""
+    latest = {name: entry.slot.mtime for name, entry in view.live.items()}
+    for one in (view, *earlier):
+        for use in one.head.state.uses.values():
+            at = int(use.at * 1e9)
+            for name in one.names(use):
+                if latest.get(name, at) < at:
+                    latest[name] = at
+    return [
+        entry if latest[name] == entry.slot.mtime else replace(entry, slot=replace(entry.slot, mtime=latest[name]))
+        for name, entry in view.live.items()
+    ]
+
+
+def referenced(views: Iterable[View]) -> set[PackRef]:
+    """Return the packs that any row of these views lies in."""
+    return {entry.pack for view in views for rows in view.rows for entry in rows}
+
+
+Change = Callable[[View], tuple[State, Mapping[str, float]] | None]
+"""Computes the next state from what is there now; None = nothing to do. Called again after every lost race."""
