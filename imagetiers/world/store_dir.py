@@ -17,7 +17,6 @@ A file whose trailer is damaged counts as an object of generation 1: it can be l
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import random
@@ -33,14 +32,13 @@ import xxhash
 
 from imagetiers.errors import (
     CorruptError,
-    ForbiddenError,
     NotFoundError,
     PreconditionError,
     Problem,
-    StoreError,
     UnavailableError,
 )
 from imagetiers.ports import Blob
+from imagetiers.world.store_files import local_errors, pieces, replacing
 from imagetiers.world.store_names import check_name, name_to_path, path_to_component
 
 __all__ = ["DirectoryStore"]
@@ -113,11 +111,11 @@ class DirectoryStore:
 
     def read_file(self, name: str, path: Path) -> int:
         """Stream the object into `path` (temporary name beside it, checksum, rename); return its generation."""
-        with self._opened(name) as (file, trailer), _local_errors(path), _replacing(path) as out:
+        with self._opened(name) as (file, trailer), replacing(path) as write:
             digest, left = xxhash.xxh3_128(), trailer.size
             while left and (chunk := file.read(min(left, _CHUNK))):
                 digest.update(chunk)
-                out.write(chunk)
+                write(chunk)
                 left -= len(chunk)
             if left or digest.digest() != trailer.digest:
                 raise self._corrupt(name)
@@ -129,25 +127,24 @@ class DirectoryStore:
 
     def write_file(self, name: str, path: Path, *, if_generation: int | None = None) -> int:
         """Stream a file into the object; return the new generation."""
-        with _local_errors(path), path.open("rb") as file:
-            return self._write(name, iter(lambda: file.read(_CHUNK), b""), if_generation)
+        return self._write(name, pieces(path), if_generation)
 
     def stat(self, name: str) -> Blob | None:
         """Say what is stored under `name`, or None."""
         check_name(name)
-        with self._os_errors(name):
+        with local_errors(self._where(name)):
             return self._blob(name, self._path(name))
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         """Yield every object whose name starts with `prefix`, in order of name (as UTF-8)."""
-        with self._os_errors(prefix):
+        with local_errors(self._where(prefix)):
             yield from self._walk(self._objects, "", prefix)
 
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Remove the object; removing what is not there is no error (unless a precondition says so)."""
         check_name(name)
         path = self._path(name)
-        with self._os_errors(name):
+        with local_errors(self._where(name)):
             if not path.exists():
                 # Says the same as under the lock, and works in a store that does not exist or is read-only.
                 self._check(name, 0, if_generation)
@@ -166,7 +163,7 @@ class DirectoryStore:
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], _Trailer]]:
         check_name(name)
-        with self._os_errors(name):
+        with local_errors(self._where(name)):
             try:
                 file = self._path(name).open("rb")
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -215,7 +212,7 @@ class DirectoryStore:
     def _write(self, name: str, chunks: Iterator[bytes], if_generation: int | None) -> int:
         check_name(name)
         path = self._path(name)
-        with self._os_errors(name):
+        with local_errors(self._where(name)):
             if if_generation is not None:  # saves writing what cannot win; decided under the lock below
                 self._check(name, self._generation(path), if_generation)
             self._sweep()
@@ -302,44 +299,6 @@ class DirectoryStore:
     def _corrupt(self, name: str) -> CorruptError:
         hint = f"the file was changed or the disk failed; remove it: {self._path(name)}"
         return CorruptError(Problem(self._where(name), "content does not match its checksum", hint))
-
-    @contextlib.contextmanager
-    def _os_errors(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise _store_error(error, self._where(name)) from error
-
-
-@contextlib.contextmanager
-def _local_errors(path: Path) -> Iterator[None]:
-    """Turn what the local file does into StoreError that names this file, not the object."""
-    try:
-        yield
-    except OSError as error:
-        raise _store_error(error, str(path)) from error
-
-
-def _store_error(error: OSError, where: str) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(Problem(where, f"the disk is full ({error.strerror})", "make room; nothing was changed"))
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        what = f"not permitted ({error.strerror})"
-        return ForbiddenError(Problem(where, what, "check the owner and mode of this directory, and the mount"))
-    return StoreError(Problem(where, error.strerror or str(error)))
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that becomes `path` when all went well, and vanishes when not. Makes missing folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"  # short: `path`'s own name may be at the limit
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _next_generation(lock: int, current: int) -> int:

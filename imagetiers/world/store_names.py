@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from imagetiers.errors import Problem, StoreError
 
-__all__ = ["MAX_COMPONENT_BYTES", "MAX_NAME_BYTES", "check_name", "name_to_path", "path_to_component"]
+__all__ = ["MAX_COMPONENT_BYTES", "MAX_NAME_BYTES", "check_name", "is_name", "name_to_path", "path_to_component"]
 
 MAX_NAME_BYTES = 768
 MAX_COMPONENT_BYTES = 240  # as escaped for a directory, see name_to_path
@@ -29,6 +29,11 @@ def check_name(name: str) -> None:
     if reason:
         shown = ascii(name) if len(name) <= _SHOWN else ascii(name[:_SHOWN]) + "..."
         raise StoreError(Problem(shown, f"not a valid object name: {reason}", "is the cache's index damaged?"))
+
+
+def is_name(name: str) -> bool:
+    """Say whether `name` is a valid object name."""
+    return not _why_invalid(name)
 
 
 def name_to_path(name: str) -> PurePosixPath:
