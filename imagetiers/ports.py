@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Blob", "Store"]
+__all__ = ["Blob", "Progress", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,16 @@ class Store(Protocol):
 
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Remove the object; removing what is not there is no error (unless a precondition says so)."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how far a transfer is, from any thread."""
+
+    def start(self, total: int) -> None:
+        """Say how many bytes there are in all; may be called again when more turn up."""
+        ...
+
+    def advance(self, amount: int) -> None:
+        """Say that `amount` more bytes are done."""
         ...

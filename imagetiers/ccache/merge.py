@@ -7,12 +7,12 @@ times are decided by content id, so that all writers agree whatever their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from imagetiers.ccache.entry import Kind
-from imagetiers.ccache.head import Head, SegmentRef, State, Use, decode_bits, encode_bits
+from imagetiers.ccache.head import Head, SegmentRef, Use, decode_bits, encode_bits
 from imagetiers.ccache.index import Entry
 from imagetiers.ccache.pack import PackRef
 
@@ -21,7 +21,10 @@ __all__ = ["View", "carry_uses", "fold", "make_use", "supersedes", "unite"]
 
 @dataclass(frozen=True)
 class View:
-    """A head with its decoded segments; `rows` has one list for each segment of `head.state`, in its order."""
+    """A head with its decoded segments; `rows` has one list for each segment of `head.state`, in its order.
+
+    The list of a segment that could not be read is empty: what it lists counts as not there.
+    """
 
     head: Head = field(default_factory=Head)
     rows: tuple[Sequence[Entry], ...] = ()
@@ -33,8 +36,14 @@ class View:
 
     def names(self, use: Use) -> set[str]:
         """Return the names of a use's entries. Raises CorruptError."""
-        rows = [entry.name for rows in self.rows for entry in rows]
-        return {name for name, member in zip(rows, decode_bits(use.bits, len(rows)), strict=True) if member}
+        segments = self.head.state.segments
+        members = decode_bits(use.bits, sum(segment.entries for segment in segments))
+        names = set()
+        at = 0
+        for segment, rows in zip(segments, self.rows, strict=True):
+            names.update(entry.name for entry, member in zip(rows, members[at:], strict=False) if member)
+            at += segment.entries
+        return names
 
     def working_set(self, step: str | None) -> set[str] | None:
         """Return what the last good run of `step` and a later unfinished one used; None when no run is known.
@@ -67,7 +76,8 @@ def fold(view: View, own: Sequence[Entry]) -> tuple[tuple[SegmentRef, ...], tupl
     So a segment is always more than twice as large as all later ones together, their number stays logarithmic, and each
     entry is rewritten a few times at most. Returns the segments that stay, their rows, and the new segment's entries.
     """
-    refs, rows = list(view.head.state.segments), list(view.rows)
+    kept = [(ref, some) for ref, some in zip(view.head.state.segments, view.rows, strict=True) if some]
+    refs, rows = [ref for ref, _ in kept], [some for _, some in kept]
     taken = {entry.name: entry for entry in own}
     while rows and len(rows[-1]) <= 2 * len(taken):
         refs.pop()
@@ -109,7 +119,3 @@ def with_last_use(view: View, earlier: Iterable[View]) -> list[Entry]:
 def referenced(views: Iterable[View]) -> set[PackRef]:
     """Return the packs that any row of these views lies in."""
     return {entry.pack for view in views for rows in view.rows for entry in rows}
-
-
-Change = Callable[[View], tuple[State, Mapping[str, float]] | None]
-"""Computes the next state from what is there now; None = nothing to do. Called again after every lost race."""

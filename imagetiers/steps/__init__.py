@@ -1,0 +1,1 @@
+"""One verb a file: what imagetiers does to the world, through the ports only."""

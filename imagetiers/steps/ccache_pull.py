@@ -1,0 +1,343 @@
+"""Pull: the entries that the next compile will ask for, from packs into the cache directory.
+
+Each pack is a task: its bytes (all of it when more than half is wanted, else the wanted ranges merged over small gaps)
+are fetched, checked and decoded completely before the first entry of it is written, so nothing of a bad pack is ever
+applied. A pull that dies at any point leaves whole entries; the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagetiers.ccache.entry import Kind
+from imagetiers.ccache.index import Entry
+from imagetiers.ccache.merge import supersedes
+from imagetiers.ccache.pack import Codec, PackRef, SectionRef, decode_section, parse_pack, restore_entry
+from imagetiers.errors import CorruptError, NotFoundError
+from imagetiers.ports import Progress, Store
+from imagetiers.steps.ccache_bare import fetch_bare
+from imagetiers.steps.ccache_local import LocalEntry, put, recount, scan, segments_folder, stamp
+from imagetiers.steps.ccache_space import CountingStore, Space, describe
+
+__all__ = ["PullResult", "pull"]
+
+GAP_MAX = 256 * 1024
+"""Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes."""
+
+WHOLE_SHARE = 0.5
+"""A pack of which more than this share is wanted is fetched whole."""
+
+BUDGET = 112 * 1024 * 1024
+"""Bytes of packs and decoded entries held at a time, whatever the threads; a pack that needs more is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull did. `entry_bytes` are the restored files' bytes, `fetched_bytes` what was read of packs for them.
+
+    `present` entries were in the directory already. `quarantined` says for each bad or missing pack or index segment
+    what is wrong with it; nothing of it was applied. `stopped` says why the pull ended early (the disk is full).
+    `sequences` has each namespace's head, 0 where there is none.
+    """
+
+    entries: int = 0
+    entry_bytes: int = 0
+    fetched_bytes: int = 0
+    present: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    quarantined: tuple[str, ...] = ()
+    stopped: str = ""
+    sequences: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        text = f"{self.entries} entries restored ({self.entry_bytes} bytes from {self.fetched_bytes}), "
+        text += f"{self.present} already there; {self.requests} requests, {self.seconds:.1f} s"
+        text += f"; {len(self.quarantined)} quarantined" if self.quarantined else ""
+        return text + (f"; stopped: {self.stopped}" if self.stopped else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An entry to restore, from which namespace, and whether it replaces an older manifest that is there."""
+
+    entry: Entry
+    space: Space
+    replace: bool
+
+
+class _Budget:
+    """Bytes that may be held at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+@dataclass
+class _Run:
+    """One pull's running totals, shared by its threads."""
+
+    directory: str
+    now: int
+    progress: Progress | None
+    budget: _Budget = field(default_factory=lambda: _Budget(BUDGET))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    entries: int = 0
+    entry_bytes: int = 0
+    fetched: int = 0
+    quarantined: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    def got(self, amount: int) -> None:
+        with self.lock:
+            self.fetched += amount
+        if self.progress:
+            self.progress.advance(amount)
+
+    def done(self, entries: int, size: int) -> None:
+        with self.lock:
+            self.entries += entries
+            self.entry_bytes += size
+
+
+def pull(
+    store: Store,
+    namespaces: Sequence[str],
+    directory: Path,
+    *,
+    step: str | None = None,
+    everything: bool = False,
+    threads: int = 8,
+    progress: Progress | None = None,
+    counters: Callable[[Path], None] | None = recount,
+) -> PullResult:
+    """Restore into `directory` what `step` needs, read through a chain of namespaces (the first one wins a name).
+
+    That is the working set of the step's last good run and of a later unfinished one; of all steps when this one never
+    ran; and all entries of a namespace where no run is known. `everything` restores the rest, too, after the working
+    set. Entries that are there stay (a manifest gives way to a newer one); mtimes are the old ones, never in the
+    future. At the end `counters` is called with the directory. Raises StoreError when a namespace cannot be read at
+    all, OSError when the directory cannot.
+    """
+    started = time.monotonic()
+    counting = CountingStore(store)
+    directory.mkdir(parents=True, exist_ok=True)
+    there = {name: file for name, file in scan(directory).items() if file.size}
+    run = _Run(os.fspath(directory), time.time_ns(), progress)
+    sequences: dict[str, int] = {}
+    first: dict[str, _Wanted] = {}
+    rest: dict[str, _Wanted] = {}
+    for number, namespace in enumerate(namespaces):
+        kept = segments_folder(directory)
+        space = Space(counting, namespace, kept / namespace if number else kept)
+        try:
+            loaded = space.load()
+        except CorruptError as error:
+            run.quarantined.append(describe(error))
+            sequences[namespace] = 0
+            continue
+        run.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
+        sequences[namespace] = loaded.view.head.state.sequence
+        wanted = loaded.view.working_set(step)
+        for name, entry in loaded.view.live.items():
+            if name not in first and (wanted is None or name in wanted):
+                first[name] = _Wanted(entry, space, replace=False)
+            elif everything and name not in rest:
+                rest[name] = _Wanted(entry, space, replace=False)
+    chosen = [w for w in first.values()] + [w for name, w in rest.items() if name not in first]
+    missing = list(_missing(chosen, there))
+    _fetch_all(run, missing, threads)
+    if counters is not None and run.entries:
+        counters(directory)
+    return PullResult(
+        run.entries,
+        run.entry_bytes,
+        run.fetched,
+        len(chosen) - len(missing),
+        counting.requests,
+        time.monotonic() - started,
+        tuple(run.quarantined),
+        run.stopped,
+        sequences,
+    )
+
+
+def _missing(chosen: Sequence[_Wanted], there: Mapping[str, LocalEntry]) -> Iterator[_Wanted]:
+    """Leave out what is there, but for manifests of which the store has a newer version."""
+    for wanted in chosen:
+        file = there.get(wanted.entry.name)
+        if file is None:
+            yield wanted
+        elif wanted.entry.kind is Kind.MANIFEST:
+            with contextlib.suppress(OSError):
+                mark = stamp(file.path, file.size)
+                slot = wanted.entry.slot
+                if mark and mark.content != slot.content and mark.created < slot.created:
+                    yield _Wanted(wanted.entry, wanted.space, replace=True)
+
+
+def _fetch_all(run: _Run, missing: Sequence[_Wanted], threads: int) -> None:
+    """Fetch pack by pack, in the order in which the packs' first entries are wanted."""
+    by_pack: dict[tuple[str, PackRef], list[_Wanted]] = {}
+    for wanted in missing:
+        by_pack.setdefault((wanted.space.namespace, wanted.entry.pack), []).append(wanted)
+    if not by_pack:
+        return
+    if run.progress:
+        run.progress.start(sum(_fetched_size(pack, _extents(some)) for (_, pack), some in by_pack.items()))
+    for folder in {wanted.entry.name[:2] for wanted in missing}:
+        os.makedirs(f"{run.directory}/{folder[0]}/{folder[1]}", exist_ok=True)
+    with ThreadPoolExecutor(threads, "ccache-pull") as pool:
+        futures = [pool.submit(_task, run, pack, some) for (_, pack), some in by_pack.items()]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _task(run: _Run, pack: PackRef, wanted: Sequence[_Wanted]) -> None:
+    if run.stopped:
+        return
+    space = wanted[0].space
+    where = space.object("packs", pack.name)
+    try:
+        if wanted[0].entry.section.codec is Codec.BARE:
+            for one in wanted:
+                mtime = min(one.entry.slot.mtime, run.now)
+                if fetch_bare(space, one.entry, run.directory, mtime, replace=one.replace):
+                    run.done(1, one.entry.slot.size)
+                run.got(pack.size)
+            return
+        extents = _extents(wanted)
+        cost = _fetched_size(pack, extents) + sum(one.entry.slot.size for one in wanted)
+        cost += max(ref.raw for ref in extents if ref.codec is Codec.ZSTD) if any(
+            ref.codec is Codec.ZSTD for ref in extents
+        ) else 0
+        if cost > BUDGET:
+            raise CorruptError.of(where, "the pack holds more than a pack may")
+        with run.budget.held(cost):
+            _apply(run, _decoded(run, space, pack, wanted, extents))
+    except (CorruptError, NotFoundError) as error:
+        run.quarantined.append(describe(error) if error.problems[0].where == where else f"{where}: {describe(error)}")
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}:
+            raise
+        run.stopped = str(error)
+
+
+def _apply(run: _Run, files: Sequence[tuple[_Wanted, bytes]]) -> None:
+    for wanted, data in files:
+        slot = wanted.entry.slot
+        replace = wanted.replace or wanted.entry.kind is Kind.RESULT
+        if put(run.directory, slot.name, data, min(slot.mtime, run.now), replace=replace):
+            run.done(1, slot.size)
+
+
+_Extents = dict[SectionRef, list[tuple[int, int]]]
+"""Wanted byte ranges of a pack, by section: all of a compressed one, single entries of another."""
+
+
+def _extents(wanted: Sequence[_Wanted]) -> _Extents:
+    extents: _Extents = {}
+    for one in wanted:
+        section, slot = one.entry.section, one.entry.slot
+        if section.codec is Codec.VERBATIM:
+            start = section.offset + slot.offset
+            extents.setdefault(section, []).append((start, start + slot.length))
+        else:
+            extents[section] = [(section.offset, section.offset + section.stored)]
+    return extents
+
+
+def _ranges(extents: _Extents) -> list[tuple[int, int]]:
+    """Merge extents over gaps of at most GAP_MAX bytes."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(extent for some in extents.values() for extent in some):
+        if merged and start - merged[-1][1] <= GAP_MAX:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _whole(pack: PackRef, extents: _Extents) -> bool:
+    return sum(end - start for some in extents.values() for start, end in some) > WHOLE_SHARE * pack.size
+
+
+def _fetched_size(pack: PackRef, extents: _Extents) -> int:
+    return pack.size if _whole(pack, extents) else sum(end - start for start, end in _ranges(extents))
+
+
+def _decoded(
+    run: _Run, space: Space, pack: PackRef, wanted: Sequence[_Wanted], extents: _Extents
+) -> list[tuple[_Wanted, bytes]]:
+    """Fetch and check all that is wanted of a pack. Raises CorruptError, NotFoundError before anything is applied."""
+    where = space.object("packs", pack.name)
+    pieces: list[tuple[int, memoryview]] = []
+    if _whole(pack, extents):
+        data, _ = space.store.read(where)
+        run.got(len(data))
+        if len(data) != pack.size or hashlib.sha256(data).hexdigest() != pack.sha256:
+            raise CorruptError.of(where, "the pack is not what its name says")
+        if not set(extents) <= set(parse_pack(data, where)):
+            raise CorruptError.of(where, "the index lists a section that the pack does not have")
+        pieces.append((0, memoryview(data)))
+    else:
+        for start, end in _ranges(extents):
+            data, _ = space.store.read(where, start=start, length=end - start)
+            run.got(len(data))
+            if len(data) != end - start:
+                raise CorruptError.of(where, "the pack is shorter than the index says")
+            pieces.append((start, memoryview(data)))
+    return list(_restored(wanted, pieces, where))
+
+
+def _restored(
+    wanted: Sequence[_Wanted], pieces: Sequence[tuple[int, memoryview]], where: str
+) -> Iterator[tuple[_Wanted, bytes]]:
+    decoded_of: SectionRef | None = None
+    decoded: bytes | memoryview = b""
+    order = sorted(wanted, key=lambda one: (one.entry.section.offset, one.entry.slot.offset))
+    for one in order:
+        section, slot = one.entry.section, one.entry.slot
+        if section.codec is Codec.VERBATIM:
+            start = section.offset + slot.offset
+            part: bytes | memoryview = _cut(pieces, start, start + slot.length)
+        else:
+            if section != decoded_of:
+                stored = _cut(pieces, section.offset, section.offset + section.stored)
+                decoded, decoded_of = decode_section(section, stored, where), section
+            part = memoryview(decoded)[slot.offset : slot.offset + slot.length]
+        yield one, restore_entry(section.codec, slot, part, one.entry.kind)
+
+
+def _cut(pieces: Sequence[tuple[int, memoryview]], start: int, end: int) -> memoryview:
+    for at, data in pieces:
+        if at <= start and end <= at + len(data):
+            return data[start - at : end - at]
+    raise CorruptError.of("", "the index lists bytes that the pack does not have")
