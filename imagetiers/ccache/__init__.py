@@ -1,1 +1,1 @@
-"""A ccache directory as immutable packs, index segments and one head: formats and rules, pure (bytes in, values out)."""
+"""A ccache directory as immutable packs, index segments and one head: formats and rules (pure)."""

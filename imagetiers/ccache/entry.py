@@ -1,14 +1,14 @@
 """ccache's entry files: their names, header, trailer, and how to take a payload out and put it back byte for byte.
 
-Source of facts: ccache's own source, v4.7.5 to v4.14 (`core/cacheentry.cpp`, `storage/local/localstorage.cpp`), and runs
-of 4.7.5, 4.11.2 and 4.14.2. Multi-byte integers are big-endian. One file is
+Source of facts: ccache's own source, v4.7.5 to v4.14 (`core/cacheentry.cpp`, `storage/local/localstorage.cpp`), and
+runs of 4.7.5, 4.11.2 and 4.14.2. Multi-byte integers are big-endian. One file is
 
     magic "cc ac" (2), format version 1 (1), type (1: 0 result, 1 manifest), compression (1: 0 none, 1 zstd),
     level (1, signed), self-contained (1), creation time in Unix seconds (8), ccache version (1 + n), namespace (1 + n),
     size of the whole file were its payload not compressed (8), payload, XXH3-128 of everything before (16)
 
-A name is the key and, up to ccache 4.12, a suffix for the type. ccache spreads names over 2 to 4 folder levels and moves
-them between levels, so only the joined path is the name; it looks a key up at level 2 first, then 3, then 4.
+A name is the key and, up to ccache 4.12, a suffix for the type. ccache spreads names over 2 to 4 folder levels and
+moves them between levels, so only the joined path is the name; it looks a key up at level 2 first, then 3, then 4.
 """
 
 from __future__ import annotations
@@ -131,7 +131,15 @@ def parse_header(data: bytes | memoryview, name: str = "") -> Header:
     if kind > Kind.MANIFEST or compression > 1 or entry_size < length + TRAILER:
         raise CorruptError.of(name, "the entry's header has values out of range")
     return Header(
-        Kind(kind), compression == 1, level, bool(self_contained), created, ccache_version, namespace, entry_size, length
+        Kind(kind),
+        compression == 1,
+        level,
+        bool(self_contained),
+        created,
+        ccache_version,
+        namespace,
+        entry_size,
+        length,
     )
 
 

@@ -56,11 +56,10 @@ class Fingerprint:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> Fingerprint:
+    def from_json(cls, value: Any) -> Fingerprint:
         """Read what `as_json` made. Raises CorruptError."""
         try:
-            if not isinstance(value, dict):
-                raise TypeError
+            value = _few(value)
             return cls(
                 {_text(name): Compiler(_text(v), _text(h)) for name, (v, h) in _few(value["compilers"]).items()},
                 tuple(map(_text, _few(value["flags"]))),
@@ -76,7 +75,8 @@ class Fingerprint:
 
 def _differences(old: Fingerprint, new: Fingerprint) -> Iterator[str]:
     if _release(old.ccache_version) != _release(new.ccache_version):
-        yield f"ccache {old.ccache_version or 'unknown'} -> {new.ccache_version or 'unknown'}: its keys are made differently"
+        versions = f"{old.ccache_version or 'unknown'} -> {new.ccache_version or 'unknown'}"
+        yield f"ccache {versions}: its keys are made differently"
     for name in sorted({*old.compilers, *new.compilers}):
         before, after = old.compilers.get(name), new.compilers.get(name)
         if before is None or after is None:
@@ -84,7 +84,8 @@ def _differences(old: Fingerprint, new: Fingerprint) -> Iterator[str]:
         elif before.version != after.version:
             yield f"{name} {before.version} -> {after.version}"
         elif before.sha256 != after.sha256:
-            yield f"{name} {after.version}: same version, other binary ({before.sha256[:_SHORT]} -> {after.sha256[:_SHORT]})"
+            binaries = f"{before.sha256[:_SHORT]} -> {after.sha256[:_SHORT]}"
+            yield f"{name} {after.version}: same version, other binary ({binaries})"
     yield from _of_lists("arch list", old.arches, new.arches)
     yield from _of_lists("flags", old.flags, new.flags)
     yield from _of_maps("path of", old.paths, new.paths)

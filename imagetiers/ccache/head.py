@@ -30,7 +30,17 @@ from imagetiers.ccache.index import ENTRIES_MAX
 from imagetiers.ccache.pack import PackRef
 from imagetiers.errors import CorruptError
 
-__all__ = ["HISTORY_MAX", "Head", "SegmentRef", "State", "Use", "decode_bits", "decode_head", "encode_bits", "encode_head"]
+__all__ = [
+    "HISTORY_MAX",
+    "Head",
+    "SegmentRef",
+    "State",
+    "Use",
+    "decode_bits",
+    "decode_head",
+    "encode_bits",
+    "encode_head",
+]
 
 HISTORY_MAX = 16
 """States that a head keeps for rollback; housekeeping may keep fewer."""
@@ -111,17 +121,7 @@ def encode_head(head: Head) -> bytes:
 def decode_head(data: bytes, where: str = "") -> Head:
     """Read a head and check all of it. Raises CorruptError."""
     try:
-        if len(data) > _HEAD_MAX:
-            raise ValueError
-        value = json.loads(data)
-        if value["format"] != _FORMAT:
-            raise CorruptError.of(where, "not a head of format version 1", "a newer imagetiers may have written it")
-        retired = {_object_name(name): float(at) for name, at in value["retired"].items()}
-        if len(retired) > _RETIRED_MAX or len(value["history"]) > HISTORY_MAX:
-            raise ValueError
-        return Head(
-            _to_state(value["state"]), str(value["parent"])[:64], tuple(map(_to_state, value["history"])), retired
-        )
+        return _to_head(json.loads(data[: _HEAD_MAX + 1]), where)
     except CorruptError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
@@ -140,9 +140,9 @@ def decode_bits(bits: str, rows: int) -> list[bool]:
     try:
         frame = base64.b64decode(bits, validate=True)
         size = zstandard.get_frame_parameters(frame).content_size
-        if not 0 < size <= _BITS_MAX:
-            raise ValueError
-        bitmap = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+        # A size of 0 means "unknown" to the decompressor, which max_output_size=1 then refuses.
+        most = min(max(1, size), _BITS_MAX)
+        bitmap = zstandard.ZstdDecompressor().decompress(frame, max_output_size=most, allow_extra_data=False)
     except (binascii.Error, ValueError, zstandard.ZstdError):
         raise CorruptError.of("", "a working set is garbled") from None
     digits = f"{int.from_bytes(bitmap, 'little'):b}"
@@ -173,6 +173,15 @@ def _from_state(state: State) -> dict[str, Any]:
         "segments": [{"name": s.object.name, "size": s.object.size, "entries": s.entries} for s in state.segments],
         "uses": uses,
     }
+
+
+def _to_head(value: dict[str, Any], where: str) -> Head:
+    if value["format"] != _FORMAT:
+        raise CorruptError.of(where, "not a head of format version 1", "a newer imagetiers may have written it")
+    retired = {_object_name(name): float(at) for name, at in value["retired"].items()}
+    if len(retired) > _RETIRED_MAX or len(value["history"]) > HISTORY_MAX:
+        raise ValueError
+    return Head(_to_state(value["state"]), _text(value["parent"]), tuple(map(_to_state, value["history"])), retired)
 
 
 def _to_state(value: dict[str, Any]) -> State:

@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """ccache's name of the entry."""
+        """Ccache's name of the entry."""
         return self.slot.name
 
     @property
@@ -86,10 +86,7 @@ def encode_segment(entries: Iterable[Entry], nonce: str) -> bytes:
         (
             _COUNTS.pack(len(packs), len(sections), len(rows), len(names), bytes.fromhex(nonce)),
             *(_PACK.pack(bytes.fromhex(p.sha256), bytes.fromhex(p.name[65:]), p.size) for p in packs),
-            *(
-                _SECTION.pack(packs[p], s.codec, s.kind, 0, s.count, s.offset, s.stored, s.raw)
-                for p, s in sections
-            ),
+            *(_SECTION.pack(packs[p], s.codec, s.kind, 0, s.count, s.offset, s.stored, s.raw) for p, s in sections),
             names,
             *(_little(column) for column in columns),
         )

@@ -38,7 +38,7 @@ class View:
         """Return the names of a use's entries. Raises CorruptError."""
         segments = self.head.state.segments
         members = decode_bits(use.bits, sum(segment.entries for segment in segments))
-        names = set()
+        names: set[str] = set()
         at = 0
         for segment, rows in zip(segments, self.rows, strict=True):
             names.update(entry.name for entry, member in zip(rows, members[at:], strict=False) if member)

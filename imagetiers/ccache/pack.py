@@ -3,7 +3,8 @@
 A pack is a table of sections followed by their bytes, back to back. Integers are little-endian:
 
     magic "ITPK" (4), format version 1 (2), number of sections (2), then for each section
-    codec (1), kind of entries (1), zero (2), number of entries (4), offset in the pack (8), stored size (8), raw size (8)
+    codec (1), kind of entries (1), zero (2), number of entries (4), offset in the pack (8), stored size (8),
+    raw size (8)
 
 Codecs: 0 VERBATIM, whole entry files one after the other, each readable by a range request; 1 ZSTD, entries without
 their trailers and with raw payloads (`entry.unwrap`), compressed together; 2 BARE, the object is one entry file and has

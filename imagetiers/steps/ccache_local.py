@@ -5,6 +5,8 @@ names contain `.tmp.`, which makes ccache (4.7 to 4.14) remove what a killed run
 without following links.
 """
 
+# ruff: noqa: PTH104, PTH108, PTH115  12,000 entries: building a Path for each call would cost more than the call
+
 from __future__ import annotations
 
 import contextlib
@@ -22,6 +24,7 @@ from imagetiers.ccache.entry import TRAILER, Kind, name_of, path_of, suffix_kind
 __all__ = ["LocalEntry", "Stamp", "put", "recount", "scan", "segments_folder", "stamp"]
 
 _HEX = "0123456789abcdef"
+_DEEPEST = 4
 _LOCK_SECONDS = 5.0
 _STALE_SECONDS = 2.5
 _FILES, _SIZE, _SUBDIR_FILES, _SUBDIR_SIZE, _COUNTERS = 11, 12, 49, 65, 81
@@ -160,13 +163,13 @@ def _scan_below(folder: os.DirEntry[str], above: tuple[str, ...], found: dict[st
                     deeper.append(child)
                 continue
             name = prefix + child.name
-            if (len(name) != 34 and len(name) != 40) or name_of(*above, child.name) is None:
+            if name_of(*above, child.name) is None:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 if child.is_file(follow_symlinks=False) and name not in found:
                     status = child.stat(follow_symlinks=False)
                     found[name] = LocalEntry(child.path, status.st_size, status.st_mtime_ns)
-    if len(above) < 4:
+    if len(above) < _DEEPEST:
         for child in deeper:
             _scan_below(child, (*above, child.name), found)
 

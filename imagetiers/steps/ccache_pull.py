@@ -20,7 +20,6 @@ from pathlib import Path
 
 from imagetiers.ccache.entry import Kind
 from imagetiers.ccache.index import Entry
-from imagetiers.ccache.merge import supersedes
 from imagetiers.ccache.pack import Codec, PackRef, SectionRef, decode_section, parse_pack, restore_entry
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
@@ -150,9 +149,8 @@ def pull(
     sequences: dict[str, int] = {}
     first: dict[str, _Wanted] = {}
     rest: dict[str, _Wanted] = {}
-    for number, namespace in enumerate(namespaces):
-        kept = segments_folder(directory)
-        space = Space(counting, namespace, kept / namespace if number else kept)
+    for namespace in namespaces:
+        space = Space(counting, namespace, segments_folder(directory))
         try:
             loaded = space.load()
         except CorruptError as error:
@@ -167,7 +165,7 @@ def pull(
                 first[name] = _Wanted(entry, space, replace=False)
             elif everything and name not in rest:
                 rest[name] = _Wanted(entry, space, replace=False)
-    chosen = [w for w in first.values()] + [w for name, w in rest.items() if name not in first]
+    chosen = [*first.values()] + [w for name, w in rest.items() if name not in first]
     missing = list(_missing(chosen, there))
     _fetch_all(run, missing, threads)
     if counters is not None and run.entries:
@@ -209,7 +207,7 @@ def _fetch_all(run: _Run, missing: Sequence[_Wanted], threads: int) -> None:
     if run.progress:
         run.progress.start(sum(_fetched_size(pack, _extents(some)) for (_, pack), some in by_pack.items()))
     for folder in {wanted.entry.name[:2] for wanted in missing}:
-        os.makedirs(f"{run.directory}/{folder[0]}/{folder[1]}", exist_ok=True)
+        Path(run.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(threads, "ccache-pull") as pool:
         futures = [pool.submit(_task, run, pack, some) for (_, pack), some in by_pack.items()]
         try:
@@ -235,9 +233,11 @@ def _task(run: _Run, pack: PackRef, wanted: Sequence[_Wanted]) -> None:
             return
         extents = _extents(wanted)
         cost = _fetched_size(pack, extents) + sum(one.entry.slot.size for one in wanted)
-        cost += max(ref.raw for ref in extents if ref.codec is Codec.ZSTD) if any(
-            ref.codec is Codec.ZSTD for ref in extents
-        ) else 0
+        cost += (
+            max(ref.raw for ref in extents if ref.codec is Codec.ZSTD)
+            if any(ref.codec is Codec.ZSTD for ref in extents)
+            else 0
+        )
         if cost > BUDGET:
             raise CorruptError.of(where, "the pack holds more than a pack may")
         with run.budget.held(cost):

@@ -7,10 +7,9 @@ other writer left, so both writers' entries survive.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +19,7 @@ from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.ccache.head import State, Use, check_step
 from imagetiers.ccache.index import Entry
 from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes, unite
-from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
+from imagetiers.errors import ForbiddenError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_local import LocalEntry, kind_of, scan, segments_folder, stamp
 from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space, describe
@@ -181,7 +180,7 @@ def _covered(store: Store, parents: Sequence[str], directory: Path, step: str) -
     """Return what a pull of this step through the parents restores anyway."""
     covered: dict[str, Entry] = {}
     for parent in parents:
-        view = Space(store, parent, segments_folder(directory) / parent).load().view
+        view = Space(store, parent, segments_folder(directory)).load().view
         wanted = view.working_set(step)
         for name, entry in view.live.items():
             if (wanted is None or name in wanted) and name not in covered:

@@ -1,4 +1,4 @@
-"""A ccache namespace in a store: where its objects are, how its head is read, and how it is changed by compare-and-swap.
+"""A ccache namespace in a store: where its objects are, how its head is read, how it is changed by compare-and-swap.
 
     ccache/<namespace>/head            the only object that is ever overwritten
     ccache/<namespace>/packs/<name>    immutable
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
 import re
 import secrets
@@ -118,11 +117,11 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """One namespace of a store. `segments` is the folder where index segments are kept on this machine, or None."""
+    """One namespace of a store. `kept` is this machine's folder for index segments, or None."""
 
     store: Store
     namespace: str
-    segments: Path | None = None
+    kept: Path | None = None
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     pause: Callable[[float], None] = time.sleep
 
@@ -130,6 +129,11 @@ class Space:
         """Refuse a name that could leave the namespace's folder; raises ValueError."""
         if not _NAMESPACE.fullmatch(self.namespace):
             raise ValueError(f"not a namespace: {self.namespace[:100]!r}")
+
+    @property
+    def segments(self) -> Path | None:
+        """The folder of this namespace's kept index segments."""
+        return self.kept / self.namespace if self.kept else None
 
     def object(self, folder: str, name: str = "") -> str:
         """Return an object's name: `object("head")`, `object("packs", NAME)`."""
@@ -264,9 +268,9 @@ class Space:
         if self.segments is None or not self.segments.is_dir():
             return
         with contextlib.suppress(OSError):
-            for name in os.listdir(self.segments):
-                if name not in wanted:
-                    (self.segments / name).unlink(missing_ok=True)
+            for path in self.segments.iterdir():
+                if path.name not in wanted:
+                    path.unlink(missing_ok=True)
 
 
 def describe(error: StoreError) -> str:

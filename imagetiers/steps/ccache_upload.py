@@ -32,11 +32,11 @@ from imagetiers.steps.ccache_bare import send_bare
 from imagetiers.steps.ccache_local import LocalEntry
 from imagetiers.steps.ccache_space import Space
 
-__all__ = ["Candidate", "UploadStats", "upload"]
+__all__ = ["Candidate", "UploadStats", "fill", "packs_of", "upload"]
 
 _GROUP_BYTES = {Kind.RESULT: 4 * 1024 * 1024, Kind.MANIFEST: 2 * 1024 * 1024}
 _GROUPS_AHEAD = 3
-_PACKS_IN_FLIGHT = 8
+_PACKS_IN_FLIGHT = 6
 _PACK_FILE_BYTES = 32 * 1024 * 1024
 _SKIP_MAX = 16
 
@@ -113,18 +113,20 @@ def upload(
             for candidate in (c for c in ordered if c.file.size > BARE_MIN):
                 sent.append(senders.submit(_send_bare, space, candidate, skipped, progress))  # noqa: PERF401  cancelled below
             groups = _groups(c for c in ordered if c.file.size <= BARE_MIN)
-            for sections in _packs(_encoded(encoders, groups, payoff, skipped)):
+            for sections in packs_of(_encoded(encoders, groups, payoff, skipped)):
                 _raise_early(sent)
+                data, entries = fill(space, sections)
                 room.acquire()
-                future = senders.submit(_send, space, sections, progress)
+                future = senders.submit(_send, space, data, entries, progress)
                 future.add_done_callback(lambda _: room.release())
                 sent.append(future)
-            entries = [entry for future in sent for entry in future.result()]
+                del data  # the future has it, and only until it is sent
+            stored = [entry for future in sent for entry in future.result()]
         except BaseException:
             senders.shutdown(wait=False, cancel_futures=True)
             raise
-    packs = {entry.pack for entry in entries}
-    return entries, UploadStats(len(packs), sum(pack.size for pack in packs))
+    packs = {entry.pack for entry in stored}
+    return stored, UploadStats(len(packs), sum(pack.size for pack in packs))
 
 
 def _raise_early(sent: Iterable[Future[list[Entry]]]) -> None:
@@ -176,7 +178,9 @@ def _encode(group: list[Candidate], payoff: _Payoff, skipped: list[str]) -> list
         if header.kind is not kind or len(data) > PACK_MAX - table_size(1):
             continue  # it was rewritten meanwhile; the next push takes it
         if not header.self_contained:
-            skipped.append(f"{candidate.name}: its files lie beside it (file_clone or hard_link), which is not supported")
+            skipped.append(
+                f"{candidate.name}: its files lie beside it (file_clone or hard_link), which is not supported"
+            )
             continue
         files.append((candidate.name, data, candidate.file.mtime))
     recompress = payoff.wanted(kind)
@@ -186,7 +190,7 @@ def _encode(group: list[Candidate], payoff: _Payoff, skipped: list[str]) -> list
     return sections
 
 
-def _packs(sections: Iterator[Section]) -> Iterator[list[Section]]:
+def packs_of(sections: Iterator[Section]) -> Iterator[list[Section]]:
     """Fill packs in order; verbatim sections are cut so that packs are full."""
     pack: list[Section] = []
     held = files = 0
@@ -209,19 +213,21 @@ def _packs(sections: Iterator[Section]) -> Iterator[list[Section]]:
         yield pack
 
 
-def _send(space: Space, sections: list[Section], progress: Progress | None) -> list[Entry]:
+def fill(space: Space, sections: Sequence[Section]) -> tuple[bytes, list[Entry]]:
+    """Make a pack of sections; return its bytes and where each entry lies in it."""
     data, refs = assemble(sections)
     pack = pack_ref(data, space.nonce)
-    space.create(space.object("packs", pack.name), data)
-    entries = [Entry(slot, ref, pack) for section, ref in zip(sections, refs, strict=True) for slot in section.slots]
+    return data, [Entry(slot, ref, pack) for section, ref in zip(sections, refs, strict=True) for slot in section.slots]
+
+
+def _send(space: Space, data: bytes, entries: list[Entry], progress: Progress | None) -> list[Entry]:
+    space.create(space.object("packs", entries[0].pack.name), data)
     if progress:
         progress.advance(sum(entry.slot.size for entry in entries))
     return entries
 
 
-def _send_bare(
-    space: Space, candidate: Candidate, skipped: list[str], progress: Progress | None
-) -> list[Entry]:
+def _send_bare(space: Space, candidate: Candidate, skipped: list[str], progress: Progress | None) -> list[Entry]:
     sent = send_bare(space, candidate.name, candidate.file)
     if isinstance(sent, str):
         skipped.append(sent)

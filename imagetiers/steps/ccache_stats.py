@@ -1,0 +1,91 @@
+"""Stats: what a namespace holds and what of the stored bytes is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from imagetiers.ccache.entry import Kind
+from imagetiers.ccache.head import Use
+from imagetiers.ccache.index import Entry
+from imagetiers.ccache.pack import Codec, PackRef
+from imagetiers.ports import Store
+from imagetiers.steps.ccache_space import Space
+
+__all__ = ["StatsResult", "stats", "stored_share"]
+
+
+@dataclass(frozen=True, slots=True)
+class StatsResult:
+    """A namespace in numbers; sizes in bytes, times in Unix seconds.
+
+    `entry_bytes` is what the live entries take as files, `live_bytes` what they take in packs, `pack_bytes` all packs
+    that are referred to, `other_bytes` objects that the current state does not refer to (history, leftovers).
+    `history` are the states that a rollback can go back to: (sequence, written, reason).
+    """
+
+    namespace: str
+    sequence: int
+    written: float
+    reason: str
+    results: int
+    manifests: int
+    entry_bytes: int
+    live_bytes: int
+    packs: int
+    pack_bytes: int
+    segments: int
+    other_objects: int
+    other_bytes: int
+    retired: int
+    uses: Mapping[tuple[str, str], Use]
+    history: tuple[tuple[int, float, str], ...]
+    lost: tuple[str, ...]
+
+
+def stats(store: Store, namespace: str) -> StatsResult:
+    """Read a namespace's head and index and list its objects. Raises StoreError."""
+    space = Space(store, namespace)
+    loaded = space.load()
+    head, live = loaded.view.head, loaded.view.live
+    packs = {entry.pack for entry in live.values()}
+    current = {space.object("head"), space.object("clock")}
+    current |= {space.object("packs", pack.name) for pack in packs}
+    current |= {space.object("index", ref.object.name) for ref in head.state.segments}
+    others = [blob for blob in store.list(space.object("")) if blob.name not in current]
+    manifests = sum(entry.kind is Kind.MANIFEST for entry in live.values())
+    return StatsResult(
+        namespace,
+        head.state.sequence,
+        head.state.written,
+        head.state.reason,
+        len(live) - manifests,
+        manifests,
+        sum(entry.slot.size for entry in live.values()),
+        sum(stored_share(live.values()).values()),
+        len(packs),
+        sum(pack.size for pack in packs),
+        len(head.state.segments),
+        len(others),
+        sum(blob.size for blob in others),
+        len(head.retired),
+        head.state.uses,
+        tuple((state.sequence, state.written, state.reason) for state in head.history),
+        loaded.lost,
+    )
+
+
+def stored_bytes(entry: Entry) -> int:
+    """Return the entry's share of its section's stored bytes."""
+    section = entry.section
+    if section.codec is not Codec.ZSTD:
+        return entry.slot.length
+    return max(1, section.stored * entry.slot.length // section.raw)
+
+
+def stored_share(entries: Iterable[Entry]) -> dict[PackRef, int]:
+    """Return how many bytes of each pack these entries take."""
+    share: dict[PackRef, int] = {}
+    for entry in entries:
+        share[entry.pack] = share.get(entry.pack, 0) + stored_bytes(entry)
+    return share

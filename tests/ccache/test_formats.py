@@ -1,0 +1,321 @@
+"""Packs, index segments, heads, working sets, fingerprints: what goes in comes out, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagetiers.ccache.entry import Kind
+from imagetiers.ccache.fingerprint import Compiler, Fingerprint
+from imagetiers.ccache.head import (
+    HISTORY_MAX,
+    Head,
+    SegmentRef,
+    State,
+    Use,
+    decode_bits,
+    decode_head,
+    encode_bits,
+    encode_head,
+)
+from imagetiers.ccache.index import Entry, decode_segment, encode_segment
+from imagetiers.ccache.pack import (
+    Codec,
+    PackRef,
+    Section,
+    SectionRef,
+    assemble,
+    decode_section,
+    encode_sections,
+    pack_ref,
+    parse_pack,
+    restore_entry,
+    split,
+)
+from imagetiers.errors import CorruptError
+from tests.ccache.synthetic import make_entry, make_name
+
+NONCE = "0123456789abcdef"
+CORPUS = Path(__file__).with_name("corpus")
+
+payloads = st.lists(st.binary(min_size=1, max_size=600), min_size=1, max_size=12)
+
+
+def some_files(bodies: list[bytes], kind: int = 0) -> list[tuple[str, bytes, int]]:
+    return [(make_name(n), make_entry(body, kind=kind, created=n), 10**18 + n) for n, body in enumerate(bodies)]
+
+
+def some_pack(bodies: list[bytes], *, recompress: bool = True) -> tuple[bytes, list[Entry], dict[str, bytes]]:
+    files = some_files(bodies)
+    sections = encode_sections(Kind.RESULT, files, recompress=recompress)
+    data, refs = assemble(sections)
+    pack = pack_ref(data, NONCE)
+    entries = [Entry(slot, ref, pack) for section, ref in zip(sections, refs, strict=True) for slot in section.slots]
+    return data, entries, {name: content for name, content, _ in files}
+
+
+def read_back(data: bytes, entries: list[Entry]) -> dict[str, bytes]:
+    found = {}
+    table = parse_pack(data)
+    for entry in entries:
+        section, slot = entry.section, entry.slot
+        assert section in table
+        raw = memoryview(decode_section(section, data[section.offset : section.offset + section.stored]))
+        part = raw[slot.offset : slot.offset + slot.length]
+        found[slot.name] = restore_entry(section.codec, slot, part, entry.kind)
+    return found
+
+
+@given(payloads, st.booleans(), st.booleans())
+def test_a_pack_gives_back_every_entry(bodies: list[bytes], recompress: bool, alike: bool) -> None:  # noqa: FBT001
+    data, entries, files = some_pack([b * 20 for b in bodies] if alike else bodies, recompress=recompress)
+    assert read_back(data, entries) == files
+    assert pack_ref(data, NONCE).size == len(data)
+
+
+def test_manifests_shrink_together() -> None:
+    common = bytes(range(256)) * 8
+    files = some_files([common + bytes([n]) * 40 for n in range(50)], kind=1)
+    (section,) = encode_sections(Kind.MANIFEST, files, recompress=True)
+    assert section.codec is Codec.ZSTD
+    assert len(section.data) * 6 < sum(len(data) for _, data, _ in files)
+
+
+def test_what_does_not_come_back_identical_is_stored_as_it_is() -> None:
+    odd = bytearray(make_entry(b"abc" * 500, level=19))
+    sections = encode_sections(Kind.RESULT, [(make_name(0), bytes(odd), 1)], recompress=True)
+    assert [section.codec for section in sections] == [Codec.VERBATIM]
+
+
+@given(payloads, st.integers(0, 8000))
+def test_a_cut_section_loses_nothing(bodies: list[bytes], room: int) -> None:
+    (section,) = encode_sections(Kind.RESULT, some_files(bodies), recompress=False)
+    parts = split(section, room)
+    if parts is None:
+        assert len(section.slots) == 1 or room < section.slots[0].length or room >= len(section.data)
+        return
+    first, second = parts
+    assert len(first.data) <= room
+    assert first.data + second.data == section.data
+    data, refs = assemble(parts)
+    pack = pack_ref(data, NONCE)
+    entries = [Entry(slot, ref, pack) for part, ref in zip(parts, refs, strict=True) for slot in part.slots]
+    assert read_back(data, entries) == {name: content for name, content, _ in some_files(bodies)}
+
+
+@settings(max_examples=300)
+@given(payloads, st.data())
+def test_a_damaged_pack_is_corrupt_or_the_same(bodies: list[bytes], draw: st.DataObject) -> None:
+    data, entries, files = some_pack(bodies)
+    damaged = mutate(data, draw)
+    try:
+        found = read_back(damaged, entries)
+    except (CorruptError, AssertionError):
+        return
+    assert found == files
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_no_pack_segment_head_or_bitmap(data: bytes) -> None:
+    for parse in (parse_pack, decode_segment, decode_head):
+        with pytest.raises(CorruptError):
+            parse(data)
+    with pytest.raises(CorruptError):
+        decode_bits(data.decode("latin-1"), 7)
+
+
+def mutate(data: bytes, draw: st.DataObject) -> bytes:
+    changed = bytearray(data)
+    how = draw.draw(st.sampled_from(["flip", "cut", "insert", "zero", "copy"]))
+    at = draw.draw(st.integers(0, len(data) - 1))
+    if how == "flip":
+        changed[at] ^= draw.draw(st.integers(1, 255))
+    elif how == "cut":
+        del changed[at : at + draw.draw(st.integers(1, len(data)))]
+    elif how == "insert":
+        changed[at:at] = draw.draw(st.binary(min_size=1, max_size=9))
+    elif how == "zero":
+        changed[at : at + 8] = bytes(min(8, len(data) - at))
+    else:
+        changed[at : at + 8] = changed[:8]
+    return bytes(changed)
+
+
+@given(payloads)
+def test_a_segment_gives_back_every_entry(bodies: list[bytes]) -> None:
+    _, entries, _ = some_pack(bodies)
+    assert decode_segment(encode_segment(entries, NONCE)) == tuple(entries)
+
+
+def test_an_empty_segment() -> None:
+    assert decode_segment(encode_segment([], NONCE)) == ()
+
+
+@settings(max_examples=300)
+@given(payloads, st.data())
+def test_a_damaged_segment_is_corrupt_or_well_formed(bodies: list[bytes], draw: st.DataObject) -> None:
+    _, entries, _ = some_pack(bodies)
+    data = encode_segment(entries, NONCE)
+    raw = mutate(zstandard.ZstdDecompressor().decompress(data[16:]), draw)
+    for damaged in (mutate(data, draw), data[:8] + struct.pack("<Q", len(raw)) + zstandard.compress(raw)):
+        try:
+            found = decode_segment(damaged)
+        except CorruptError:
+            continue
+        for entry in found:
+            assert entry.slot.offset + entry.slot.length <= entry.section.raw
+            assert entry.section.offset + entry.section.stored <= entry.pack.size
+
+
+def test_a_bomb_is_refused_without_being_unpacked() -> None:
+    bomb = zstandard.compress(bytes(64 << 20))
+    with pytest.raises(CorruptError):
+        SectionRef(Codec.ZSTD, Kind.RESULT, 1, 32, len(bomb), 64 << 20)
+    with pytest.raises(CorruptError):
+        decode_section(SectionRef(Codec.ZSTD, Kind.RESULT, 1, 32, len(bomb), 8 << 20), bomb)
+    with pytest.raises(CorruptError):
+        decode_segment(struct.pack("<4sHHQ", b"ITIX", 1, 0, 1 << 40) + bomb)
+    with pytest.raises(CorruptError):
+        decode_segment(struct.pack("<4sHHQ", b"ITIX", 1, 0, 100) + bomb)
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a" * 39, "a" * 41, "A" * 40, "a" * 33 + "W", ""])
+def test_a_segment_with_a_foreign_name_is_refused(name: str) -> None:
+    _, entries, _ = some_pack([b"one"])
+    data = encode_segment(entries, NONCE)
+    raw = zstandard.ZstdDecompressor().decompress(data[16:])
+    old = entries[0].name.encode()
+    evil = raw.replace(old, name.encode())
+    evil = evil[:12] + struct.pack("<I", len(name.encode())) + evil[16:]
+    with pytest.raises(CorruptError):
+        decode_segment(data[:8] + struct.pack("<Q", len(evil)) + zstandard.compress(evil))
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_bits_come_back(members: list[bool]) -> None:
+    assert decode_bits(encode_bits(members), len(members)) == members
+    with pytest.raises(CorruptError):
+        decode_bits(encode_bits(members), len(members) + 1)
+
+
+def some_head() -> Head:
+    print_ = Fingerprint({"g++": Compiler("12.2.0", "ab" * 32)}, ("-O2",), ("8.0",), "v2.6.0", "4.14.2", {"a": "b"}, {})
+    ref = SegmentRef(PackRef("ab" * 32 + "-" + NONCE, 500), 3)
+    use = Use(1.5, 2, 300, encode_bits([True, False, True]), print_)
+    state = State(7, 2.5, "me", "push", (ref,), {("torch", "good"): use, ("torch", "partial"): use})
+    return Head(state, "cd" * 32, (state,), {"packs/" + "ef" * 32 + "-" + NONCE: 9.5})
+
+
+def test_a_head_comes_back() -> None:
+    assert decode_head(encode_head(some_head())) == some_head()
+    assert decode_head(encode_head(Head())) == Head()
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_a_damaged_head_is_corrupt_or_well_formed(draw: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context():
+        try:
+            head = decode_head(mutate(encode_head(some_head()), draw))
+        except CorruptError:
+            return
+    assert encode_head(head)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_a_head_with_any_value_anywhere_is_corrupt_or_well_formed(draw: st.DataObject) -> None:
+    value = json.loads(encode_head(some_head()))
+    at = value
+    while True:
+        key = draw.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else list(range(len(at)))))
+        if isinstance(at[key], dict | list) and at[key] and draw.draw(st.booleans()):
+            at = at[key]
+            continue
+        at[key] = draw.draw(json_values)
+        break
+    try:
+        head = decode_head(json.dumps(value).encode())
+    except CorruptError:
+        return
+    assert decode_head(encode_head(head)) is not None
+
+
+def test_a_checkpoint_after_a_checkpoint_takes_its_place_in_the_history() -> None:
+    head = Head()
+    for reason in ("push", "checkpoint", "checkpoint", "push"):
+        head = head.followed_by(State(reason=reason), parent="")
+    assert [(s.sequence, s.reason) for s in (*head.history, head.state)] == [(1, "push"), (4, "push")]
+    for _ in range(40):
+        head = head.followed_by(State(reason="push"), parent="")
+    assert len(head.history) == HISTORY_MAX
+
+
+def test_a_fingerprint_says_what_changed_in_words() -> None:
+    old = Fingerprint(
+        {"gcc": Compiler("11.4.0-1ubuntu1~22.04", "aa" * 32), "nvcc": Compiler("12.4", "bb" * 32)},
+        ("-O2", "-g"),
+        ("8.0",),
+        "v2.5.0",
+        "4.12.1",
+        {"sloppiness": ""},
+        {"source": "/src"},
+    )
+    new = Fingerprint(
+        {"gcc": Compiler("11.4.0-1ubuntu1~22.04.2", "cc" * 32), "nvcc": Compiler("12.4", "dd" * 32)},
+        ("-O3", "-g"),
+        ("8.0", "9.0"),
+        "v2.6.0",
+        "4.14.2",
+        {"sloppiness": "time_macros", "base_dir": "/"},
+        {"source": "/build"},
+    )
+    assert new.differences(old) == (
+        "ccache 4.12.1 -> 4.14.2: its keys are made differently",
+        "gcc 11.4.0-1ubuntu1~22.04 -> 11.4.0-1ubuntu1~22.04.2",
+        "nvcc 12.4: same version, other binary (bbbbbbbbbbbb -> dddddddddddd)",
+        "arch list: added 9.0",
+        "flags: added -O3, removed -O2",
+        "path of source: /src -> /build",
+        "ccache setting base_dir: not set -> /",
+        "ccache setting sloppiness:  -> time_macros",
+        "source v2.5.0 -> v2.6.0",
+    )
+    assert new.differences(new) == ()
+    assert Fingerprint.from_json(json.loads(json.dumps(new.as_json()))) == new
+    assert Fingerprint().differences(Fingerprint({"cc": Compiler("1", "")})) == ("cc removed",)
+
+
+@given(json_values)
+def test_no_json_but_a_fingerprint_is_one(value: object) -> None:
+    with pytest.raises(CorruptError):
+        Fingerprint.from_json(value)
+
+
+def test_the_kept_corpus_is_refused() -> None:
+    """Inputs that once broke a parser, and one of each hostile kind; a new find is added as a file."""
+    parsers = {"pack": parse_pack, "segment": decode_segment, "head": decode_head}
+    files = sorted(CORPUS.iterdir())
+    assert files
+    for path in files:
+        with pytest.raises(CorruptError):
+            parsers[path.suffix[1:]](path.read_bytes())
+
+
+def test_a_section_is_a_value() -> None:
+    (section,) = encode_sections(Kind.RESULT, some_files([b"x"]), recompress=False)
+    assert isinstance(section, Section)
+    assert section.raw == len(section.data)
