@@ -30,6 +30,9 @@ __all__ = ["PushOptions", "PushOutcome", "PushResult", "push"]
 PUSH_MAX_SECONDS = 3600.0
 """A push that takes longer between its first pack and its head starts again: housekeeping's grace period is longer."""
 
+_CLOCK_SLACK = 20_000_000
+"""Nanoseconds: the kernel stamps files with a clock that lags behind time.time_ns() by up to one tick (10 ms)."""
+
 
 class PushOutcome(StrEnum):
     """How a push ended."""
@@ -124,7 +127,7 @@ def push(
         return PushResult(PushOutcome.UNREADABLE, detail=str(error), seconds=time.monotonic() - started)
     if not local:
         return PushResult(PushOutcome.EMPTY, seconds=time.monotonic() - started)
-    used = frozenset(local if since is None else (name for name, file in local.items() if file.mtime >= since))
+    used = frozenset(n for n, file in local.items() if since is None or file.mtime >= since - _CLOCK_SLACK)
     space = Space(counting, namespace, segments_folder(directory))
     run = _Run(space, local, step, used, good and not checkpoint, checkpoint, fingerprint)
     try:
