@@ -1,4 +1,6 @@
-"""The head: the one mutable object of a namespace, small, JSON, changed only by compare-and-swap.
+"""The head: the one mutable object of a namespace, small, changed only by compare-and-swap.
+
+One line of JSON and one with the XXH3-128 of it (hex), because nothing else vouches for the head's bytes:
 
     {"format": 1, "parent": "<SHA-256 of the head before>",
      "state": {"sequence": 7, "written": <Unix s>, "writer": "...", "reason": "push",
@@ -23,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import xxhash
 import zstandard
 
 from imagetiers.ccache.fingerprint import Fingerprint
@@ -52,6 +55,7 @@ _STEPS_MAX = 1_000
 _BITS_MAX = 4 * ENTRIES_MAX // 8
 _STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FORMAT = 1
+_DAMAGED = ("the head is cut off or garbled", "write a new one from the index: doit ccache:rollback --rebuild")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +119,21 @@ def encode_head(head: Head) -> bytes:
         "history": [_from_state(state) for state in head.history],
         "retired": dict(head.retired),
     }
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return data + b"\n" + xxhash.xxh3_128_hexdigest(data).encode() + b"\n"
 
 
 def decode_head(data: bytes, where: str = "") -> Head:
     """Read a head and check all of it. Raises CorruptError."""
     try:
-        return _to_head(json.loads(data[: _HEAD_MAX + 1]), where)
+        text, checksum, end = data.rsplit(b"\n", 2) if len(data) <= _HEAD_MAX else (b"", b"", b"")
+        if end or xxhash.xxh3_128_hexdigest(text).encode() != checksum:
+            raise CorruptError.of(where, *_DAMAGED)
+        return _to_head(json.loads(text), where)
     except CorruptError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise CorruptError.of(where, "the head is cut off or garbled") from None
+        raise CorruptError.of(where, *_DAMAGED) from None
 
 
 def encode_bits(members: Sequence[bool]) -> str:

@@ -153,13 +153,13 @@ def pull(
         space = Space(counting, namespace, segments_folder(directory))
         try:
             loaded = space.load()
+            wanted = loaded.view.working_set(step)
         except CorruptError as error:
             run.quarantined.append(describe(error))
             sequences[namespace] = 0
             continue
         run.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
         sequences[namespace] = loaded.view.head.state.sequence
-        wanted = loaded.view.working_set(step)
         for name, entry in loaded.view.live.items():
             if name not in first and (wanted is None or name in wanted):
                 first[name] = _Wanted(entry, space, replace=False)
@@ -169,7 +169,10 @@ def pull(
     missing = list(_missing(chosen, there))
     _fetch_all(run, missing, threads)
     if counters is not None and run.entries:
-        counters(directory)
+        try:
+            counters(directory)
+        except OSError as error:
+            run.stopped = run.stopped or str(error)
     return PullResult(
         run.entries,
         run.entry_bytes,

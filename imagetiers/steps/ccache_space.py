@@ -185,13 +185,17 @@ class Space:
 
     def create(self, name: str, data: bytes) -> None:
         """Store an object that only this push can have written: it being there means that an answer was lost."""
-        with contextlib.suppress(PreconditionError):
+        try:
             self.store.write(name, data, if_generation=0)
+        except PreconditionError:
+            self._is_ours(name, len(data))
 
     def create_file(self, name: str, path: Path) -> None:
         """Stream a file into an object that only this push can have written."""
-        with contextlib.suppress(PreconditionError):
+        try:
             self.store.write_file(name, path, if_generation=0)
+        except PreconditionError:
+            self._is_ours(name, path.stat().st_size)
 
     def commit(self, loaded: Loaded, change: Callable[[Loaded], Next | None]) -> Loaded:
         """Make the state that `change` computes the current one; after a lost race, read again and ask again.
@@ -229,6 +233,11 @@ class Space:
                 retired.pop(f"packs/{name}", None)
         made = head.followed_by(state, parent=loaded.sha256, retired=retired)
         return made if following.history is None else replace(made, history=following.history)
+
+    def _is_ours(self, name: str, size: int) -> None:
+        blob = self.store.stat(name)
+        if blob is None or blob.size != size:
+            raise UnavailableError.of(name, "the store says that the object is there, but it is not")
 
     def _moved_on(self, generation: int) -> bool:
         blob = self.store.stat(self.object("head"))
