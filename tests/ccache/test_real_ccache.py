@@ -183,6 +183,7 @@ def test_max_size_works_after_a_pull_because_it_is_counted(
 def test_a_working_set_is_what_the_compile_touched(project: Project, store: DirectoryStore) -> None:
     project.compile()
     push(store, "main", project.cache)
+    time.sleep(0.1)
     start = time.time_ns()
     for number in range(3):
         project.run("g++", "-c", f"f{number}.cpp", "-o", f"f{number}.o")
