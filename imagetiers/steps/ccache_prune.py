@@ -187,8 +187,10 @@ def _plan(space: Space, loaded: Loaded, here: _Situation) -> _Plan:
     share = stored_share(kept)
     bare = {entry.pack for entry in kept if entry.section.codec is Codec.BARE}
     compact = tuple(p for p, live in share.items() if live < options.live_share * p.size and p not in bare)
-    states = (*head.history, head.state)[-options.keep_history :] if options.keep_history else ()
-    views = (*earlier, loaded.view)[-options.keep_history :] if options.keep_history else ()
+    # A state that holds the same entries as the next one is no use to go back to, and would keep dead packs alive.
+    views = (*earlier, loaded.view) if dropped else tuple(earlier)
+    views = views[-options.keep_history :] if options.keep_history else ()
+    states = tuple(view.head.state for view in views)
     referred = {f"packs/{entry.pack.name}" for view in views for rows in view.rows for entry in rows}
     referred |= {f"index/{ref.object.name}" for state in states for ref in state.segments}
     used = any(loaded.view.live[entry.name] != entry for entry in kept)

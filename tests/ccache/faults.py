@@ -12,7 +12,7 @@ from imagetiers.ports import Blob, Store
 T = TypeVar("T")
 
 
-class Killed(BaseException):  # noqa: N818
+class Killed(BaseException):
     """Stands for kill -9: nothing in the code under test may catch it."""
 
 
@@ -39,7 +39,7 @@ class FaultyStore:
         self.dead = dead
         self.verbs = verbs
         self.calls: list[tuple[str, str]] = []
-        self.hook: Callable[[str, str], None] | None = None
+        self.hook: Callable[[str, str], object] | None = None
         self._lock = threading.Lock()
 
     @property

@@ -39,7 +39,9 @@ def make_entry(
     return body + xxhash.xxh3_128_digest(body)
 
 
-def put_entry(directory: Path, name: str, data: bytes, *, mtime: int = 1_750_000_000_000_000_000, level: int = 2) -> Path:
+def put_entry(
+    directory: Path, name: str, data: bytes, *, mtime: int = 1_750_000_000_000_000_000, level: int = 2
+) -> Path:
     path = directory.joinpath(*name[:level], name[level:])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

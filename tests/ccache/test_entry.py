@@ -92,7 +92,9 @@ def test_rewrap_gives_back_every_byte(payload: bytes, kind: int, level: int, com
 
 def test_what_would_not_come_back_identical_is_not_unwrapped() -> None:
     draw = random.Random(0)
-    claims_level_3 = bytearray(make_entry(b" ".join(draw.choices([b"int", b"char", b"x_y", b"{", b"};"], k=5000)), level=1))
+    claims_level_3 = bytearray(
+        make_entry(b" ".join(draw.choices([b"int", b"char", b"x_y", b"{", b"};"], k=5000)), level=1)
+    )
     claims_level_3[5] = 3
     assert unwrap(bytes(claims_level_3), parse_header(bytes(claims_level_3))) is None
     high = make_entry(b"x" * 1000, level=19)

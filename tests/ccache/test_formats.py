@@ -186,7 +186,9 @@ def test_a_bomb_is_refused_without_being_unpacked() -> None:
         decode_segment(struct.pack("<4sHHQ", b"ITIX", 1, 0, 100) + bomb)
 
 
-@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "a" * 39, "a" * 41, "A" * 40, "a" * 33 + "W", ""])
+@pytest.mark.parametrize(
+    "name", ["../../../etc/passwd", "/etc/passwd", "a" * 39, "a" * 41, "A" * 40, "a" * 33 + "W", ""]
+)
 def test_a_segment_with_a_foreign_name_is_refused(name: str) -> None:
     _, entries, _ = some_pack([b"one"])
     data = encode_segment(entries, NONCE)

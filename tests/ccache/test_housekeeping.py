@@ -12,7 +12,7 @@ import pytest
 from imagetiers.errors import NotFoundError, UnavailableError
 from imagetiers.steps.ccache_checkpoint import Checkpointer
 from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, PruneResult, prune
 from imagetiers.steps.ccache_pull import pull
 from imagetiers.steps.ccache_push import PushOutcome, PushResult, push
 from imagetiers.steps.ccache_rollback import rollback
@@ -83,9 +83,15 @@ def test_no_failure_of_a_push_reaches_the_compile() -> None:
         raise UnavailableError.of("gs://x", "503") if checkpoint else ZeroDivisionError("a bug")
 
     tried = threading.Event()
-    with pytest.raises(KeyboardInterrupt), Checkpointer(fails, interval=0.01, report=lambda _: tried.set()) as made:
-        assert tried.wait(20)
-        raise KeyboardInterrupt
+    made = Checkpointer(fails, interval=0.01, report=lambda _: tried.set())
+
+    def compile_() -> None:
+        with made:
+            assert tried.wait(20)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_()
     report = made.close(good=True)
     assert (report.final, report.checkpoints) == (None, 0)
     assert report.failures[0] == "checkpoint failed: gs://x: 503"
@@ -124,8 +130,8 @@ def test_old_entries_go_and_packs_only_after_the_grace_period(store: DirectorySt
     assert first.deleted == 0
     assert everything(store, tmp_path / "b") == new
     packs = len(list(store.list("ccache/main/packs/")))
-    assert prune(store, "main", options, clock=lambda: now + GRACE_MIN - 1).deleted == 0
-    last = prune(store, "main", options, clock=lambda: now + GRACE_MIN + 1)
+    assert prune(store, "main", GRACE, clock=lambda: now + GRACE_MIN - 1).deleted == 0
+    last = prune(store, "main", GRACE, clock=lambda: now + GRACE_MIN + 1)
     assert last.deleted >= 1
     assert len(list(store.list("ccache/main/packs/"))) < packs
     assert verify(store, "main").ok
@@ -166,7 +172,7 @@ def test_a_mostly_dead_pack_is_compacted(store: DirectoryStore, tmp_path: Path) 
     assert (result.compacted, result.dropped) == (1, 90)
     assert everything(store, tmp_path / "b") == {name: made[name] for name in kept}
     assert verify(store, "main").ok
-    prune(store, "main", options, clock=lambda: time.time() + GRACE_MIN + 60)
+    prune(store, "main", GRACE, clock=lambda: time.time() + GRACE_MIN + 60)
     assert stats(store, "main").other_objects == 0
     assert everything(store, tmp_path / "c") == {name: made[name] for name in kept}
     assert push(store, "main", a).entries == 90
@@ -190,7 +196,7 @@ def test_a_pack_that_comes_into_use_again_is_not_deleted(store: DirectoryStore, 
     push(store, "main", tmp_path / "x")
     made = make_directory(tmp_path / "a", 20)
     slow = FaultyStore(store)
-    done = []
+    done: list[PruneResult] = []
 
     def between(verb: str, name: str) -> None:
         if verb == "write" and name.endswith("/head") and not done:
@@ -208,7 +214,7 @@ def test_a_push_that_meets_a_prune_loses_nothing(store: DirectoryStore, tmp_path
     push(store, "main", tmp_path / "a")
     new = make_directory(tmp_path / "b", 20, seed=1)
     racing = FaultyStore(store)
-    done = []
+    done: list[PushResult] = []
 
     def between(verb: str, name: str) -> None:
         if verb == "write" and name.endswith("/head") and not done:
@@ -261,7 +267,8 @@ def test_what_a_rollback_needs_outlives_a_prune(store: DirectoryStore, tmp_path:
     options = PruneOptions(max_age=3600, grace=GRACE_MIN, keep_history=2)
     assert prune(store, "main", options).dropped == 18
     kept = stats(store, "main").history
-    prune(store, "main", options, clock=lambda: time.time() + GRACE_MIN + 60)
+    unlimited = PruneOptions(grace=GRACE_MIN, keep_history=2)
+    assert prune(store, "main", unlimited, clock=lambda: time.time() + GRACE_MIN + 60).deleted == 0
     rollback(store, "main", to=kept[0][0])
     assert everything(store, tmp_path / "b") == made
 

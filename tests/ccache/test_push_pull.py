@@ -14,7 +14,7 @@ from imagetiers.errors import ForbiddenError, UnavailableError
 from imagetiers.steps import ccache_pull
 from imagetiers.steps.ccache_local import recount, scan
 from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOptions, PushOutcome, push
+from imagetiers.steps.ccache_push import PushOptions, PushOutcome, PushResult, push
 from imagetiers.steps.ccache_space import Space, namespace_name
 from imagetiers.world.store_dir import DirectoryStore
 from tests.ccache.faults import FaultyStore
@@ -27,7 +27,9 @@ def mtimes(directory: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize("recompress", [True, False])
-def test_what_is_pushed_comes_back_bit_for_bit(store: DirectoryStore, tmp_path: Path, new: bool, recompress: bool) -> None:  # noqa: FBT001
+def test_what_is_pushed_comes_back_bit_for_bit(
+    store: DirectoryStore, tmp_path: Path, *, new: bool, recompress: bool
+) -> None:
     made = make_directory(tmp_path / "a", 300, new=new)
     result = push(store, "main", tmp_path / "a", options=PushOptions(recompress=recompress))
     assert (result.outcome, result.entries, result.pushed) == (PushOutcome.PUSHED, 300, frozenset(made))
@@ -48,7 +50,15 @@ def test_entries_of_all_levels_and_both_schemes_and_nothing_else(store: Director
             name = make_name(level, new=new)
             made[name] = make_entry(b"level %d" % level)
             put_entry(a, name, made[name], level=level)
-    for other in ("stats", "tmp/x", "lock/y", "a/CACHEDIR.TAG", "a/stats", f"a/b/{make_name(9)[2:]}.tmp.xyz", "ccache.conf"):
+    for other in (
+        "stats",
+        "tmp/x",
+        "lock/y",
+        "a/CACHEDIR.TAG",
+        "a/stats",
+        f"a/b/{make_name(9)[2:]}.tmp.xyz",
+        "ccache.conf",
+    ):
         path = a / other
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(make_entry(b"no entry"))
@@ -137,7 +147,7 @@ def test_an_unfinished_run_adds_to_the_last_good_one(store: DirectoryStore, tmp_
     push(store, "main", a)
     start = time.time_ns()
     b = tmp_path / "b"
-    parts = {}
+    parts: dict[str, bytes] = {}
     for seed in (1, 2):
         part = make_directory(b, 10, seed=seed)
         for name in part:
@@ -145,7 +155,7 @@ def test_an_unfinished_run_adds_to_the_last_good_one(store: DirectoryStore, tmp_
         assert push(store, "main", b, since=start, checkpoint=True).entries == 10
         parts |= part
         for file in scan(b).values():
-            os.unlink(file.path)
+            Path(file.path).unlink()
     pull(store, ["main"], tmp_path / "c")
     assert entries_in(tmp_path / "c") == {**good, **parts}
     for name in good:
@@ -293,7 +303,7 @@ def test_what_appears_while_it_is_pulled_stays(store: DirectoryStore, tmp_path: 
     push(store, "main", tmp_path / "a")
     written = make_entry(b"written by a compiler meanwhile", kind=1, created=50)
     busy = FaultyStore(store)
-    busy.hook = lambda _verb, name_: put_entry(tmp_path / "b", name, written) if "/packs/" in name_ else None  # type: ignore[assignment,func-returns-value]
+    busy.hook = lambda _verb, name_: put_entry(tmp_path / "b", name, written) if "/packs/" in name_ else None
     assert pull(busy, ["main"], tmp_path / "b").entries == 0
     assert entries_in(tmp_path / "b") == {name: written}
 
@@ -308,7 +318,7 @@ def test_the_counters_are_what_is_there(store: DirectoryStore, tmp_path: Path) -
     counters = {path.parent.name: list(map(int, path.read_text().split())) for path in b.glob("?/stats")}
     assert sum(c[11] for c in counters.values()) == len(made)
     for digit, values in counters.items():
-        blocks = sum(os.stat(f.path).st_blocks for n, f in scan(b).items() if n[0] == digit)
+        blocks = sum(Path(f.path).stat().st_blocks for n, f in scan(b).items() if n[0] == digit)
         assert values[11] == sum(values[49:65]) == sum(name[0] == digit for name in made)
         assert values[12] == sum(values[65:81])
         assert blocks // 2 - 16 <= values[12] <= blocks // 2
@@ -335,7 +345,7 @@ def test_two_writers_at_once_both_survive(store: DirectoryStore, tmp_path: Path)
     ours = make_directory(tmp_path / "a", 20, seed=1)
     theirs = make_directory(tmp_path / "b", 20, seed=2)
     racing = FaultyStore(store)
-    done = []
+    done: list[PushResult] = []
 
     def other_writer(verb: str, name: str) -> None:
         if verb == "write" and name.endswith("/head") and not done:
@@ -369,7 +379,7 @@ def test_the_namespace_of_a_ccache_version() -> None:
 
 
 def test_segments_stay_few(store: DirectoryStore, tmp_path: Path) -> None:
-    made = {}
+    made: dict[str, bytes] = {}
     for seed in range(40):
         made |= make_directory(tmp_path / "a", 5, seed=seed)
         push(store, "main", tmp_path / "a")

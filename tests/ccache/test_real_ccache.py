@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -81,7 +80,9 @@ class Project:
         shutil.rmtree(self.cache)
 
 
-@pytest.fixture(params=found_ccaches(), ids=lambda path: "pypi" if "bin/ccache" in path and "/usr/" not in path else "system")
+@pytest.fixture(
+    params=found_ccaches(), ids=lambda path: "pypi" if "bin/ccache" in path and "/usr/" not in path else "system"
+)
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
     folder = tmp_path / "project"
     folder.mkdir()
@@ -125,7 +126,7 @@ def test_after_a_pull_that_was_killed_half_way(project: Project, store: Director
     half = project.cache.rename(tmp_path / "whole")
     for number, file in enumerate(sorted(scan(half).values(), key=lambda f: f.path)):
         if number % 2:
-            os.unlink(file.path)
+            Path(file.path).unlink()
     push(store, "main", half)
     project.compile()
     push(store, "main", project.cache)  # now in two packs
@@ -170,7 +171,9 @@ def test_max_size_works_after_a_pull_because_it_is_counted(
     project: Project, store: DirectoryStore, tmp_path: Path, *, counted: bool
 ) -> None:
     """ccache cleans up by its counters; below some 300 files its rounding removes nothing, however small max_size."""
-    made = make_directory(tmp_path / "made", 1500, mean=2000, new="pypi" in str(project.ccache) or "venv" in project.ccache)
+    made = make_directory(
+        tmp_path / "made", 1500, mean=2000, new="pypi" in str(project.ccache) or "venv" in project.ccache
+    )
     push(store, "main", tmp_path / "made")
     pull(store, ["main"], project.cache, counters=recount if counted else None)
     for number in range(8):
@@ -198,7 +201,7 @@ def test_compilers_run_during_a_pull(project: Project, store: DirectoryStore) ->
     push(store, "main", project.cache)
     project.wipe()
     busy = FaultyStore(store)
-    busy.hook = lambda _verb, _name: project.run("g++", "-c", "f0.cpp", "-o", "f0.o") and None
+    busy.hook = lambda _verb, _name: project.run("g++", "-c", "f0.cpp", "-o", "f0.o")
     pull(busy, ["main"], project.cache)
     warm = project.compile()
     assert (warm["direct_cache_hit"], warm["cache_miss"]) == (FILES, 0)
