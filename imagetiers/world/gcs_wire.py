@@ -188,6 +188,8 @@ class Wire:
         except api.ClientError as error:
             if resumable and error.code in (404, 410) and not _bucket_is_missing(error):
                 raise SessionLostError from error
+            if error.code == 400 and "crc32c" in _server_text(error).lower():  # noqa: PLR2004
+                raise ChecksumError(f"the server received damaged content: {_server_text(error)}") from error
             raise
         if blob.size != upload.size or blob.crc32c != upload.crc32c:
             raise ChecksumError(f"stored {blob.size} bytes, CRC32C {blob.crc32c}; sent {upload.size}, {upload.crc32c}")

@@ -39,7 +39,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What an exception means: the error for the caller, and how many tries it is worth in all (None: while time is)."""
+    """What an exception means: the error for the caller, and how many tries it is worth in all (None: no limit)."""
 
     error: StoreError
     tries: int | None = 1
