@@ -17,6 +17,7 @@ import urllib3.exceptions
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud import storage
+from google.cloud.storage.exceptions import InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
@@ -128,6 +129,9 @@ class Wire:
             )
         else:
             self._client = storage.Client(project=None)
+        # The client asks for the bucket's project and location behind our back, in a thread, for traces that nobody
+        # reads: a request more a run, and a permission more (storage.buckets.get).
+        self._client._bucket_metadata_cache = None  # noqa: SLF001
         self._adapter = _CountingAdapter(threads)
         self._client._http.mount("https://", self._adapter)  # noqa: SLF001  the documented way to size the pool
         self._client._http.mount("http://", self._adapter)  # noqa: SLF001
@@ -185,7 +189,7 @@ class Wire:
                 timeout=self._timeout,
                 retry=self._resume if resumable else None,
             )
-        except api.ClientError as error:
+        except api.GoogleAPICallError as error:
             if resumable and error.code in (404, 410) and not _bucket_is_missing(error):
                 raise SessionLostError from error
             if error.code == 400 and "crc32c" in _server_text(error).lower():  # noqa: PLR2004
@@ -238,7 +242,9 @@ def check_crc32c(actual: int, expected: str) -> None:
 
 def judge(error: Exception, where: str, bucket: str) -> Judgement:  # noqa: PLR0911  one return a kind of failure
     """Say what a failed request means. `where` is the object's or the bucket's url, for the message."""
-    if isinstance(error, api.GoogleAPICallError):
+    if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
+        return judge(error.cause, where, bucket)  # the client gave up inside a resumable upload
+    if isinstance(error, api.GoogleAPICallError | InvalidResponse):
         return _judge_status(error, where, bucket)
     if isinstance(error, auth.TransportError):
         return _unavailable(where, f"no access token: {_one_line(str(error))}")
@@ -265,8 +271,9 @@ _ROLES: Mapping[str, str] = {
 }
 
 
-def _judge_status(error: api.GoogleAPICallError, where: str, bucket: str) -> Judgement:
-    code, text = int(error.code or 0), _server_text(error)
+def _judge_status(error: api.GoogleAPICallError | InvalidResponse, where: str, bucket: str) -> Judgement:
+    text = _server_text(error)
+    code = int(error.response.status_code if isinstance(error, InvalidResponse) else error.code or 0)
     if code in _AGAIN:
         throttled = code == 429  # noqa: PLR2004
         what = "too many requests (429)" if throttled else f"the server failed ({code}): {text}"
@@ -290,20 +297,20 @@ def _unavailable(where: str, what: str, *, throttled: bool = False) -> Judgement
     return Judgement(UnavailableError(Problem(where, what, hint)), tries=None, throttled=throttled)
 
 
-def _bucket_is_missing(error: api.GoogleAPICallError) -> bool:
+def _bucket_is_missing(error: api.GoogleAPICallError | InvalidResponse) -> bool:
     text = _server_text(error)
     return "bucket" in text and "does not exist" in text and not text.startswith("No such object")
 
 
-def _server_text(error: api.GoogleAPICallError) -> str:
+def _server_text(error: api.GoogleAPICallError | InvalidResponse) -> str:
     """Return what the server itself said, without the client's wrapping."""
     response = getattr(error, "response", None)
     if response is None:
-        return _one_line(str(error.message))
+        return _one_line(str(error))
     try:
         return _one_line(str(response.json()["error"]["message"]))
     except (ValueError, KeyError, TypeError):
-        return _one_line(str(response.text or error.message))
+        return _one_line(str(response.text or error))
 
 
 def _one_line(text: str, most: int = 300) -> str:

@@ -195,7 +195,7 @@ class DirectoryStore:
         try:
             with os.scandir(folder) as entries:
                 found = [path_to_component(entry.name) for entry in entries]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         # A folder sorts as `name/`: then this order, folder by folder, is the order of the whole names.
         names = sorted((above + part[0] + ("/" if part[1] else "") for part in found if part), key=str.encode)

@@ -27,7 +27,7 @@ from imagetiers.world.store_names import check_name, is_name
 from imagetiers.world.store_retry import Judgement, RetryPolicy, keep_trying
 
 if TYPE_CHECKING:
-    from imagetiers.world.gcs_wire import Content, Wire
+    from imagetiers.world.gcs_wire import ChangedError, Content, Wire
 
 __all__ = ["GcsStore"]
 
@@ -185,6 +185,8 @@ class GcsStore:
         generation: int | None = None
         while True:
             content = self._call(name, partial(_slice, name=self._prefix + name, start=done, generation=generation))
+            if isinstance(content, Exception):
+                raise content  # for the retries of the whole download, not of this slice
             if content is None:
                 break
             write(content.data)
@@ -253,13 +255,15 @@ class GcsStore:
         return PreconditionError(Problem(self._where(name), what, "another writer was first: read again, then retry"))
 
 
-def _slice(wire: Wire, *, name: str, start: int, generation: int | None) -> Content | None:
+def _slice(wire: Wire, *, name: str, start: int, generation: int | None) -> Content | ChangedError | None:
     from imagetiers.world import gcs_wire  # noqa: PLC0415
 
     try:
         return wire.get(name, start, _SLICE, generation)
     except gcs_wire.PastEndError:
         return None
+    except gcs_wire.ChangedError as error:
+        return error
 
 
 def _page(wire: Wire, *, prefix: str, token: str | None) -> tuple[list[Blob], str | None]:

@@ -72,6 +72,7 @@ class Rule:
     status: int = 503
     message: str = "injected"
     seconds: float = 0.0
+    used: int = 0
 
     def applies(self, request: Request) -> bool:
         if (self.op and self.op != request.op) or not re.search(self.match, unquote(request.target)):
@@ -79,12 +80,8 @@ class Rule:
         if self.skip > 0:
             self.skip -= 1
             return False
-        if self.times < 0:
-            return False
-        self.times -= 1
-        if self.times == 0:
-            self.times = -1  # used up
-        return True
+        self.used += 1
+        return not self.times or self.used <= self.times
 
 
 @dataclass
@@ -728,15 +725,15 @@ def _parse_multipart(content_type: str, body: bytes) -> tuple[Json, bytes, str]:
         raise Refused(400, "multipart without a boundary")
     mark = b"--" + (found[1] or found[2]).encode()
     start = body.find(mark)
-    newline = b"\r\n" if body[start + len(mark) :][:2] == b"\r\n" else b"\n"
+    after = start + len(mark)
+    newline = b"\r\n" if body[after : after + 2] == b"\r\n" else b"\n"
     middle = body.find(newline + mark, start + len(mark))
     end = body.rfind(newline + mark + b"--")
     if start < 0 or middle < 0 or end <= middle:
         raise Refused(400, "multipart with missing parts")
     _, _, meta = body[start + len(mark) : middle].partition(newline * 2)
-    part = body[middle + len(newline + mark) : end]
-    blank = part.find(newline * 2)
-    head, data = part[:blank], part[blank + 2 * len(newline) :]
+    blank = body.find(newline * 2, middle)
+    head, data = body[middle:blank], body[blank + 2 * len(newline) : end]
     kind = re.search(rb"(?im)^content-type:\s*([^\r\n]+)", head)
     return json.loads(meta or b"{}"), data, kind[1].decode().strip() if kind else ""
 
