@@ -17,7 +17,8 @@ def _gcs_process() -> Iterator[GcsServer]:
 
 
 @pytest.fixture
-def gcs_server(_gcs_process: GcsServer) -> GcsServer:
-    """Return the test run's GCS server, without faults and with counters at zero; its objects stay."""
+def gcs_server(_gcs_process: GcsServer) -> Iterator[GcsServer]:
+    """Give the test run's GCS server, without faults and with counters at zero; its objects stay."""
     _gcs_process.config(clear=True)
-    return _gcs_process
+    yield _gcs_process
+    _gcs_process.close_stores()

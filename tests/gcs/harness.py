@@ -30,9 +30,13 @@ class GcsServer:
         assert self.url.startswith("http://"), "the server did not start"
         self._stores: list[GcsStore] = []
 
+    def close_stores(self) -> None:
+        """Close the connections of every store made so far."""
+        while self._stores:
+            self._stores.pop().close()
+
     def close(self) -> None:
-        for store in self._stores:
-            store.close()
+        self.close_stores()
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):

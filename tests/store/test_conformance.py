@@ -235,28 +235,27 @@ def test_odd_names_do_not_collide(store: Store) -> None:
         assert [blob.name for blob in store.list(prefix)] == expected, prefix
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a/..", "a\\b", "a\nb", "a\x00", "a\x7f"),
-        *("\x85", "a\u2028b", "\ud800", "x" * 241, "%" * 100, "y/" * 500 + "y"),
-    ],
-    ids=ascii,
-)
-def test_bad_names_are_refused(store: Store, name: str, tmp_path: Path) -> None:
+BAD_NAMES = [
+    *("", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a/..", "a\\b", "a\nb", "a\x00", "a\x7f"),
+    *("\x85", "a\u2028b", "\ud800", "x" * 241, "%" * 100, "y/" * 500 + "y"),
+]
+
+
+def test_bad_names_are_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
-    calls: list[Callable[[], object]] = [
-        lambda: store.read(name),
-        lambda: store.write(name, b""),
-        lambda: store.read_file(name, tmp_path / "out"),
-        lambda: store.write_file(name, tmp_path / "f"),
-        lambda: store.stat(name),
-        lambda: store.delete(name),
+    calls: list[Callable[[str], object]] = [
+        store.read,
+        lambda name: store.write(name, b""),
+        lambda name: store.read_file(name, tmp_path / "out"),
+        lambda name: store.write_file(name, tmp_path / "f"),
+        store.stat,
+        store.delete,
     ]
-    for call in calls:
-        with pytest.raises(StoreError, match="not a valid object name") as caught:
-            call()
-        assert len(str(caught.value)) < 600
+    for name in BAD_NAMES:
+        for call in calls:
+            with pytest.raises(StoreError, match="not a valid object name") as caught:
+                call(name)
+            assert len(str(caught.value)) < 600
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
