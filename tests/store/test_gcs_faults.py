@@ -27,7 +27,7 @@ from imagetiers.errors import (
     StoreError,
     UnavailableError,
 )
-from imagetiers.world import gcs_wire, store_gcs
+from imagetiers.world import gcs_errors, gcs_wire, store_gcs
 from imagetiers.world.store_gcs import GcsStore
 from imagetiers.world.store_retry import RetryPolicy
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
@@ -374,14 +374,14 @@ def test_refusals(
 
 def test_what_a_status_means() -> None:
     for status in (408, 429, 500, 502, 503, 504):
-        judgement = gcs_wire.judge(api.from_http_status(status, "text"), "where", "bucket")
+        judgement = gcs_errors.judge(api.from_http_status(status, "text"), "where", "bucket")
         assert isinstance(judgement.error, UnavailableError)
         assert (judgement.tries, judgement.throttled) == (None, status == 429)
-    refused = gcs_wire.judge(api.from_http_status(401, "text"), "where", "bucket")
+    refused = gcs_errors.judge(api.from_http_status(401, "text"), "where", "bucket")
     assert isinstance(refused.error, ForbiddenError)
     assert (refused.tries, "not authenticated (401)" in str(refused.error)) == (1, True)
     for error in (ValueError("x"), api.from_http_status(409, "x"), api.from_http_status(411, "x")):
-        judgement = gcs_wire.judge(error, "where", "bucket")
+        judgement = gcs_errors.judge(error, "where", "bucket")
         assert (type(judgement.error), judgement.tries) == (StoreError, 1)
 
 
