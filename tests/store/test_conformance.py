@@ -58,11 +58,13 @@ def _create_bucket(url: str) -> None:
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
         try:
             connection.request("POST", "/storage/v1/b?project=test", body, {"Content-Type": "application/json"})
-            assert connection.getresponse().status == 200
-            return
+            answer = connection.getresponse()
         except ConnectionError:
             assert time.monotonic() < deadline, "fake-gcs-server did not start"
             time.sleep(0.02)
+        else:
+            assert answer.status == 200
+            return
         finally:
             connection.close()
 
