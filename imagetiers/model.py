@@ -18,7 +18,9 @@ __all__ = [
     "Verify",
 ]
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
+
+def _none() -> Mapping[str, str]:
+    return MappingProxyType({})
 
 
 class Refresh(Enum):
@@ -83,8 +85,8 @@ class Tier:
     name: str
     tag: str
     parent: str | None = None
-    bases: Mapping[str, str] = EMPTY
-    args: Mapping[str, str] = EMPTY
+    bases: Mapping[str, str] = field(default_factory=_none)
+    args: Mapping[str, str] = field(default_factory=_none)
     target: str | None = None
     compile: CompileStep | None = None
     verify: Verify = field(default_factory=Verify)
@@ -105,7 +107,7 @@ class Pipeline:
     gpus: tuple[str, ...]
     arch_list: str
     tiers: Mapping[str, Tier]
-    pins: Mapping[str, str] = EMPTY
+    pins: Mapping[str, str] = field(default_factory=_none)
 
     def order(self) -> tuple[Tier, ...]:
         """Return the tiers parents first, otherwise in the order of the file. The parents must form no cycle."""
