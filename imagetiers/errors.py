@@ -13,8 +13,8 @@
        +- UnavailableError      the store did not answer, after all retries
        +- CorruptError          what came back is not what was stored
 
-Policy: code below `tasks.py` raises these and never prints, exits or logs a traceback for a user's mistake. Problems are
-collected and raised together, never first-only. Their text is stable and held by golden tests.
+Policy: code below `tasks.py` raises these and never prints, exits or logs a traceback for a user's mistake. Problems
+are collected and raised together, never first-only. Their text is stable and held by golden tests.
 
 Exit codes (doit's own): 0 done or nothing to do, 1 a task failed, 2 doit met an error or an unmet dependency,
 3 the pipeline or the command line is wrong and nothing ran, 130 interrupted.

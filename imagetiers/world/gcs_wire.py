@@ -1,0 +1,315 @@
+"""Single requests to Google Cloud Storage, and what its failures mean. The only module that imports Google's client.
+
+Every function here makes one attempt: the client's own retries are off (but inside a resumable upload, where they
+resume instead of starting over), because they forget whether a lost answer was a yes.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import requests
+import urllib3.exceptions
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
+
+from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, Problem, StoreError, UnavailableError
+from imagetiers.ports import Blob
+from imagetiers.world.store_retry import Judgement, RetryPolicy
+
+__all__ = [
+    "ChangedError",
+    "ChecksumError",
+    "Content",
+    "PastEndError",
+    "SessionLostError",
+    "Upload",
+    "Wire",
+    "check_crc32c",
+    "crc32c_base64",
+    "judge",
+]
+
+_TOKEN_KEY = "imagetiers-write"  # noqa: S105  the name of a metadata field
+_CHUNK = 16 << 20  # of a resumable upload; held in memory. A multiple of 256 KiB
+_FIELDS = "name,size,generation,timeCreated"
+_CHECKSUM_TRIES = 3
+_PAGE = 1000  # the most that GCS gives
+_AGAIN = {408, 429, 500, 502, 503, 504}
+_BROKEN = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    urllib3.exceptions.HTTPError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class ChecksumError(Exception):
+    """Content and CRC32C do not match; worth another try."""
+
+
+class ChangedError(Exception):
+    """The object was replaced or removed between two slices of one download; worth another try from the start."""
+
+
+class PastEndError(Exception):
+    """The range starts at or after the object's end (HTTP 416)."""
+
+
+class SessionLostError(Exception):
+    """The server forgot a resumable upload (HTTP 404 or 410); worth another try from the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The answer to a download: bytes, the object's generation, and its whole content's CRC32C (base64, or '')."""
+
+    data: bytes
+    generation: int
+    crc32c: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is to be stored: `size` bytes from the start of `stream`, their CRC32C, and a token to know our write by."""
+
+    stream: IO[bytes]
+    size: int
+    crc32c: str
+    token: str
+
+
+class _CountingAdapter(HTTPAdapter):
+    """Count what really goes over the wire, the client's own repetitions too."""
+
+    def __init__(self, pool: int) -> None:
+        super().__init__(pool_connections=4, pool_maxsize=pool)
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        with self._lock:
+            self.count += 1
+        return super().send(*args, **kwargs)
+
+
+class _Sink:
+    """Collect a download without copying it: in one shot it is a single piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> int:
+        self.pieces.append(piece)
+        return len(piece)
+
+    def bytes(self) -> bytes:
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+
+class Wire:
+    """A connected client. Raises google.auth's errors when there are no credentials."""
+
+    def __init__(self, bucket: str, endpoint: str | None, policy: RetryPolicy, threads: int) -> None:
+        # project=None: objects need none, and without this the client fails where no default project is configured.
+        if endpoint:
+            self._client = storage.Client(
+                project=None, client_options={"api_endpoint": endpoint}, use_auth_w_custom_endpoint=False
+            )
+        else:
+            self._client = storage.Client(project=None)
+        self._adapter = _CountingAdapter(threads)
+        self._client._http.mount("https://", self._adapter)  # noqa: SLF001  the documented way to size the pool
+        self._client._http.mount("http://", self._adapter)  # noqa: SLF001
+        self._bucket = self._client.bucket(bucket)
+        self._timeout = (policy.connect, policy.answer)
+        self._resume = DEFAULT_RETRY.with_timeout(policy.total / 2).with_delay(policy.first, policy.most, 2)
+
+    @property
+    def requests(self) -> int:
+        """How many HTTP requests were sent so far (without those for credentials)."""
+        return self._adapter.count
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def get(self, name: str, start: int, length: int | None, generation: int | None = None) -> Content:
+        """Download the object or a range of it in one request, the given generation or the newest."""
+        blob, sink = self._bucket.blob(name), _Sink()
+        try:
+            blob.download_to_file(
+                sink,
+                raw_download=True,
+                start=start if start or length is not None else None,
+                end=None if length is None else start + length - 1,
+                if_generation_match=generation,
+                checksum=None,  # checked by the caller, who alone knows when the content is whole
+                single_shot_download=True,  # 8 KiB pieces otherwise: twice the CPU
+                timeout=self._timeout,
+                retry=None,
+            )
+        except api.RequestRangeNotSatisfiable as error:
+            raise PastEndError from error
+        except (api.PreconditionFailed, api.NotFound) as error:
+            if generation is None:
+                raise
+            raise ChangedError from error
+        return Content(sink.bytes(), int(blob.generation), str(blob.crc32c or ""))
+
+    def put(self, name: str, upload: Upload, if_generation: int | None) -> int:
+        """Upload; return the new generation. At most 8 MiB are one request, more are a resumable upload."""
+        blob = self._bucket.blob(name, chunk_size=_CHUNK)
+        # Sent with the object: the server then refuses damaged content, instead of us finding it stored.
+        blob.crc32c = upload.crc32c
+        blob.metadata = {_TOKEN_KEY: upload.token}
+        upload.stream.seek(0)
+        resumable = upload.size > storage.blob._MAX_MULTIPART_SIZE  # noqa: SLF001
+        try:
+            blob.upload_from_file(
+                upload.stream,
+                size=upload.size,
+                content_type="application/octet-stream",
+                if_generation_match=if_generation,
+                checksum=None,
+                timeout=self._timeout,
+                retry=self._resume if resumable else None,
+            )
+        except api.ClientError as error:
+            if resumable and error.code in (404, 410) and not _bucket_is_missing(error):
+                raise SessionLostError from error
+            raise
+        if blob.size != upload.size or blob.crc32c != upload.crc32c:
+            raise ChecksumError(f"stored {blob.size} bytes, CRC32C {blob.crc32c}; sent {upload.size}, {upload.crc32c}")
+        return int(blob.generation)
+
+    def meta(self, name: str) -> tuple[Blob, str] | None:
+        """Return what is known of the object and the token of the write that made it; None when it is not there."""
+        blob = self._bucket.blob(name)
+        try:
+            blob.reload(timeout=self._timeout, retry=None)
+        except api.NotFound as error:
+            if _bucket_is_missing(error):
+                raise
+            return None
+        return _blob(blob), str((blob.metadata or {}).get(_TOKEN_KEY, ""))
+
+    def page(self, prefix: str, token: str | None) -> tuple[list[Blob], str | None]:
+        """Return one page of the listing and the next page's token."""
+        found = self._client.list_blobs(
+            self._bucket,
+            prefix=prefix,
+            page_token=token,
+            page_size=_PAGE,
+            fields=f"items({_FIELDS}),nextPageToken",
+            timeout=self._timeout,
+            retry=None,
+        )
+        page = next(found.pages, ())
+        return [_blob(blob) for blob in page], found.next_page_token
+
+    def delete(self, name: str, if_generation: int | None) -> None:
+        """Remove the object; raises google.api_core's NotFound."""
+        self._bucket.blob(name).delete(if_generation_match=if_generation, timeout=self._timeout, retry=None)
+
+
+def crc32c_base64(value: int) -> str:
+    """Write a CRC32C as GCS does: base64 of 4 big-endian bytes."""
+    return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
+
+
+def check_crc32c(actual: int, expected: str) -> None:
+    """Raise ChecksumError unless it is the expected one; an emulator may send none."""
+    if expected and crc32c_base64(actual) != expected:
+        raise ChecksumError(f"the content's CRC32C is {crc32c_base64(actual)}, the object's is {expected}")
+
+
+def judge(error: Exception, where: str, bucket: str) -> Judgement:  # noqa: PLR0911  one return a kind of failure
+    """Say what a failed request means. `where` is the object's or the bucket's url, for the message."""
+    if isinstance(error, api.GoogleAPICallError):
+        return _judge_status(error, where, bucket)
+    if isinstance(error, auth.TransportError):
+        return _unavailable(where, f"no access token: {_one_line(str(error))}")
+    if isinstance(error, auth.GoogleAuthError):
+        return Judgement(ForbiddenError(Problem(where, f"no usable credentials: {_one_line(str(error))}", _LOGIN)))
+    if isinstance(error, ChecksumError):
+        hint = "if it persists: compare with `gcloud storage hash`, then remove the object"
+        return Judgement(CorruptError(Problem(where, _one_line(str(error)), hint)), tries=_CHECKSUM_TRIES)
+    if isinstance(error, SessionLostError):
+        return _unavailable(where, "the upload session was lost")
+    if isinstance(error, ChangedError):
+        return _unavailable(where, "the object is replaced again and again while it is read")
+    if isinstance(error, _BROKEN):
+        return _unavailable(where, f"connection failed: {_one_line(str(error))}")
+    return Judgement(StoreError(Problem(where, f"{type(error).__name__}: {_one_line(str(error))}")))
+
+
+_LOGIN = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file"
+_ROLES: Mapping[str, str] = {
+    "storage.objects.get": "roles/storage.objectViewer",
+    "storage.objects.list": "roles/storage.objectViewer",
+    "storage.objects.create": "roles/storage.objectUser",
+    "storage.objects.delete": "roles/storage.objectUser",
+}
+
+
+def _judge_status(error: api.GoogleAPICallError, where: str, bucket: str) -> Judgement:
+    code, text = int(error.code or 0), _server_text(error)
+    if code in _AGAIN:
+        throttled = code == 429  # noqa: PLR2004
+        what = "too many requests (429)" if throttled else f"the server failed ({code}): {text}"
+        return _unavailable(where, what, throttled=throttled)
+    if code == 401:  # noqa: PLR2004
+        return Judgement(ForbiddenError(Problem(where, f"not authenticated (401): {text}", _LOGIN)))
+    if code == 403:  # noqa: PLR2004
+        role = next((role for permission, role in _ROLES.items() if permission in text), "roles/storage.objectUser")
+        hint = f"grant {role} on gs://{bucket} to this account"
+        return Judgement(ForbiddenError(Problem(where, f"not permitted (403): {text}", hint)))
+    if code == 404:  # noqa: PLR2004
+        if _bucket_is_missing(error):
+            hint = f"check `cache:` in pipeline.yaml, or `gcloud storage buckets create gs://{bucket}`"
+            return Judgement(StoreError(Problem(f"gs://{bucket}", "there is no such bucket", hint)))
+        return Judgement(NotFoundError(Problem(where, "no such object")))
+    return Judgement(StoreError(Problem(where, f"refused ({code}): {text}")))
+
+
+def _unavailable(where: str, what: str, *, throttled: bool = False) -> Judgement:
+    hint = "check the network and https://status.cloud.google.com, then run again: what was stored is kept"
+    return Judgement(UnavailableError(Problem(where, what, hint)), tries=None, throttled=throttled)
+
+
+def _bucket_is_missing(error: api.GoogleAPICallError) -> bool:
+    text = _server_text(error)
+    return "bucket" in text and "does not exist" in text and not text.startswith("No such object")
+
+
+def _server_text(error: api.GoogleAPICallError) -> str:
+    """Return what the server itself said, without the client's wrapping."""
+    response = getattr(error, "response", None)
+    if response is None:
+        return _one_line(str(error.message))
+    try:
+        return _one_line(str(response.json()["error"]["message"]))
+    except (ValueError, KeyError, TypeError):
+        return _one_line(str(response.text or error.message))
+
+
+def _one_line(text: str, most: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[:most] + "..."
+
+
+def _blob(blob: Any) -> Blob:
+    # timeCreated is when this generation was written; `updated` moves with metadata, too.
+    written = blob.time_created
+    return Blob(str(blob.name), int(blob.size), int(blob.generation), written.timestamp() if written else 0.0)

@@ -1,0 +1,75 @@
+"""Try again, but not for ever: exponential backoff with full jitter and a bound on the total time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from imagetiers.errors import StoreError
+
+__all__ = ["Judgement", "RetryPolicy", "keep_trying"]
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait and how often; all in seconds.
+
+    The n-th pause is random in 0 .. min(`most`, `first` * 2**(n-1)); after "too many requests" at least `throttled`
+    plus up to as much again. No new try starts when `total` would be over by then, so a call takes at most
+    `total + connect + answer`. `answer` bounds each silence of the server, not a whole transfer.
+    """
+
+    first: float = 0.25
+    most: float = 16.0
+    total: float = 300.0
+    throttled: float = 1.0  # GCS takes 1 write a second to one object name
+    connect: float = 10.0
+    answer: float = 60.0
+
+    def pause(self, tries: int, *, throttled: bool) -> float:
+        """Return how long to wait after so many failed tries."""
+        pause = random.uniform(0, min(self.most, self.first * 2 ** min(tries - 1, 30)))  # noqa: S311
+        return max(pause, self.throttled * random.uniform(1, 2)) if throttled else pause  # noqa: S311
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an exception means: the error for the caller, and how many tries it is worth in all (None: while time is)."""
+
+    error: StoreError
+    tries: int | None = 1
+    throttled: bool = False
+
+
+def keep_trying(
+    policy: RetryPolicy, attempt: Callable[[], _Result], judge: Callable[[Exception], Judgement]
+) -> _Result:
+    """Call `attempt` until it succeeds. A StoreError that it raises goes through as it is.
+
+    Raises the error that `judge` gives, when the tries that it allows are used up or `policy.total` seconds are over.
+    """
+    started, tries = time.monotonic(), 0
+    while True:
+        tries += 1
+        try:
+            return attempt()
+        except StoreError:
+            raise
+        except Exception as error:  # the judge knows every kind, and gives back what it does not know as fatal
+            judgement = judge(error)
+            if judgement.tries == 1:
+                raise judgement.error from error
+            pause = policy.pause(tries, throttled=judgement.throttled)
+            spent = time.monotonic() - started
+            if spent + pause > policy.total or tries == judgement.tries:
+                raise _given_up(judgement.error, tries, spent) from error
+        time.sleep(pause)
+
+
+def _given_up(error: StoreError, tries: int, seconds: float) -> StoreError:
+    return type(error)(*(replace(p, what=f"{p.what} (tried {tries} x in {seconds:.0f} s)") for p in error.problems))
