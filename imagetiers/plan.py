@@ -65,8 +65,7 @@ class TierPlan:
     manifest: KeyManifest
     ref: str
     tags: tuple[str, ...]
-    parent_ref: str | None
-    target: str
+    target: str | None
     args: Mapping[str, str]
     files: tuple[InputFile, ...]
     dockerfile: bytes
@@ -153,8 +152,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         manifest=manifest,
         ref=f"{repo}:{short(manifest.key)}",
         tags=(f"{repo}:{tier.tag}",),
-        parent_ref=parent.ref if parent else None,
-        target=inputs.target.name or str(inputs.target.index),
+        target=tier.target,
         args=MappingProxyType(args),
         files=keys.image_files(inputs),
         dockerfile=inputs.files.dockerfile,

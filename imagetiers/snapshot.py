@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
 
-__all__ = ["InputFile", "ManifestLine", "Snapshot", "TierFiles", "context_tar", "take_snapshot"]
+__all__ = ["InputFile", "ManifestLine", "Snapshot", "TierFiles", "archive", "context_tar", "take_snapshot"]
 
 MAX_FILE_BYTES = 64 << 20
 MAX_TIER_BYTES = 256 << 20
@@ -238,11 +238,15 @@ def _read_files(chosen: Mapping[str, Path], shown: str, problems: list[Problem])
 
 
 def context_tar(files: Iterable[InputFile], dockerfile: bytes) -> bytes:
-    """Return the build context as a tar: a pure function of its inputs (sorted, no times, owners or umask)."""
+    """Return the build context as a tar: the files and the Dockerfile."""
+    return archive([InputFile(DOCKERFILE, dockerfile), *files])
+
+
+def archive(files: Iterable[InputFile]) -> bytes:
+    """Return a tar that is a pure function of the files: sorted, without times, owners or umask."""
     buffer = io.BytesIO()
-    own = InputFile(DOCKERFILE, dockerfile)
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for file in sorted([own, *files], key=lambda file: file.path):
+        for file in sorted(files, key=lambda file: file.path):
             info = tarfile.TarInfo(file.path)
             info.mtime = EPOCH
             info.mode = 0o755 if file.executable else 0o644
