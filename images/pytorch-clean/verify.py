@@ -65,12 +65,11 @@ def check_torchvision(expected):
 
 
 def check_torchaudio(expected):
-    """Import it, and its compiled library."""
+    """Call a function whose loop is compiled code."""
     found = check_version("torchaudio", expected)
     import torch
     import torchaudio
 
-    # overdrive's loop is compiled code.
     shape = tuple(torchaudio.functional.overdrive(torch.zeros(1, 100)).shape)
     if shape != (1, 100):
         raise Failed(f"overdrive gives the shape {shape}")
@@ -139,6 +138,18 @@ def check_user():
     return f"uid {os.geteuid()}"
 
 
+def check_params(expected):
+    """This tier's program takes none."""
+    if expected:
+        raise Failed("pytorch-clean has no program that takes parameters")
+    return "none"
+
+
+def check_unknown(name):
+    """A misspelt expectation must not pass for one that holds."""
+    raise Failed(f"{name} is no check of this tier; there are " + ", ".join(CHECKS))
+
+
 CHECKS = {
     "torch": check_torch,
     "torchvision": check_torchvision,
@@ -146,6 +157,7 @@ CHECKS = {
     "c10": check_c10,
     "archs": check_archs,
     "forbid": check_forbid,
+    "params": check_params,
 }
 
 
@@ -169,8 +181,8 @@ def main():
     for name, value in expected.items():
         if name in CHECKS:
             passed.append(run(name, CHECKS[name], value))
-        elif name != "params":
-            passed.append(run(name, lambda known=", ".join(CHECKS): (_ for _ in ()).throw(Failed(f"no such check (there are {known})"))))
+        else:
+            passed.append(run(name, check_unknown, name))
     return 0 if all(passed) else 1
 
 
