@@ -8,10 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetiers.keys import KeyManifest
-from imagetiers.model import Secret
+from imagetiers.model import Pipeline, Secret
 from imagetiers.plan import CompilePlan, TierPlan
 
-__all__ = ["BuildImage", "Container", "Label", "Mount", "build_builder", "build_image", "compile_container", "max_jobs", "verify_container"]
+__all__ = [
+    "BuildImage",
+    "Container",
+    "Label",
+    "Mount",
+    "build_builder",
+    "build_image",
+    "compile_container",
+    "max_jobs",
+    "verify_container",
+]
 
 # The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer manifest lies only in the cache.
 MAX_LABEL = 100_000
@@ -24,6 +34,7 @@ class Label:
     KEY = "dev.imagetiers.key"
     TIER = "dev.imagetiers.tier"
     PIPELINE = "dev.imagetiers.pipeline"
+    VARIANT = "dev.imagetiers.variant"
     MANIFEST = "dev.imagetiers.key-manifest"
     COMPILE_KEY = "dev.imagetiers.compile-key"
     CHECKOUT = "dev.imagetiers.checkout"
@@ -92,20 +103,21 @@ def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
     return max(1, min(cpus, (memory - spare) // job_memory))
 
 
-def build_image(tier: TierPlan, pipeline: str, platform: str, wheels: Path | None, *, no_cache: bool = False) -> BuildImage:
+def build_image(tier: TierPlan, pipeline: Pipeline, wheels: Path | None, *, no_cache: bool = False) -> BuildImage:
     """Return the build of a tier's image; the wheels' folder stands in for the stage of that name."""
     contexts = {tier.compile.step.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
     return BuildImage(
         tags=(tier.ref,),
         target=tier.target,
-        platform=platform,
+        platform=pipeline.platform,
         args=tier.args,
         labels={
             Label.KEY: tier.key,
             Label.TIER: tier.name,
-            Label.PIPELINE: pipeline,
+            Label.PIPELINE: pipeline.name,
+            Label.VARIANT: pipeline.variant or "",
             Label.MANIFEST: _label_value(tier.manifest),
-            "org.opencontainers.image.title": f"{pipeline}/{tier.name}",
+            "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
             "org.opencontainers.image.version": tier.tier.tag,
         },
         contexts=contexts,

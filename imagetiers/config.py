@@ -53,7 +53,7 @@ def parse_size(text: str) -> int:
         raise ValueError(text)
     number, unit, suffix = float(match[1]), match[2] or "", match[3]
     if suffix == "B":
-        return round(number * 1000 ** (" KMGT".index(unit)))
+        return round(number * 1000.0 ** " KMGT".index(unit))
     return round(number * _UNITS[unit])
 
 
@@ -87,7 +87,9 @@ def _read(layout: Layout) -> Node:
     try:
         data = layout.pipeline.read_bytes()
     except FileNotFoundError:
-        raise PipelineError(Problem(PIPELINE_FILE, "there is no such file", "run doit where pipeline.yaml is")) from None
+        raise PipelineError(
+            Problem(PIPELINE_FILE, "there is no such file", "run doit where pipeline.yaml is")
+        ) from None
     except OSError as error:
         raise PipelineError(Problem(PIPELINE_FILE, f"cannot be read: {error.strerror}")) from None
     tree = parse_yaml(data, PIPELINE_FILE)
@@ -136,11 +138,11 @@ def _parent_problems(tree: Node) -> Iterator[Problem]:
     tiers = tree.at(("tiers",)).value
     if tree.at(("tiers",)) is tree or not isinstance(tiers, dict):
         return
-    parents = {
-        name: parent.text
-        for name, tier in tiers.items()
-        if isinstance(tier.value, dict) and (parent := tier.value.get("parent")) is not None and isinstance(parent.value, str)
-    }
+    parents: dict[str, str] = {}
+    for name, tier in tiers.items():
+        given = tier.value.get("parent") if isinstance(tier.value, dict) else None
+        if given is not None and isinstance(given.value, str):
+            parents[name] = given.text
     told: set[str] = set()
     for name, parent in parents.items():
         where = place(tree, ("tiers", name, "parent"), PIPELINE_FILE)
@@ -149,9 +151,11 @@ def _parent_problems(tree: Node) -> Iterator[Problem]:
             yield Problem(where, f"there is no tier '{parent}'", did_you_mean(parent, others, "tiers"))
             continue
         circle = [name]
-        while (up := parents.get(circle[-1])) is not None and up not in circle:
+        up: str | None = parent
+        while up is not None and up not in circle:
             circle.append(up)
-        if up == name and not told & set(circle):
+            up = parents.get(up)
+        if up == name and name not in told:
             told.update(circle)
             yield Problem(where, f"is its own ancestor: {' -> '.join([*circle, name])}", "give one of them other bases")
 

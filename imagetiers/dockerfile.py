@@ -21,10 +21,31 @@ MAX_BYTES = 1 << 20
 
 # https://docs.docker.com/reference/dockerfile/ : predefined, usable in a stage without ARG or filled in by BuildKit.
 PREDEFINED_ARGS = frozenset(
-    name for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY") for name in (upper, upper.lower())
+    name
+    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (upper, upper.lower())
 ) | {"SOURCE_DATE_EPOCH", "BUILDKIT_SYNTAX", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"}
 _KEYWORDS = frozenset(
-    "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME WORKDIR".split()
+    [
+        "ADD",
+        "ARG",
+        "CMD",
+        "COPY",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "FROM",
+        "HEALTHCHECK",
+        "LABEL",
+        "MAINTAINER",
+        "ONBUILD",
+        "RUN",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ]
 )
 _WITH_HEREDOC = frozenset({"ADD", "COPY", "RUN"})
 _HEREDOC = re.compile(r"<<(-?)\s*([\"']?)([A-Za-z_][A-Za-z0-9_]*)\2")
@@ -80,7 +101,7 @@ class Stage:
     @property
     def label(self) -> str:
         """How messages and keys call this stage."""
-        return self.name or f"stage {self.index}"
+        return self.name or str(self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +160,16 @@ class Dockerfile:
             source = instruction.flag("from")
             if instruction.keyword in {"COPY", "ADD"} and source is not None:
                 found.append((expand(source, values, strict=True), instruction.line))
-            for mount in mounts(instruction):
-                if "from" in mount:
-                    found.append((expand(mount["from"], values, strict=True), instruction.line))
+            found += [
+                (expand(mount["from"], values, strict=True), instruction.line)
+                for mount in mounts(instruction)
+                if "from" in mount
+            ]
         return tuple(found)
 
-    def reach(self, target: Stage, args: Mapping[str, str], *, replaced: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
+    def reach(
+        self, target: Stage, args: Mapping[str, str], *, replaced: frozenset[str] = frozenset()
+    ) -> tuple[Stage, ...]:
         """Return the stages that building `target` may run, in file order. Stages named in `replaced` are not entered.
 
         Raises Unresolved when an argument in a reference has no value.
@@ -162,7 +187,9 @@ class Dockerfile:
                     todo.append(other)
         return tuple(reached[index] for index in sorted(reached))
 
-    def outside(self, stages: tuple[Stage, ...], args: Mapping[str, str], replaced: frozenset[str] = frozenset()) -> dict[str, int]:
+    def outside(
+        self, stages: tuple[Stage, ...], args: Mapping[str, str], replaced: frozenset[str] = frozenset()
+    ) -> dict[str, int]:
         """Return the outside images that `stages` refer to, with the line of the first reference.
 
         Raises Unresolved when an argument in a reference has no value.
@@ -326,46 +353,66 @@ def _close(stages: list[Stage], body: list[Instruction]) -> None:
     body.clear()
 
 
+class _Cursor:
+    """Walks the lines of a Dockerfile, joining what belongs to one instruction."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        self.escape = _escape_directive(self.lines)
+        self.number = 0
+
+    def instruction(self) -> tuple[int, str] | None:
+        """Return the next instruction's line number and text, continuations joined, or None at the end."""
+        self._skip()
+        if self.number >= len(self.lines):
+            return None
+        first, joined = self.number + 1, ""
+        while self.number < len(self.lines):
+            line = self.lines[self.number].rstrip()
+            self.number += 1
+            if not line.endswith(self.escape):
+                return first, (joined + line).strip()
+            joined += line[:-1]
+            self._skip()
+        return first, joined.strip()
+
+    def heredoc(self, word: str, *, strip_tabs: bool) -> str | None:
+        """Return the lines up to `word`, or None when it does not come."""
+        body: list[str] = []
+        while self.number < len(self.lines):
+            line = self.lines[self.number]
+            self.number += 1
+            if (line.lstrip("\t") if strip_tabs else line) == word:
+                return "\n".join(body)
+            body.append(line)
+        return None
+
+    def _skip(self) -> None:
+        while self.number < len(self.lines):
+            line = self.lines[self.number].strip()
+            if line and not line.startswith("#"):
+                return
+            self.number += 1
+
+
 def _instructions(text: str, name: str, problems: list[Problem]) -> Iterator[Instruction]:
-    lines = text.splitlines()
-    escape = _escape_directive(lines)
-    number = 0
-    while number < len(lines):
-        first = number + 1
-        line = lines[number].strip()
-        number += 1
-        if not line or line.startswith("#"):
-            continue
-        joined = ""
-        while True:
-            if line.endswith(escape):
-                joined += line[:-1]
-                while number < len(lines) and (not lines[number].strip() or lines[number].lstrip().startswith("#")):
-                    number += 1
-                if number < len(lines):
-                    line = lines[number].rstrip()
-                    number += 1
-                    continue
-            else:
-                joined += line
-            break
-        keyword, _, rest = joined.strip().partition(" ")
-        keyword = keyword.upper()
+    cursor = _Cursor(text)
+    while (found := cursor.instruction()) is not None:
+        first, line = found
+        where = f"{name}:{first}"
+        keyword, *after = line.split(maxsplit=1)
+        keyword, rest = keyword.upper(), after[0] if after else ""
         heredocs: list[str] = []
-        if keyword in _WITH_HEREDOC:
-            for dash, _, word in _HEREDOC.findall(rest):
-                body: list[str] = []
-                while number < len(lines) and (lines[number].lstrip("\t") if dash else lines[number]) != word:
-                    body.append(lines[number])
-                    number += 1
-                if number == len(lines):
-                    problems.append(Problem(f"{name}:{first}", f"the heredoc {word} does not end", f"end it with a line {word}"))
-                number += 1
-                heredocs.append("\n".join(body))
+        for dash, _, word in _HEREDOC.findall(rest) if keyword in _WITH_HEREDOC else ():
+            body = cursor.heredoc(word, strip_tabs=bool(dash))
+            if body is None:
+                problems.append(Problem(where, f"the heredoc {word} does not end", f"end it with a line {word}"))
+            heredocs.append(body or "")
         if keyword not in _KEYWORDS:
-            problems.append(Problem(f"{name}:{first}", f"unknown instruction {keyword}", "see docs.docker.com/reference/dockerfile"))
+            hint = "see docs.docker.com/reference/dockerfile"
+            problems.append(Problem(where, f"unknown instruction {keyword}", hint))
             continue
-        flags, operands = _flags(rest.strip())
+        flags, operands = _flags(rest)
         yield Instruction(keyword, flags, operands, first, tuple(heredocs))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from typing import Any
 
 from doit.cmd_forget import Forget as DoitForget
@@ -38,7 +39,7 @@ class Forget(DoitForget):
 
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:  # noqa: FBT001
         result = super()._execute(forget_sub, forget_disable_default, forget_all)
-        chosen = {task.name for task in self.task_list} if forget_all else set(self.sel_tasks)
+        chosen = {task.name for task in self.task_list} if forget_all else set(self.sel_tasks or ())
         if not forget_all and self.sel_default_tasks and forget_disable_default:
             return result
         for task in self.task_list:
@@ -48,7 +49,7 @@ class Forget(DoitForget):
         return result
 
 
-class PromptDB(SqliteDB):  # type: ignore[misc]  # doit has no types
+class PromptDB(SqliteDB):
     """doit's sqlite3 database, for two doits at once.
 
     doit holds the write lock from a task's failure to the end of the run (`--continue`), and another doit dies with
@@ -84,8 +85,6 @@ class Reporter(ConsoleReporter):
             super().execute_task(task)
 
     def _write_failure(self, result: dict[str, Any], write_exception: bool = True) -> None:  # noqa: FBT001, FBT002
-        import sys
-
         fail: BaseFail = result["exception"]
         self.outstream.flush()
         if type(fail).__name__ == "TaskFailed":

@@ -32,7 +32,17 @@ from imagetiers.model import Refresh
 from imagetiers.repository import REFRESH_ARG, TierInputs
 from imagetiers.snapshot import InputFile, ManifestLine
 
-__all__ = ["RECIPE", "UNPINNED", "Change", "KeyManifest", "compile_manifest", "diff", "image_manifest", "refresh_epoch", "short"]
+__all__ = [
+    "RECIPE",
+    "UNPINNED",
+    "Change",
+    "KeyManifest",
+    "compile_manifest",
+    "diff",
+    "image_manifest",
+    "refresh_epoch",
+    "short",
+]
 
 RECIPE = 1
 UNPINNED = "unpinned"
@@ -283,6 +293,4 @@ def _text(value: Any) -> str | None:
 
 def uses_secrets(stages: tuple[Stage, ...]) -> bool:
     """Say whether any of `stages` mounts a secret."""
-    return any(
-        mount.get("type") == "secret" for stage in stages for i in stage.instructions for mount in mounts(i)
-    )
+    return any(mount.get("type") == "secret" for stage in stages for i in stage.instructions for mount in mounts(i))

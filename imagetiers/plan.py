@@ -18,7 +18,18 @@ from imagetiers.model import CompileStep, Pipeline, Tier
 from imagetiers.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Repository, TierInputs
 from imagetiers.snapshot import InputFile
 
-__all__ = ["CompilePlan", "Decision", "ImageInfo", "Plan", "Seen", "State", "TierPlan", "VerifyPlan", "decide", "make_plan"]
+__all__ = [
+    "CompilePlan",
+    "Decision",
+    "ImageInfo",
+    "Plan",
+    "Seen",
+    "State",
+    "TierPlan",
+    "VerifyPlan",
+    "decide",
+    "make_plan",
+]
 
 VERIFY_RECIPE = 1  # raised when the way that checks are run changes
 
@@ -210,6 +221,8 @@ class ImageInfo:
 
     id: str
     refs: tuple[str, ...]
+    pipeline: str
+    variant: str
     tier: str
     key: str
     created: int
@@ -250,10 +263,10 @@ class Decision:
 
 def decide(plan: Plan, seen: Seen) -> tuple[Decision, ...]:
     """Return the decision for each tier."""
-    return tuple(_decide(tier, seen) for tier in plan.tiers.values())
+    return tuple(_decide(plan, tier, seen) for tier in plan.tiers.values())
 
 
-def _decide(tier: TierPlan, seen: Seen) -> Decision:
+def _decide(plan: Plan, tier: TierPlan, seen: Seen) -> Decision:
     name = tier.name
     if seen.unknown is not None:
         return Decision(tier, State.UNKNOWN, (seen.unknown,), ())
@@ -264,12 +277,14 @@ def _decide(tier: TierPlan, seen: Seen) -> Decision:
     runs = [f"image:{name}", f"verify:{name}"]
     if tier.compile is not None and tier.compile.key not in seen.wheels:
         runs.insert(0, f"compile:{name}")
-    return Decision(tier, State.BUILD, ("forgotten: doit forget",) if forced else why_absent(tier, seen), tuple(runs))
+    why = ("doit forget was asked",) if forced else why_absent(plan, tier, seen)
+    return Decision(tier, State.BUILD, why, tuple(runs))
 
 
-def why_absent(tier: TierPlan, seen: Seen) -> tuple[str, ...]:
-    """Say why there is no image of this key: compare with the newest image of the same tier that is here."""
-    others = [image for image in seen.images.values() if image.tier == tier.name and image.manifest]
+def why_absent(plan: Plan, tier: TierPlan, seen: Seen) -> tuple[str, ...]:
+    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
+    here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
+    others = [image for image in seen.images.values() if (image.pipeline, image.variant, image.tier) == here]
     if not others:
         return ("never built here",)
     newest = max(others, key=lambda image: (image.key == tier.key, image.created))

@@ -186,4 +186,6 @@ def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterato
             hint = f"add it to {manifest}, or exclude it there with '!{unlisted[0]}'"
             yield Problem(where, f"{use.keyword} takes {shown}, which the manifest does not list", hint)
         elif not found and not (use.source == "." and use.keyword == "RUN --mount"):
-            yield Problem(where, f"{use.keyword} takes {use.source}, which does not exist", "correct the path, or add the file")
+            yield Problem(
+                where, f"{use.keyword} takes {use.source}, which does not exist", "correct the path, or add the file"
+            )

@@ -77,8 +77,10 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
                 where = place(tree, (*path, key), name, key=True)
                 yield (*path, key), Problem(where, "there is no such key", did_you_mean(key, known, "keys here"))
         return
-    if error.validator == "propertyNames":
-        return  # told by its inner error below, which has no path of its own
+    if "propertyNames" in error.absolute_schema_path:  # about a key itself; its path ends at the mapping
+        where = place(tree, (*path, str(error.instance)), name, key=True)
+        yield path, Problem(where, f"'{error.instance}' is not a good name", f"it must match {error.validator_value}")
+        return
     say = _SAY.get(error.validator)
     node = tree.at(path)
     what, hint = say(error, node, path) if say else (error.message, "")
@@ -86,8 +88,7 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
 
 
 def _describe(error: Any) -> str:
-    description = error.schema.get("description", "")
-    return str(description).split(": ")[0].rstrip(".") if description else ""
+    return str(error.schema.get("description", ""))
 
 
 def _found(node: Node) -> str:

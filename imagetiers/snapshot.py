@@ -131,7 +131,8 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
 def _nearest(pattern: str, paths: list[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(pattern, paths, n=1)
+    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents} - {"."}
+    close = difflib.get_close_matches(pattern, [*paths, *sorted(folders)], n=1)
     return f"did you mean '{close[0]}'?" if close else "remove the line, or add the file"
 
 

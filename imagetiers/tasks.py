@@ -28,7 +28,13 @@ from imagetiers.steps.survey import clear_wish, survey, wish
 __all__ = ["Tasks"]
 
 Task = dict[str, Any]
-REBUILD = {"name": "rebuild", "long": "rebuild", "type": bool, "default": False, "help": "do it although it need not be done"}
+REBUILD = {
+    "name": "rebuild",
+    "long": "rebuild",
+    "type": bool,
+    "default": False,
+    "help": "do it although it need not be done",
+}
 
 
 class UpToDate:
@@ -88,7 +94,11 @@ class Tasks:
 
     def check(self) -> Task:
         """check: pipeline.yaml, Dockerfiles and manifests, in every variant."""
-        return {"actions": [(self._act, [self._check])], "doc": "check the pipeline in every variant", "meta": {"quiet": True}}
+        return {
+            "actions": [(self._act, [self._check])],
+            "doc": "check the pipeline in every variant",
+            "meta": {"quiet": True},
+        }
 
     def plan_task(self) -> Task:
         """plan: what would be done, and why."""
@@ -96,7 +106,12 @@ class Tasks:
             "actions": [self._plan],
             "doc": "show what would be done, and why (--why: every reason; --json FILE)",
             "params": [
-                {"name": "json", "long": "json", "default": "", "help": "write the plan with its key manifests to this file (- = stdout)"},
+                {
+                    "name": "json",
+                    "long": "json",
+                    "default": "",
+                    "help": "write the plan with its key manifests to this file (- = stdout)",
+                },
                 {"name": "why", "long": "why", "type": bool, "default": False, "help": "show every reason"},
             ],
             "meta": {"quiet": True},
@@ -105,7 +120,11 @@ class Tasks:
     def compile(self) -> Iterator[Task]:
         """compile:<tier>: wheels, through ccache."""
         tiers = [tier for tier in self.plan.tiers.values() if tier.compile is not None]
-        yield {"name": None, "doc": "compile wheels, through ccache", "uptodate": [self._all(tiers, self._wheels_reason)]}
+        yield {
+            "name": None,
+            "doc": "compile wheels, through ccache",
+            "uptodate": [self._all(tiers, self._wheels_reason)],
+        }
         for tier in tiers:
             yield self._task(tier, "compile", "wheels", self._wheels_reason, self._compile) | {
                 "clean": [(self._clean, ["clean_compile", tier])],
@@ -136,7 +155,11 @@ class Tasks:
 
     def status(self) -> Task:
         """status: what is here."""
-        return {"actions": [(self._act, [self._status])], "doc": "show what is here of each tier", "meta": {"quiet": True}}
+        return {
+            "actions": [(self._act, [self._status])],
+            "doc": "show what is here of each tier",
+            "meta": {"quiet": True},
+        }
 
     def summary(self) -> Task:
         """The status table after a run that did something."""
@@ -153,7 +176,9 @@ class Tasks:
         if f"compile:{tier.name}" in self.seen().forced:
             return "doit forget was asked"
         assert tier.compile is not None  # noqa: S101
-        return "" if tier.compile.key in self.seen().wheels else f"no wheels of the compile key {short(tier.compile.key)}"
+        return (
+            "" if tier.compile.key in self.seen().wheels else f"no wheels of the compile key {short(tier.compile.key)}"
+        )
 
     def _image_reason(self, tier: TierPlan) -> str:
         seen = self.seen()
@@ -161,7 +186,7 @@ class Tasks:
             return seen.unknown
         if f"image:{tier.name}" in seen.forced:
             return "doit forget was asked"
-        return "" if seen.image(tier) is not None else "; ".join(why_absent(tier, seen))
+        return "" if seen.image(tier) is not None else "; ".join(why_absent(self.plan, tier, seen))
 
     def _verify_reason(self, tier: TierPlan) -> str:
         seen = self.seen()
@@ -264,7 +289,7 @@ class Tasks:
 
         show_status(self.plan, self.layout, self.world)
 
-    def _plan(self, json: str, why: bool) -> TaskFailed | None:  # noqa: A002, FBT001
+    def _plan(self, json: str, why: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps.plan import show_plan
 
         return self._act(lambda: show_plan(self.plan, self.layout, self.world, to=json, every_reason=why))
@@ -279,11 +304,11 @@ class Tasks:
                 problems += [Problem(label + p.where, p.what, p.hint) for p in error.problems]
         PipelineError.raise_if(problems)
         names = ", ".join(self.variants) or "none"
-        self.world.console.line(f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too")
+        self.world.console.line(
+            f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
+        )
 
 
 def _headed(error: PipelineError) -> str:
     count = len(error.problems)
     return f"{'one problem' if count == 1 else f'{count} problems'} in the pipeline; nothing was run\n{error}"
-
-

@@ -24,6 +24,7 @@ MAX_NODES = 100_000
 
 Scalar = str | int | float | bool | None
 Path = tuple[str | int, ...]
+Place = tuple[int, int]  # line and column, from 1
 
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -53,12 +54,14 @@ class Node:
         """Return the node at `path`, or the nearest one above it that exists."""
         node = self
         for part in path:
-            if isinstance(node.value, dict) and isinstance(part, str) and part in node.value:
-                node = node.value[part]
+            below: Node | None = None
+            if isinstance(node.value, dict) and isinstance(part, str):
+                below = node.value.get(part)
             elif isinstance(node.value, list) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
-            else:
+                below = node.value[part]
+            if below is None:
                 break
+            node = below
         return node
 
     def key_at(self, path: Path) -> Node:
@@ -85,7 +88,9 @@ def parse_yaml(data: bytes, name: str) -> Node:
     """
     if len(data) > MAX_BYTES:
         raise PipelineError(
-            Problem(name, f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}", "a pipeline is a few hundred lines")
+            Problem(
+                name, f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}", "a pipeline is a few hundred lines"
+            )
         )
     try:
         text = data.decode("utf-8-sig")
@@ -123,7 +128,7 @@ def _syntax_hint(what: str) -> str:
 class _Open:
     """A collection that is not closed yet."""
 
-    mark: yaml.Mark
+    place: Place
     mapping: bool
     items: list[Node]
     entries: dict[str, Node]
@@ -148,15 +153,12 @@ class _Builder:
         PipelineError.raise_if(self.problems)
         return self.root or Node(None, 1, 1)
 
-    def _place(self, mark: yaml.Mark) -> str:
-        return f"{self.name}:{mark.line + 1}:{mark.column + 1}"
-
-    def _stop(self, mark: yaml.Mark, what: str, hint: str) -> None:
-        self.problems.append(Problem(self._place(mark), what, hint))
+    def _stop(self, place: Place, what: str, hint: str) -> None:
+        self.problems.append(Problem(f"{self.name}:{place[0]}:{place[1]}", what, hint))
         raise PipelineError(*self.problems)
 
     def _take(self, event: yaml.Event) -> None:
-        mark = event.start_mark
+        mark = _place(event)
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
@@ -174,14 +176,12 @@ class _Builder:
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             done = self.stack.pop()
             value: dict[str, Node] | list[Node] = done.entries if done.mapping else done.items
-            self._add(
-                Node(value, done.mark.line + 1, done.mark.column + 1, keys=done.keys if done.mapping else None)
-            )
+            self._add(Node(value, *done.place, keys=done.keys if done.mapping else None))
 
     def _check_tag(self, event: yaml.NodeEvent) -> None:
         tag = getattr(event, "tag", None)
         if tag is not None and tag != "!":
-            self._stop(event.start_mark, f"the tag {tag} is not supported", "write the plain value")
+            self._stop(_place(event), f"the tag {tag} is not supported", "write the plain value")
 
     def _add(self, node: Node) -> None:
         self.nodes += 1
@@ -212,6 +212,11 @@ class _Builder:
         return node
 
 
+def _place(event: yaml.Event) -> Place:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+
+
 def _scalar(event: yaml.ScalarEvent) -> Node:
     text = event.value
     value: Scalar = text
@@ -224,7 +229,7 @@ def _scalar(event: yaml.ScalarEvent) -> Node:
             value = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
         elif _FLOAT.fullmatch(text):
             value = float(text)
-    return Node(value, event.start_mark.line + 1, event.start_mark.column + 1, text=text)
+    return Node(value, *_place(event), text=text)
 
 
 def merge_patch(target: Node, patch: Node) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from imagetiers.errors import Problem
 from imagetiers.ports import Progress
@@ -33,7 +33,7 @@ class BuildLog:
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self._vertices: dict[str, bool] = {}
 
-    def __enter__(self) -> BuildLog:
+    def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("w", encoding="utf-8")
         return self

@@ -26,7 +26,8 @@ STATS_LOG = ".ccache-stats.log"
 def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, again: bool = False) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
-    With `again` they are compiled (through ccache) although they are there. Raises BuildError, EngineError or Interrupted. However it ends, the ccache directory keeps what was compiled.
+    With `again` they are compiled (through ccache) although they are there. Raises BuildError, EngineError or
+    Interrupted. However it ends, the ccache directory keeps what was compiled.
     """
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
@@ -55,7 +56,9 @@ def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
     hits = _hits(layout.partial_wheels(step.key) / STATS_LOG)
     world.engine.remove(container)
     if world.cancel.requested:
-        raise Interrupted(Problem(f"compile:{tier.name}", "was interrupted", "run doit again: ccache has kept what was done"))
+        raise Interrupted(
+            Problem(f"compile:{tier.name}", "was interrupted", "run doit again: ccache has kept what was done")
+        )
     if code != 0:
         raise BuildError(log.failure(f"compile:{tier.name}", f"the compile step ended with exit code {code}"))
     wheels.commit(layout, step.key)
@@ -136,4 +139,3 @@ def _hits(stats_log: Path) -> Hits:
         return read_stats_log(stats_log.read_text(errors="replace"))
     except FileNotFoundError:  # nothing was compiled
         return Hits(0, 0, 0, 0)
-

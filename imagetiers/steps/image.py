@@ -31,7 +31,7 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
         folder = layout.wheels(tier.compile.key) if tier.compile is not None else None
         if tier.compile is not None and not wheels.have(layout, tier.compile.key):
             raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
-        build = build_image(tier, plan.pipeline.name, plan.pipeline.platform, folder, no_cache=rebuild)
+        build = build_image(tier, plan.pipeline, folder, no_cache=rebuild)
         title = f"image:{tier.name}"
         with world.console.progress(title) as bar, BuildLog(layout.log(tier.name, "image", tier.key), bar) as log:
             try:
@@ -41,11 +41,17 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
         built = _images(world).image(tier)
         if built is None:
             raise EngineError(
-                Problem(title, f"was built, but the engine does not hold {tier.ref}", "does `docker buildx ls` show another builder?")
+                Problem(
+                    title,
+                    f"was built, but the engine does not hold {tier.ref}",
+                    "does `docker buildx ls` show another builder?",
+                )
             )
         seconds = world.now() - began
         world.console.line(f"image:{tier.name}: {short(tier.key)} built in {seconds:.0f} s, {built.size / 1e6:,.0f} MB")
-        keep(world, tier.manifest, Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size))
+        keep(
+            world, tier.manifest, Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
+        )
 
 
 def _check_parent(plan: Plan, tier: TierPlan, images: Seen) -> None:
@@ -54,7 +60,9 @@ def _check_parent(plan: Plan, tier: TierPlan, images: Seen) -> None:
         return
     if images.image(plan.tiers[tier.tier.parent]) is None:
         raise BuildError(
-            Problem(f"image:{tier.name}", f"its parent {tier.tier.parent} is not built", f"doit image:{tier.tier.parent}")
+            Problem(
+                f"image:{tier.name}", f"its parent {tier.tier.parent} is not built", f"doit image:{tier.tier.parent}"
+            )
         )
 
 

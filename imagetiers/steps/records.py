@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 
@@ -31,10 +32,8 @@ class Record:
 def keep(world: World, manifest: KeyManifest, record: Record) -> None:
     """Write key manifest and record. A cache that does not take them costs a line, never the build."""
     try:
-        try:
+        with contextlib.suppress(PreconditionError):  # the same key has the same manifest
             world.store.write(f"keys/{manifest.key}.json", manifest.json().encode(), if_generation=0)
-        except PreconditionError:
-            pass  # the same key has the same manifest
         name = f"records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
         world.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
     except StoreError as error:

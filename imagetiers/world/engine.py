@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.commands import BuildImage, Container, Label
@@ -42,6 +43,8 @@ class DockerEngine:
             ImageInfo(
                 id=image["Id"],
                 refs=tuple(image.get("RepoTags") or ()),
+                pipeline=image["Labels"].get(Label.PIPELINE, ""),
+                variant=image["Labels"].get(Label.VARIANT, ""),
                 tier=image["Labels"].get(Label.TIER, ""),
                 key=image["Labels"].get(Label.KEY, ""),
                 created=int(image["Created"]),
@@ -84,7 +87,7 @@ class DockerEngine:
         """Let `tags` point to the image `ref`."""
         for name in tags:
             repository, _, tag = name.rpartition(":")
-            self._ask(lambda api, to=(repository, tag): api.tag(ref, to[0], to[1], force=True))
+            self._ask(partial(_tag, ref=ref, repository=repository, tag=tag))
 
     def untag(self, ref: str) -> bool:
         """Remove a reference, and the image when it was the last one. Say whether there was one."""
@@ -95,7 +98,9 @@ class DockerEngine:
         except docker.errors.ImageNotFound:
             return False
         except docker.errors.APIError as error:
-            raise EngineError(Problem(ref, f"cannot be removed: {error.explanation}", "end its containers first")) from error
+            raise EngineError(
+                Problem(ref, f"cannot be removed: {error.explanation}", "end its containers first")
+            ) from error
         return True
 
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
@@ -106,7 +111,7 @@ class DockerEngine:
         states = []
         for container in listed:
             try:
-                state = self._ask(lambda api, c=container: api.inspect_container(c["Id"]))["State"]
+                state = self._ask(partial(_inspect, container=container["Id"]))["State"]
             except docker.errors.NotFound:
                 continue  # it went between the two questions
             name = container["Names"][0].lstrip("/")
@@ -117,9 +122,11 @@ class DockerEngine:
         """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
 
         def create(api: APIClient) -> str:
+            from docker.types import Mount
+
             mounts = [
-                {"Type": "bind", "Source": str(m.source), "Target": m.target, "ReadOnly": m.read_only}
-                for m in container.mounts
+                Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
+                for mount in container.mounts
             ]
             created = api.create_container(
                 image=container.image,
@@ -201,7 +208,9 @@ class DockerEngine:
             code = run(("docker", "buildx", "version"))
         except FileNotFoundError:
             raise EngineError(
-                Problem("docker", "the docker command is not on the PATH", "ci/bootstrap engine, or install Docker's CLI")
+                Problem(
+                    "docker", "the docker command is not on the PATH", "ci/bootstrap engine, or install Docker's CLI"
+                )
             ) from None
         if code != 0:
             raise EngineError(
@@ -222,13 +231,21 @@ def _connect() -> APIClient:
     from docker.constants import DEFAULT_UNIX_SOCKET
     from docker.utils import kwargs_from_env
 
-    kwargs: dict[str, Any] = kwargs_from_env()
+    kwargs: dict[str, Any] = {**kwargs_from_env()}
     if not os.environ.get("DOCKER_HOST"):
         kwargs["base_url"] = _context_host() or DEFAULT_UNIX_SOCKET.replace("http+unix", "unix")
     try:
         return APIClient(version="auto", **kwargs)
     except docker.errors.DockerException as error:
         raise _unreachable(error) from error
+
+
+def _tag(api: APIClient, *, ref: str, repository: str, tag: str) -> None:
+    api.tag(ref, repository, tag, force=True)
+
+
+def _inspect(api: APIClient, *, container: str) -> Any:
+    return api.inspect_container(container)
 
 
 def _context_host() -> str | None:
@@ -248,7 +265,8 @@ def _context_host() -> str | None:
     from docker.context import ContextAPI
 
     context = ContextAPI.get_context(name)
-    return str(context.Host) if context is not None and context.Host else None
+    host = getattr(context, "Host", None)  # None for a context that is not there
+    return str(host) if host else None
 
 
 def _unreachable(error: Exception) -> EngineError:
@@ -259,11 +277,20 @@ def _unreachable(error: Exception) -> EngineError:
             "sudo usermod -aG docker $USER, then log in again; or run doit as root",
         )
     elif "FileNotFoundError" in text or "No such file" in text:
-        what, hint = "no Docker daemon is here (there is no socket)", "ci/bootstrap engine starts one; DOCKER_HOST names another"
+        what, hint = (
+            "no Docker daemon is here (there is no socket)",
+            "ci/bootstrap engine starts one; DOCKER_HOST names another",
+        )
     elif "refused" in text:
-        what, hint = "the Docker daemon does not run (connection refused)", "ci/bootstrap engine, or systemctl start docker"
+        what, hint = (
+            "the Docker daemon does not run (connection refused)",
+            "ci/bootstrap engine, or systemctl start docker",
+        )
     else:
-        what, hint = f"the Docker daemon does not answer: {text[:200]}", "docker info says more; DOCKER_HOST names the daemon"
+        what, hint = (
+            f"the Docker daemon does not answer: {text[:200]}",
+            "docker info says more; DOCKER_HOST names the daemon",
+        )
     return EngineError(Problem("docker", what, hint))
 
 

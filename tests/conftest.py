@@ -1,0 +1,38 @@
+"""Fixtures that every kind of test uses: a small repository to edit, and golden texts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagetiers.layout import Layout
+
+HERE = Path(__file__).parent
+Golden = Callable[[str, Path], None]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Layout:
+    """A copy of tests/repos/tiny: three tiers that are built from nothing but a shell."""
+    root = tmp_path / "tiny"
+    shutil.copytree(HERE / "repos" / "tiny", root)
+    return Layout(root)
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """Compare a text with a file; UPDATE_GOLDEN=1 writes the file instead."""
+
+    def compare(text: str, path: Path) -> None:
+        if os.environ.get("UPDATE_GOLDEN"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        expected = path.read_text(encoding="utf-8") if path.exists() else ""
+
+        assert text == expected, f"{path.name} differs; if that is right: UPDATE_GOLDEN=1 pytest, then read the diff"
+
+    return compare
