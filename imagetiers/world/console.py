@@ -107,10 +107,13 @@ class _Lines:
         self._title = title
         self._console = console
         self._began = self._said = time.monotonic()
+        self._total = 0
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Print a line when the last one is long enough ago."""
         now = time.monotonic()
+        if total != self._total:  # another piece of work: code generation first, then the compile
+            self._total, self._began = total, now
         if now - self._said < _LINE_SECONDS or not total:
             return
         self._said = now
