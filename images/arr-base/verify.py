@@ -2,7 +2,7 @@
 
     python3 verify.py EXPECTATIONS.json
 
-EXPECTATIONS.json holds the tier\'s `verify:` of pipeline.yaml; only what it names is checked.
+EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
 
     modules: {numpy: "2", yaml: "6"}    they import, and their version begins so
     commands: [tini]                    they are on PATH
