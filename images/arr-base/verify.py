@@ -1,4 +1,8 @@
-"""Check from inside what arr-base adds: python3 verify.py EXPECTATIONS.json (the tier's `verify:` of pipeline.yaml).
+"""Check from inside what arr-base adds.
+
+    python3 verify.py EXPECTATIONS.json
+
+EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
 
     modules: {numpy: "2", yaml: "6"}    they import, and their version begins so
     commands: [tini]                    they are on PATH

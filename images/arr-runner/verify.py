@@ -1,4 +1,8 @@
-"""Check from inside what arr-runner adds: python3 verify.py EXPECTATIONS.json (the tier's `verify:` of pipeline.yaml).
+"""Check from inside what arr-runner adds.
+
+    python3 verify.py EXPECTATIONS.json
+
+EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
 
     versions: {pytorch-c10: "2.6.0"}   what `arr-run --version` names; local parts such as +cu124 do not count
     run: true                          `arr-run run` trains and leaves a result

@@ -1,4 +1,8 @@
-"""Check from inside what arr-training adds: python3 verify.py EXPECTATIONS.json (the tier's `verify:` of pipeline.yaml).
+"""Check from inside what arr-training adds.
+
+    python3 verify.py EXPECTATIONS.json
+
+EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
 
     backend: c10                           what does the arithmetic
     fit: {weight: 3, bias: -2, within: 0.05}   train, and compare what was learned
