@@ -10,7 +10,7 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     bases       outside images, by digest where pipeline.lock.yaml pins them
     parent      the parent tier's key
     wheels      the compile key of the wheels that are installed
-    files       path, kind (644, 755, link) and sha256 of the listed files, but for those only a compile stage takes
+    files       path, kind (644, 755, link) and sha256 of those listed files that these stages take
     run         of a compile key: the command
     refresh     the calendar day, week or month, where the tier asks for it
     secrets     ids, never values
@@ -179,12 +179,8 @@ def compile_files(inputs: TierInputs) -> tuple[InputFile, ...]:
 
 
 def image_files(inputs: TierInputs) -> tuple[InputFile, ...]:
-    """Return the files sent to build the image: all that are listed, but for those that only compile stages take."""
-    if inputs.tier.compile is None:
-        return inputs.files.files
-    taken = {file.path for file in _taken(inputs, image_stages(inputs))}
-    elsewhere = {file.path for file in compile_files(inputs)} - taken
-    return tuple(file for file in inputs.files.files if file.path not in elsewhere)
+    """Return the listed files that the image's stages take: these, and no others, are sent to build it."""
+    return _taken(inputs, image_stages(inputs))
 
 
 def _taken(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[InputFile, ...]:

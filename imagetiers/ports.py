@@ -40,9 +40,17 @@ class Store(Protocol):
     """Objects by name, with Google Cloud Storage's generation semantics (0 = does not exist).
 
     `if_generation` is a precondition on the object's generation at the moment of the write: None = none, 0 = create
-    only, N = compare-and-swap. When it does not hold: PreconditionError. Every method may raise ForbiddenError,
-    UnavailableError (after its own retries) and CorruptError (checksum mismatch); a read of what is not there raises
-    NotFoundError. Names are relative to the store's prefix. All methods may be called from several threads.
+    only, N = compare-and-swap. When it does not hold: PreconditionError, and nothing has changed. When a write with a
+    precondition returns, it was this call's write that won, also when another one stored the same bytes, and when the
+    answer to an earlier try was lost. A name never has the same generation twice, not even after a delete.
+
+    Every method may raise ForbiddenError, UnavailableError (after its own retries), CorruptError (checksum mismatch)
+    and plain StoreError (no such bucket, disk full, invalid name); a read of what is not there raises NotFoundError.
+    After UnavailableError or StoreError a write may have happened all the same: read again.
+
+    Names are relative to the store's prefix: components joined by '/', none of them empty, '.' or '..', no control
+    characters and no backslash, at most 768 bytes of UTF-8 in all and 240 a component. `a` and `a/b` may both exist.
+    All methods may be called from several threads.
     """
 
     @property
@@ -51,7 +59,11 @@ class Store(Protocol):
         ...
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
-        """Return the object's bytes (or a range of them) and its generation."""
+        """Return the object's bytes, or at most `length` of them from `start`, and its generation.
+
+        Ranges are clipped to the object; one that starts at or after its end is empty. A whole object is checked
+        against its checksum, a range cannot be.
+        """
         ...
 
     def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
@@ -59,11 +71,11 @@ class Store(Protocol):
         ...
 
     def read_file(self, name: str, path: Path) -> int:
-        """Stream the object into `path` (temporary name, then rename); return its generation."""
+        """Stream the object into `path` (temporary name, checksum, rename; makes folders); return its generation."""
         ...
 
     def write_file(self, name: str, path: Path, *, if_generation: int | None = None) -> int:
-        """Stream a file into the object; return the new generation."""
+        """Stream a file into the object; return the new generation. The file must not change meanwhile."""
         ...
 
     def stat(self, name: str) -> Blob | None:
@@ -71,11 +83,11 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Yield every object whose name starts with `prefix`, in order of name."""
+        """Yield every object whose name starts with `prefix`, in order of name; what is not an object is left out."""
         ...
 
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
-        """Remove the object; removing what is not there is no error (unless a precondition says so)."""
+        """Remove the object; removing what is not there is no error (unless a precondition N says so)."""
         ...
 
 

@@ -1,15 +1,16 @@
-"""Fixtures that every kind of test uses: a small repository to edit, and golden texts."""
+"""Fixtures that every kind of test uses: a small repository to edit, golden texts, a bucket."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from imagetiers.layout import Layout
+from tests.gcs.harness import GcsServer
 
 HERE = Path(__file__).parent
 Golden = Callable[[str, Path], None]
@@ -36,3 +37,18 @@ def golden() -> Golden:
         assert text == expected, f"{path.name} differs; if that is right: UPDATE_GOLDEN=1 pytest, then read the diff"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def _gcs_process() -> Iterator[GcsServer]:
+    server = GcsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def gcs_server(_gcs_process: GcsServer) -> Iterator[GcsServer]:
+    """Give the test run's GCS server, without faults and with counters at zero; its objects stay."""
+    _gcs_process.config(clear=True)
+    yield _gcs_process
+    _gcs_process.close_stores()

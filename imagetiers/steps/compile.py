@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
 
 from imagetiers.commands import COMPILE_STOP_SECONDS, Label, build_builder, compile_container, max_jobs
@@ -52,16 +53,19 @@ def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
     else:
         _builder(plan, tier, step, layout, world)
         container, jobs = _start(step, layout, world)
-    code, log = _follow(tier, step, container, layout, world)
-    hits = _hits(layout.partial_wheels(step.key) / STATS_LOG)
-    world.engine.remove(container)
-    if world.cancel.requested:
+    with world.cancel.on_request(partial(world.engine.stop, container, COMPILE_STOP_SECONDS)):
+        code, log = _follow(tier, step, container, layout, world)
+        hits = _hits(layout.partial_wheels(step.key) / STATS_LOG)
+        if code == 0:
+            wheels.commit(layout, step.key)
+        # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
+        world.engine.remove(container)
+    if code != 0 and world.cancel.requested:
         raise Interrupted(
             Problem(f"compile:{tier.name}", "was interrupted", "run doit again: ccache has kept what was done")
         )
     if code != 0:
         raise BuildError(log.failure(f"compile:{tier.name}", f"the compile step ended with exit code {code}"))
-    wheels.commit(layout, step.key)
     seconds = world.now() - began
     world.console.line(f"compile:{tier.name}: done in {seconds:.0f} s; {hits}")
     keep(
@@ -107,13 +111,18 @@ def _running(step: CompilePlan, layout: Layout, world: World) -> str | None:
 def _start(step: CompilePlan, layout: Layout, world: World) -> tuple[str, int]:
     info = world.engine.info()
     jobs = max_jobs(info.cpus, info.memory, step.step.job_memory)
-    partial = layout.partial_wheels(step.key)
-    shutil.rmtree(partial, ignore_errors=True)
+    folder_of_wheels = layout.partial_wheels(step.key)
+    shutil.rmtree(folder_of_wheels, ignore_errors=True)
     ccache = layout.ccache(step.namespace)
-    for folder in (partial, ccache):
+    for folder in (folder_of_wheels, ccache):
         folder.mkdir(parents=True, exist_ok=True)
     container = compile_container(
-        step, user=world.user, jobs=jobs, ccache=ccache.resolve(), wheels=partial.resolve(), checkout=_checkout(layout)
+        step,
+        user=world.user,
+        jobs=jobs,
+        ccache=ccache.resolve(),
+        wheels=folder_of_wheels.resolve(),
+        checkout=_checkout(layout),
     )
     return world.engine.start(container), jobs
 
@@ -123,7 +132,6 @@ def _follow(tier: TierPlan, step: CompilePlan, container: str, layout: Layout, w
     path = layout.log(tier.name, "compile", step.key)
     try:
         with (
-            world.cancel.on_request(lambda: world.engine.stop(container, COMPILE_STOP_SECONDS)),
             world.console.progress(f"compile:{tier.name}") as bar,
             BuildLog(path, bar) as log,
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import signal
@@ -12,6 +13,8 @@ from types import FrameType, TracebackType
 
 __all__ = ["SignalCancellation"]
 
+_CLEAN_UP_SECONDS = 30.0
+
 
 class SignalCancellation:
     """The real Cancellation. After `install`, SIGTERM is a Ctrl-C, and neither ends in a traceback."""
@@ -21,6 +24,7 @@ class SignalCancellation:
         self._stops: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
 
     @property
     def requested(self) -> bool:
@@ -38,8 +42,9 @@ class SignalCancellation:
         try:
             yield
         finally:
-            with self._lock:
+            with self._idle:
                 self._stops.pop(number, None)
+                self._idle.notify_all()
 
     def request(self) -> None:
         """Ask everything that runs to stop."""
@@ -49,6 +54,12 @@ class SignalCancellation:
         for stop in stops:
             # A thread each: a container takes seconds to stop, and the next one must not wait for it.
             threading.Thread(target=stop, daemon=True).start()
+
+    def _wait_for_the_others(self) -> None:
+        # In doit's thread mode the main thread ends at once, and its worker threads with it; theirs is still to clean up.
+        if self.requested:
+            with self._idle:
+                self._idle.wait_for(lambda: not self._stops, timeout=_CLEAN_UP_SECONDS)
 
     def install(self) -> None:
         """Take over SIGINT and SIGTERM; only in the main thread of a program."""
@@ -61,6 +72,7 @@ class SignalCancellation:
             self._requested.set()
             raise KeyboardInterrupt
 
+        atexit.register(self._wait_for_the_others)
         signal.signal(signal.SIGINT, handler)
         signal.signal(signal.SIGTERM, handler)
         previous = sys.excepthook

@@ -1,4 +1,4 @@
-"""Single requests to Google Cloud Storage, and what its failures mean. The only module that imports Google's client.
+"""Single requests to Google Cloud Storage, through Google's client; `gcs_errors` says what their failures mean.
 
 Every function here makes one attempt: the client's own retries are off (but inside a resumable upload, where they
 resume instead of starting over), because they forget whether a lost answer was a yes.
@@ -8,66 +8,32 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
 import requests
-import urllib3.exceptions
 from google.api_core import exceptions as api
-from google.auth import exceptions as auth
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
-from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, Problem, StoreError, UnavailableError
 from imagetiers.ports import Blob
-from imagetiers.world.store_retry import Judgement, RetryPolicy
+from imagetiers.world.gcs_errors import (
+    ChangedError,
+    ChecksumError,
+    PastEndError,
+    SessionLostError,
+    bucket_is_missing,
+    server_text,
+)
+from imagetiers.world.store_retry import RetryPolicy
 
-__all__ = [
-    "ChangedError",
-    "ChecksumError",
-    "Content",
-    "PastEndError",
-    "SessionLostError",
-    "Upload",
-    "Wire",
-    "check_crc32c",
-    "crc32c_base64",
-    "judge",
-]
+__all__ = ["Content", "Upload", "Wire", "check_crc32c", "crc32c_base64"]
 
 _TOKEN_KEY = "imagetiers-write"  # noqa: S105  the name of a metadata field
 _CHUNK = 16 << 20  # of a resumable upload; held in memory. A multiple of 256 KiB
 _FIELDS = "name,size,generation,timeCreated"
-_CHECKSUM_TRIES = 3
 _PAGE = 1000  # the most that GCS gives
-_AGAIN = {408, 429, 500, 502, 503, 504}
-_BROKEN = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-    urllib3.exceptions.HTTPError,
-    ConnectionError,
-    TimeoutError,
-)
-
-
-class ChecksumError(Exception):
-    """Content and CRC32C do not match; worth another try."""
-
-
-class ChangedError(Exception):
-    """The object was replaced or removed between two slices of one download; worth another try from the start."""
-
-
-class PastEndError(Exception):
-    """The range starts at or after the object's end (HTTP 416)."""
-
-
-class SessionLostError(Exception):
-    """The server forgot a resumable upload (HTTP 404 or 410); worth another try from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +94,9 @@ class Wire:
             )
         else:
             self._client = storage.Client(project=None)
+        # The client asks for the bucket's project and location behind our back, in a thread, for traces that nobody
+        # reads: a request more a run, and a permission more (storage.buckets.get).
+        self._client._bucket_metadata_cache = None  # noqa: SLF001
         self._adapter = _CountingAdapter(threads)
         self._client._http.mount("https://", self._adapter)  # noqa: SLF001  the documented way to size the pool
         self._client._http.mount("http://", self._adapter)  # noqa: SLF001
@@ -185,9 +154,11 @@ class Wire:
                 timeout=self._timeout,
                 retry=self._resume if resumable else None,
             )
-        except api.ClientError as error:
-            if resumable and error.code in (404, 410) and not _bucket_is_missing(error):
+        except api.GoogleAPICallError as error:
+            if resumable and error.code in (404, 410) and not bucket_is_missing(error):
                 raise SessionLostError from error
+            if error.code == 400 and "crc32c" in server_text(error).lower():  # noqa: PLR2004
+                raise ChecksumError(f"the server received damaged content: {server_text(error)}") from error
             raise
         if blob.size != upload.size or blob.crc32c != upload.crc32c:
             raise ChecksumError(f"stored {blob.size} bytes, CRC32C {blob.crc32c}; sent {upload.size}, {upload.crc32c}")
@@ -199,7 +170,7 @@ class Wire:
         try:
             blob.reload(timeout=self._timeout, retry=None)
         except api.NotFound as error:
-            if _bucket_is_missing(error):
+            if bucket_is_missing(error):
                 raise
             return None
         return _blob(blob), str((blob.metadata or {}).get(_TOKEN_KEY, ""))
@@ -232,81 +203,6 @@ def check_crc32c(actual: int, expected: str) -> None:
     """Raise ChecksumError unless it is the expected one; an emulator may send none."""
     if expected and crc32c_base64(actual) != expected:
         raise ChecksumError(f"the content's CRC32C is {crc32c_base64(actual)}, the object's is {expected}")
-
-
-def judge(error: Exception, where: str, bucket: str) -> Judgement:  # noqa: PLR0911  one return a kind of failure
-    """Say what a failed request means. `where` is the object's or the bucket's url, for the message."""
-    if isinstance(error, api.GoogleAPICallError):
-        return _judge_status(error, where, bucket)
-    if isinstance(error, auth.TransportError):
-        return _unavailable(where, f"no access token: {_one_line(str(error))}")
-    if isinstance(error, auth.GoogleAuthError):
-        return Judgement(ForbiddenError(Problem(where, f"no usable credentials: {_one_line(str(error))}", _LOGIN)))
-    if isinstance(error, ChecksumError):
-        hint = "if it persists: compare with `gcloud storage hash`, then remove the object"
-        return Judgement(CorruptError(Problem(where, _one_line(str(error)), hint)), tries=_CHECKSUM_TRIES)
-    if isinstance(error, SessionLostError):
-        return _unavailable(where, "the upload session was lost")
-    if isinstance(error, ChangedError):
-        return _unavailable(where, "the object is replaced again and again while it is read")
-    if isinstance(error, _BROKEN):
-        return _unavailable(where, f"connection failed: {_one_line(str(error))}")
-    return Judgement(StoreError(Problem(where, f"{type(error).__name__}: {_one_line(str(error))}")))
-
-
-_LOGIN = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file"
-_ROLES: Mapping[str, str] = {
-    "storage.objects.get": "roles/storage.objectViewer",
-    "storage.objects.list": "roles/storage.objectViewer",
-    "storage.objects.create": "roles/storage.objectUser",
-    "storage.objects.delete": "roles/storage.objectUser",
-}
-
-
-def _judge_status(error: api.GoogleAPICallError, where: str, bucket: str) -> Judgement:
-    code, text = int(error.code or 0), _server_text(error)
-    if code in _AGAIN:
-        throttled = code == 429  # noqa: PLR2004
-        what = "too many requests (429)" if throttled else f"the server failed ({code}): {text}"
-        return _unavailable(where, what, throttled=throttled)
-    if code == 401:  # noqa: PLR2004
-        return Judgement(ForbiddenError(Problem(where, f"not authenticated (401): {text}", _LOGIN)))
-    if code == 403:  # noqa: PLR2004
-        role = next((role for permission, role in _ROLES.items() if permission in text), "roles/storage.objectUser")
-        hint = f"grant {role} on gs://{bucket} to this account"
-        return Judgement(ForbiddenError(Problem(where, f"not permitted (403): {text}", hint)))
-    if code == 404:  # noqa: PLR2004
-        if _bucket_is_missing(error):
-            hint = f"check `cache:` in pipeline.yaml, or `gcloud storage buckets create gs://{bucket}`"
-            return Judgement(StoreError(Problem(f"gs://{bucket}", "there is no such bucket", hint)))
-        return Judgement(NotFoundError(Problem(where, "no such object")))
-    return Judgement(StoreError(Problem(where, f"refused ({code}): {text}")))
-
-
-def _unavailable(where: str, what: str, *, throttled: bool = False) -> Judgement:
-    hint = "check the network and https://status.cloud.google.com, then run again: what was stored is kept"
-    return Judgement(UnavailableError(Problem(where, what, hint)), tries=None, throttled=throttled)
-
-
-def _bucket_is_missing(error: api.GoogleAPICallError) -> bool:
-    text = _server_text(error)
-    return "bucket" in text and "does not exist" in text and not text.startswith("No such object")
-
-
-def _server_text(error: api.GoogleAPICallError) -> str:
-    """Return what the server itself said, without the client's wrapping."""
-    response = getattr(error, "response", None)
-    if response is None:
-        return _one_line(str(error.message))
-    try:
-        return _one_line(str(response.json()["error"]["message"]))
-    except (ValueError, KeyError, TypeError):
-        return _one_line(str(response.text or error.message))
-
-
-def _one_line(text: str, most: int = 300) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[:most] + "..."
 
 
 def _blob(blob: Any) -> Blob:

@@ -1,12 +1,8 @@
 """A directory as a Store: the cache's embedded default, and what tests and a shared disk use.
 
-    ROOT/objects/   one file an object: its content, then a 48-byte trailer (generation, size, checksums)
+    ROOT/objects/   one file an object: its content, then a 48-byte trailer (see store_trailer.py)
     ROOT/lock/      256 lock files; a name's writers meet at the one its hash picks. Each holds the last generation used
     ROOT/tmp/       files that are being written; what a killed process left there is swept after an hour
-
-Why a trailer: content and generation must change in one rename, or a reader could pair the one with the other. Extended
-attributes would do, but tmpfs, NFS and overlay lack them here and there. As a trailer, a range of the object is the
-same range of the file.
 
 Readers take no lock and write nothing. A write is: temporary file, lock, look at the generation, trailer, fsync,
 rename, fsync of the folder, unlock. Killed at any line it leaves the old object or the new one, and the kernel drops
@@ -21,10 +17,8 @@ import fcntl
 import os
 import random
 import secrets
-import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -40,39 +34,14 @@ from imagetiers.errors import (
 from imagetiers.ports import Blob
 from imagetiers.world.store_files import local_errors, pieces, replacing
 from imagetiers.world.store_names import check_name, name_to_path, path_to_component
+from imagetiers.world.store_trailer import Trailer
 
 __all__ = ["DirectoryStore"]
 
-_MAGIC = b"imgtier\x01"
-_TRAILER = struct.Struct(">8sQQ16s8s")  # magic, generation, size, XXH3-128 of content, XXH3-64 of all that
-_TRAILER_HEAD = struct.Struct(">8sQQ16s")
 _DAMAGED = 1  # real generations are microseconds since 1970
 _CHUNK = 1 << 20
 _LOCK_SECONDS = 60.0
 _STALE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Trailer:
-    generation: int
-    size: int
-    digest: bytes
-
-    def pack(self) -> bytes:
-        head = _TRAILER_HEAD.pack(_MAGIC, self.generation, self.size, self.digest)
-        return head + xxhash.xxh3_64_digest(head)
-
-    @staticmethod
-    def of(fd: int) -> _Trailer | None:
-        """Read the trailer of an open file; None when it is damaged."""
-        content = os.fstat(fd).st_size - _TRAILER.size
-        raw = os.pread(fd, _TRAILER.size, content) if content >= 0 else b""
-        if len(raw) != _TRAILER.size:
-            return None
-        magic, generation, size, digest, check = _TRAILER.unpack(raw)
-        if magic != _MAGIC or size != content or check != xxhash.xxh3_64_digest(raw[: _TRAILER_HEAD.size]):
-            return None
-        return _Trailer(generation, size, digest)
 
 
 class DirectoryStore:
@@ -161,7 +130,7 @@ class DirectoryStore:
         return self._objects / name_to_path(name)
 
     @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[tuple[IO[bytes], _Trailer]]:
+    def _opened(self, name: str) -> Iterator[tuple[IO[bytes], Trailer]]:
         check_name(name)
         with local_errors(self._where(name)):
             try:
@@ -169,7 +138,7 @@ class DirectoryStore:
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise NotFoundError(Problem(self._where(name), "no such object")) from None
             with file:
-                trailer = _Trailer.of(file.fileno())
+                trailer = Trailer.of(file.fileno())
                 if trailer is None:
                     raise self._corrupt(name)
                 yield file, trailer
@@ -180,7 +149,7 @@ class DirectoryStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            status, trailer = os.fstat(fd), _Trailer.of(fd)
+            status, trailer = os.fstat(fd), Trailer.of(fd)
         finally:
             os.close(fd)
         if trailer is None:
@@ -195,7 +164,7 @@ class DirectoryStore:
         try:
             with os.scandir(folder) as entries:
                 found = [path_to_component(entry.name) for entry in entries]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         # A folder sorts as `name/`: then this order, folder by folder, is the order of the whole names.
         names = sorted((above + part[0] + ("/" if part[1] else "") for part in found if part), key=str.encode)
@@ -227,7 +196,7 @@ class DirectoryStore:
                     current = self._generation(path)
                     self._check(name, current, if_generation)
                     generation = _next_generation(lock, current)
-                    _write_all(fd, _Trailer(generation, size, digest.digest()).pack())
+                    _write_all(fd, Trailer(generation, size, digest.digest()).pack())
                     os.fsync(fd)
                     os.replace(temporary, path)  # noqa: PTH105  the crash tests count these calls
                     _fsync_folder(path.parent)

@@ -27,6 +27,7 @@ from imagetiers.world.store_names import check_name, is_name
 from imagetiers.world.store_retry import Judgement, RetryPolicy, keep_trying
 
 if TYPE_CHECKING:
+    from imagetiers.world.gcs_errors import ChangedError
     from imagetiers.world.gcs_wire import Content, Wire
 
 __all__ = ["GcsStore"]
@@ -89,9 +90,9 @@ class GcsStore:
             raise ValueError(f"not a range: start={start}, length={length}")
 
         def attempt(wire: Wire) -> tuple[bytes, int]:
-            from imagetiers.world import gcs_wire  # noqa: PLC0415
+            from imagetiers.world import gcs_errors, gcs_wire  # noqa: PLC0415
 
-            with contextlib.suppress(gcs_wire.PastEndError):
+            with contextlib.suppress(gcs_errors.PastEndError):
                 if length != 0:
                     content = wire.get(self._prefix + name, start, length)
                     if start == 0 and length is None:
@@ -185,6 +186,8 @@ class GcsStore:
         generation: int | None = None
         while True:
             content = self._call(name, partial(_slice, name=self._prefix + name, start=done, generation=generation))
+            if isinstance(content, Exception):
+                raise content  # for the retries of the whole download, not of this slice
             if content is None:
                 break
             write(content.data)
@@ -222,9 +225,9 @@ class GcsStore:
         """Run an attempt with retries, connecting first if need be."""
 
         def judge(error: Exception) -> Judgement:
-            from imagetiers.world import gcs_wire  # noqa: PLC0415
+            from imagetiers.world import gcs_errors  # noqa: PLC0415
 
-            return gcs_wire.judge(error, self._where(name), self._bucket)
+            return gcs_errors.judge(error, self._where(name), self._bucket)
 
         return keep_trying(self._policy, lambda: attempt(self._wire()), judge)
 
@@ -253,13 +256,15 @@ class GcsStore:
         return PreconditionError(Problem(self._where(name), what, "another writer was first: read again, then retry"))
 
 
-def _slice(wire: Wire, *, name: str, start: int, generation: int | None) -> Content | None:
-    from imagetiers.world import gcs_wire  # noqa: PLC0415
+def _slice(wire: Wire, *, name: str, start: int, generation: int | None) -> Content | ChangedError | None:
+    from imagetiers.world import gcs_errors  # noqa: PLC0415
 
     try:
         return wire.get(name, start, _SLICE, generation)
-    except gcs_wire.PastEndError:
+    except gcs_errors.PastEndError:
         return None
+    except gcs_errors.ChangedError as error:
+        return error
 
 
 def _page(wire: Wire, *, prefix: str, token: str | None) -> tuple[list[Blob], str | None]:

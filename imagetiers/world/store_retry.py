@@ -20,8 +20,8 @@ class RetryPolicy:
     """How long to wait and how often; all in seconds.
 
     The n-th pause is random in 0 .. min(`most`, `first` * 2**(n-1)); after "too many requests" at least `throttled`
-    plus up to as much again. No new try starts when `total` would be over by then, so a call takes at most
-    `total + connect + answer`. `answer` bounds each silence of the server, not a whole transfer.
+    plus up to as much again. No new try starts when `total` would be over by then. `connect` and `answer` bound each
+    silence of the server, not a whole transfer.
     """
 
     first: float = 0.25
@@ -39,7 +39,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What an exception means: the error for the caller, and how many tries it is worth in all (None: while time is)."""
+    """What an exception means: the error for the caller, and how many tries it is worth in all (None: no limit)."""
 
     error: StoreError
     tries: int | None = 1

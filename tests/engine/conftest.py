@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.world.store_dir import DirectoryStore
 from tests.conftest import HERE
 
 REPO = HERE.parent
@@ -88,8 +89,6 @@ class Checkout:
         return [line.split()[0] for line in found if line.split()[1].startswith(f"{self.name}/")]
 
     def records(self, kind: str) -> list[dict[str, object]]:
-        from imagetiers.world.store_dir import DirectoryStore
-
         store = DirectoryStore(self.root / ".imagetiers" / "cache")
         names = [blob.name for blob in store.list("records/") if f"/{kind}/" in blob.name]
         return [json.loads(store.read(name)[0]) for name in names]
@@ -110,7 +109,9 @@ def docker(*args: str) -> str:
 
 def make_checkout(source: Path, root: Path) -> Checkout:
     name = f"test-{secrets.token_hex(4)}"
-    shutil.copytree(source, root, ignore=shutil.ignore_patterns(".git", ".venv", ".imagetiers", "__pycache__", "tests", ".*_cache"))
+    shutil.copytree(
+        source, root, ignore=shutil.ignore_patterns(".git", ".venv", ".imagetiers", "__pycache__", "tests", ".*_cache")
+    )
     for file in ("dodo.py", "pyproject.toml"):
         shutil.copy(REPO / file, root / file)
     pipeline = root / "pipeline.yaml"

@@ -130,7 +130,9 @@ def test_without_buildx(checkout: Checkout, tmp_path: Path) -> None:
 def test_with_a_full_disk_of_the_daemon(checkout: Checkout) -> None:
     # BuildKit reports it in these words; the step prints them, since filling this machine's disk would hurt others.
     checkout.edit(
-        "images/pytorch-clean/Dockerfile", "ENV GREETING", "RUN echo write /x: no space left on device; exit 1\nENV GREETING"
+        "images/pytorch-clean/Dockerfile",
+        "ENV GREETING",
+        "RUN echo write /x: no space left on device; exit 1\nENV GREETING",
     )
 
     run = checkout.doit()
@@ -142,7 +144,9 @@ def test_with_a_full_disk_of_the_daemon(checkout: Checkout) -> None:
 def test_with_a_full_disk_of_ours(checkout: Checkout) -> None:
     work = checkout.root / ".imagetiers"
     work.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(work)], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(work)], check=False, capture_output=True
+    )
     if mounted.returncode != 0:
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:

@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
             write("images/pytorch-clean/unused", "x")(layout),
             edit("images/pytorch-clean/.image-manifest", "motd", "motd\nunused")(layout),
         ],
-        IMAGES,
+        (),
     ),
     "a file of the runtime stage": (write("images/pytorch-clean/motd", "hi"), IMAGES),
     "an instruction of the runtime stage": (edit(DOCKERFILE, "USER 10001", "USER 10002"), IMAGES),
@@ -125,7 +125,7 @@ def test_a_change_reaches_exactly_the_keys_downstream(
     assert changed(tiny) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     tier=st.sampled_from(["pytorch-clean", "arr-base", "arr-training"]),
     content=st.binary(max_size=200),
@@ -164,7 +164,9 @@ def test_keys_are_the_same_in_another_process_with_another_locale_clock_and_fold
     env = {"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7", "USER": "nobody"}
     env["PYTHONPATH"] = str(HERE.parent)
 
-    out = subprocess.run([sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True, check=True
+    ).stdout
 
     assert out.strip() == str(BEFORE)
 
