@@ -41,8 +41,8 @@ def keys_of(plan: Plan) -> dict[str, str]:
 BEFORE = keys_of(plan_of(Layout(TINY)))
 
 
-def changed(layout: Layout, **kwargs: date) -> tuple[str, ...]:
-    after = keys_of(plan_of(layout, **kwargs))
+def changed(layout: Layout) -> tuple[str, ...]:
+    after = keys_of(plan_of(layout))
     return tuple(name for name in ALL if after[name] != BEFORE[name])
 
 
@@ -101,10 +101,7 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
     "where a secret lies": (edit("pipeline.yaml", "variants:", "variants:  # s"), ()),
     "an unlisted file": (write("images/pytorch-clean/README", "x"), ()),
     "litter": (
-        lambda layout: [
-            (layout.root / "images/arr-base/config/__pycache__").mkdir(),
-            write("images/arr-base/config/__pycache__/x.pyc", "x")(layout),
-        ],
+        write("images/arr-base/config/.DS_Store", "x"),
         (),
     ),
     "another variant": (edit("pipeline.yaml", "GREETING: HELLO", "GREETING: HO"), ()),
