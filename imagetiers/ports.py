@@ -12,6 +12,7 @@ from imagetiers.commands import BuildImage, Container
 from imagetiers.plan import ImageInfo
 
 __all__ = [
+    "Bar",
     "Blob",
     "Cancellation",
     "Console",
@@ -20,7 +21,6 @@ __all__ = [
     "EngineInfo",
     "Locks",
     "OnLine",
-    "Progress",
     "Store",
     "World",
 ]
@@ -161,7 +161,7 @@ class Engine(Protocol):
         ...
 
 
-class Progress(Protocol):
+class Bar(Protocol):
     """A bar on a terminal; now and then a line elsewhere."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
@@ -176,7 +176,7 @@ class Console(Protocol):
         """Print a line."""
         ...
 
-    def progress(self, title: str) -> AbstractContextManager[Progress]:
+    def progress(self, title: str) -> AbstractContextManager[Bar]:
         """Open a progress display of that title; it closes with the block."""
         ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from imagetiers.errors import Problem
-from imagetiers.ports import Progress
+from imagetiers.ports import Bar
 
 __all__ = ["BuildLog"]
 
@@ -25,7 +25,7 @@ _TAIL = 12
 class BuildLog:
     """Takes a build's lines one by one. `path` is the file with all of them."""
 
-    def __init__(self, path: Path, progress: Progress) -> None:
+    def __init__(self, path: Path, progress: Bar) -> None:
         self.path = path
         self._progress = progress
         self._file: IO[str] | None = None

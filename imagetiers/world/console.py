@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from imagetiers.ports import Progress
+from imagetiers.ports import Bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -49,7 +49,7 @@ class RichConsole:
         Rich(file=sys.stdout, width=width, highlight=False).print(renderable)
 
     @contextlib.contextmanager
-    def progress(self, title: str) -> Iterator[Progress]:
+    def progress(self, title: str) -> Iterator[Bar]:
         """Open a progress display; all that are open at once share one place on the terminal."""
         if not self._terminal:
             yield _Lines(title, self)
@@ -80,7 +80,7 @@ class RichConsole:
             self._open += 1
             task = bars.add_task(title, total=None, note="")
         try:
-            yield _Bar(bars, task)
+            yield _TerminalBar(bars, task)
         finally:
             with self._lock:
                 bars.remove_task(task)
@@ -90,7 +90,7 @@ class RichConsole:
                     self._bars = None
 
 
-class _Bar:
+class _TerminalBar:
     def __init__(self, bars: Bars, task: TaskID) -> None:
         self._bars = bars
         self._task = task
