@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Blob", "Progress", "Store"]
+from imagetiers.commands import BuildImage, Container
+from imagetiers.plan import ImageInfo
+
+__all__ = [
+    "Bar",
+    "Blob",
+    "Cancellation",
+    "Console",
+    "ContainerState",
+    "Engine",
+    "EngineInfo",
+    "Locks",
+    "OnLine",
+    "Progress",
+    "Store",
+    "World",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +102,132 @@ class Progress(Protocol):
     def advance(self, amount: int) -> None:
         """Say that `amount` more bytes are done."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the Docker daemon (not this machine) has: processors, memory in bytes, its version."""
+
+    version: str
+    cpus: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container that exists: whether it runs, and its exit code when it does not."""
+
+    id: str
+    name: str
+    running: bool
+    exit_code: int
+
+
+OnLine = Callable[[str], None]
+
+
+class Engine(Protocol):
+    """A Docker engine with BuildKit. Every method may raise EngineError with the way out of what is wrong."""
+
+    def info(self) -> EngineInfo:
+        """Say what the daemon is and has."""
+        ...
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        """Return all images that carry our labels, in one request."""
+        ...
+
+    def has_image(self, ref: str) -> bool:
+        """Say whether the engine holds an image of that reference or id."""
+        ...
+
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
+        """Build and tag an image; `context` is a tar. Raises BuildError when a step fails."""
+        ...
+
+    def tag(self, ref: str, tags: tuple[str, ...]) -> None:
+        """Let `tags` point to the image `ref`."""
+        ...
+
+    def untag(self, ref: str) -> bool:
+        """Remove a reference, and the image when it was the last one. Say whether there was one."""
+        ...
+
+    def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
+        """Return the containers with that label, running or not."""
+        ...
+
+    def start(self, container: Container, files: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
+        ...
+
+    def follow(self, container_id: str, on_line: OnLine) -> int:
+        """Pass on the container's output from its beginning until it ends; return its exit code."""
+        ...
+
+    def stop(self, container_id: str, grace: int) -> None:
+        """End a container: SIGTERM, SIGKILL after `grace` seconds. One that is gone is no error."""
+        ...
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container, running or not. One that is gone is no error."""
+        ...
+
+
+class Bar(Protocol):
+    """A bar on a terminal; now and then a line elsewhere."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Say how far it is. `total` may still change."""
+        ...
+
+
+class Console(Protocol):
+    """Where people read."""
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        ...
+
+    def progress(self, title: str) -> AbstractContextManager[Bar]:
+        """Open a progress display of that title; it closes with the block."""
+        ...
+
+    def print(self, renderable: object) -> None:
+        """Print something that rich knows how to lay out, such as a table."""
+        ...
+
+
+class Locks(Protocol):
+    """Locks between processes, given back by the kernel when their holder dies."""
+
+    def hold(self, name: str, purpose: str) -> AbstractContextManager[None]:
+        """Hold the lock of that name for the block; while somebody else has it, say who and wait."""
+        ...
+
+
+class Cancellation(Protocol):
+    """Ctrl-C and SIGTERM, told to whoever must end something."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        ...
+
+    def on_request(self, stop: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the block runs, call `stop` (from another thread) when somebody asks to stop."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """All that the steps reach outside of the process, in one value."""
+
+    engine: Engine
+    store: Store
+    console: Console
+    locks: Locks
+    cancel: Cancellation
+    user: tuple[int, int]
+    environ: Mapping[str, str]
+    now: Callable[[], float]

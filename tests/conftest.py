@@ -1,12 +1,42 @@
-"""Fixtures for all tests."""
+"""Fixtures that every kind of test uses: a small repository to edit, golden texts, a bucket."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from imagetiers.layout import Layout
 from tests.gcs.harness import GcsServer
+
+HERE = Path(__file__).parent
+Golden = Callable[[str, Path], None]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Layout:
+    """A copy of tests/repos/tiny: three tiers that are built from nothing but a shell."""
+    root = tmp_path / "tiny"
+    shutil.copytree(HERE / "repos" / "tiny", root)
+    return Layout(root)
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """Compare a text with a file; UPDATE_GOLDEN=1 writes the file instead."""
+
+    def compare(text: str, path: Path) -> None:
+        if os.environ.get("UPDATE_GOLDEN"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        expected = path.read_text(encoding="utf-8") if path.exists() else ""
+
+        assert text == expected, f"{path.name} differs; if that is right: UPDATE_GOLDEN=1 pytest, then read the diff"
+
+    return compare
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""One verb a file: what imagetiers does to the world, through the ports only."""
+"""What doit's tasks do, one verb a file: functions over a plan and the `World`."""

@@ -1,0 +1,20 @@
+"""doit's entry: this checkout's pipeline, wired to the real world. The tasks are in imagetiers/tasks.py."""
+
+from pathlib import Path
+
+from doit import get_var
+
+from imagetiers.tasks import Tasks
+from imagetiers.world.connect import connect
+
+_tasks = Tasks(Path(__file__).parent, get_var("variant", None), connect)
+
+DOIT_CONFIG = _tasks.config
+
+task_check = _tasks.check
+task_plan = _tasks.plan_task
+task_compile = _tasks.compile
+task_image = _tasks.image
+task_verify = _tasks.verify
+task_status = _tasks.status
+task__summary = _tasks.summary

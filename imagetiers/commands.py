@@ -1,0 +1,186 @@
+"""What is run, as values: image builds (argv of buildx) and containers. Nothing here runs anything. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagetiers.keys import KeyManifest
+from imagetiers.model import Pipeline, Secret
+from imagetiers.plan import CompilePlan, TierPlan
+
+__all__ = [
+    "BuildImage",
+    "Container",
+    "Label",
+    "Mount",
+    "build_builder",
+    "build_image",
+    "compile_container",
+    "max_jobs",
+    "verify_container",
+]
+
+# The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer manifest lies only in the cache.
+MAX_LABEL = 100_000
+COMPILE_STOP_SECONDS = 10
+
+
+class Label:
+    """The names of our image and container labels."""
+
+    KEY = "dev.imagetiers.key"
+    TIER = "dev.imagetiers.tier"
+    PIPELINE = "dev.imagetiers.pipeline"
+    VARIANT = "dev.imagetiers.variant"
+    MANIFEST = "dev.imagetiers.key-manifest"
+    COMPILE_KEY = "dev.imagetiers.compile-key"
+    CHECKOUT = "dev.imagetiers.checkout"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildImage:
+    """A `docker buildx build` with the context as a tar on stdin."""
+
+    tags: tuple[str, ...]
+    target: str | None  # None: the last stage
+    platform: str
+    args: Mapping[str, str]
+    labels: Mapping[str, str]
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    no_cache: bool = False
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the command. Values of secrets are in none of its words."""
+        words = ["docker", "buildx", "build", "--progress=plain", "--load", "--provenance=false"]
+        words.append(f"--platform={self.platform}")
+        if self.target is not None:
+            words.append(f"--target={self.target}")
+        words += [f"--tag={tag}" for tag in self.tags]
+        words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
+        words += [f"--build-context={name}={path}" for name, path in sorted(self.contexts.items())]
+        words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
+        for secret in self.secrets:
+            source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
+            words.append(f"--secret=id={secret.id},{source}")
+        if self.no_cache:
+            words.append("--no-cache")
+        return (*words, "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder of the host, seen in a container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own."""
+
+    name: str
+    image: str
+    argv: tuple[str, ...]
+    user: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+
+
+def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
+    """Return how many compiler jobs fit on a daemon of so many processors and bytes of memory.
+
+    A sixteenth of the memory, at least 512 MiB and at most 4 GiB, is left to the system and the linker.
+    """
+    spare = min(max(memory // 16, 512 << 20), 4 << 30)
+    return max(1, min(cpus, (memory - spare) // job_memory))
+
+
+def build_image(tier: TierPlan, pipeline: Pipeline, wheels: Path | None, *, no_cache: bool = False) -> BuildImage:
+    """Return the build of a tier's image; the wheels' folder stands in for the stage of that name."""
+    contexts = {tier.compile.step.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
+    return BuildImage(
+        tags=(tier.ref,),
+        target=tier.target,
+        platform=pipeline.platform,
+        args=tier.args,
+        labels={
+            Label.KEY: tier.key,
+            Label.TIER: tier.name,
+            Label.PIPELINE: pipeline.name,
+            Label.VARIANT: pipeline.variant or "",
+            Label.MANIFEST: _label_value(tier.manifest),
+            "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
+            "org.opencontainers.image.version": tier.tier.tag,
+        },
+        contexts=contexts,
+        secrets=tier.tier.secrets,
+        no_cache=no_cache,
+    )
+
+
+def build_builder(plan: CompilePlan, tier: TierPlan, platform: str) -> BuildImage:
+    """Return the build of the image that a compile step runs in."""
+    return BuildImage(
+        tags=(plan.builder,),
+        target=plan.step.stage,
+        platform=platform,
+        args=plan.args,
+        labels={Label.COMPILE_KEY: plan.key},
+        secrets=tier.tier.secrets,
+    )
+
+
+def compile_container(
+    plan: CompilePlan, *, user: tuple[int, int], jobs: int, ccache: Path, wheels: Path, checkout: str
+) -> Container:
+    """Return the container that compiles: ccache and wheels are folders of the host, and there is no network.
+
+    The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
+    """
+    settings = plan.step.ccache
+    return Container(
+        name=f"imagetiers-compile-{plan.key[:12]}-{checkout}",
+        image=plan.builder,
+        argv=plan.step.run,
+        user=f"{user[0]}:{user[1]}",
+        env={
+            "MAX_JOBS": str(jobs),
+            "CCACHE_DIR": "/ccache",
+            "CCACHE_MAXSIZE": str(settings.max_size),
+            "CCACHE_STATSLOG": "/wheels/.ccache-stats.log",
+            "WHEELS_DIR": "/wheels",
+            "HOME": "/tmp",  # noqa: S108  in the container: any user may write there
+        },
+        mounts=(Mount(ccache, "/ccache"), Mount(wheels, "/wheels")),
+        labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
+    )
+
+
+def verify_container(tier: TierPlan, nonce: str) -> Container:
+    """Return the container that runs a tier's checks, as the image's own user and without network."""
+    name = f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}"
+    scripts = " ".join(tier for tier, _, _ in tier.verify.scripts)
+    return Container(
+        name=name,
+        image=tier.ref,
+        argv=("/bin/sh", "/imagetiers/verify.sh"),
+        env={"IMAGETIERS_VERIFY": scripts},
+        labels={Label.TIER: tier.name},
+    )
+
+
+def _label_value(manifest: KeyManifest) -> str:
+    text = manifest.json()
+    if len(text.encode()) <= MAX_LABEL:
+        return text
+    document = manifest.document()
+    document["files"] = {"(too many for a label)": [str(len(manifest.files)), ""]}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,259 @@
+"""pipeline.yaml -> `model.Pipeline`. Beside `yamltree` and `schema`, the only code that sees the YAML's dicts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from imagetiers.compat import TORCH_FAMILY
+from imagetiers.errors import PipelineError, Problem
+from imagetiers.gpus import GPUS, arch_list, cuda_targets
+from imagetiers.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
+from imagetiers.model import (
+    Budget,
+    CcacheSettings,
+    CompileStep,
+    Pipeline,
+    Refresh,
+    Secret,
+    Tier,
+    Verify,
+)
+from imagetiers.schema import did_you_mean, place, schema_problems
+from imagetiers.yamltree import Node, Path, merge_patch, parse_yaml
+
+__all__ = ["Config", "load_config", "parse_size"]
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_NOT_IN_VARIANTS = ("version", "name", "variants")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The pipeline, as far as it could be read, its tree (for places), and everything that is wrong so far."""
+
+    pipeline: Pipeline
+    tree: Node
+    problems: tuple[Problem, ...]
+    variants: tuple[str, ...]
+
+    def place(self, *path: str | int) -> str:
+        """Return `pipeline.yaml:LINE:COL: path` of a value."""
+        return place(self.tree, path, PIPELINE_FILE)
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes: K, M, G, T (and KiB ...) count in 1024s, KB, MB, GB, TB in 1000s. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:B|([KMGT])(i?B)?)?", text)
+    if match is None:
+        raise ValueError(text)
+    number, unit, suffix = float(match[1]), match[2] or "", match[3]
+    if suffix == "B":
+        return round(number * 1000.0 ** " KMGT".index(unit))
+    return round(number * _UNITS[unit])
+
+
+def load_config(layout: Layout, variant: str | None) -> Config:
+    """Read pipeline.yaml and its lock, with `variant` applied.
+
+    Raises PipelineError where reading on makes no sense (no file, no YAML, no such variant); all else that is wrong is in
+    the result's `problems`, so that it can be told together with what is wrong in the tiers' files.
+    """
+    base = _read(layout)
+    variants = base.value.get("variants") if isinstance(base.value, dict) else None
+    names = tuple(variants.value) if variants and isinstance(variants.value, dict) else ()
+    tree = base
+    if variant is not None:
+        if variant not in names:
+            raise PipelineError(
+                Problem("", f"variant={variant}: there is no such variant", did_you_mean(variant, names, "variants"))
+            )
+        tree = merge_patch(base, base.at(("variants", variant)))
+    problems = dict.fromkeys(_variant_problems(base, names))
+    wrong: set[Path] = set()
+    for path, problem in schema_problems(tree, layout.schema, PIPELINE_FILE, layout.state / "schema-passed"):
+        wrong.add(path)
+        problems[problem] = None
+    problems.update(dict.fromkeys(_reference_problems(tree)))
+    pipeline = _pipeline(tree, variant, _pins(layout), wrong)
+    return Config(pipeline, tree, tuple(problems), names)
+
+
+def _read(layout: Layout) -> Node:
+    try:
+        data = layout.pipeline.read_bytes()
+    except FileNotFoundError:
+        raise PipelineError(
+            Problem(PIPELINE_FILE, "there is no such file", "run doit where pipeline.yaml is")
+        ) from None
+    except OSError as error:
+        raise PipelineError(Problem(PIPELINE_FILE, f"cannot be read: {error.strerror}")) from None
+    tree = parse_yaml(data, PIPELINE_FILE)
+    if not isinstance(tree.value, dict):
+        raise PipelineError(Problem(f"{PIPELINE_FILE}:1:1", "must be a mapping", "begin with: version: 1"))
+    return tree
+
+
+def _pins(layout: Layout) -> dict[str, str]:
+    """Read pipeline.lock.yaml: outside image references and the digests that they are pinned to."""
+    if not layout.lock.exists():
+        return {}
+    tree = parse_yaml(layout.lock.read_bytes(), PIPELINE_LOCK)
+    images = tree.at(("images",))
+    if images is tree or not isinstance(images.value, dict):
+        raise PipelineError(Problem(PIPELINE_LOCK, "has no mapping 'images'", "write: images: {}"))
+    for ref, digest in images.value.items():
+        if not isinstance(digest.value, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest.value):
+            where = f"{PIPELINE_LOCK}:{digest.line}:{digest.column}: images.{ref}"
+            raise PipelineError(Problem(where, "is not a digest", "sha256: and 64 hex digits"))
+    return {ref: str(digest.value) for ref, digest in images.value.items()}
+
+
+def _variant_problems(base: Node, names: tuple[str, ...]) -> Iterator[Problem]:
+    for name in names:
+        patch = base.at(("variants", name))
+        for key in patch.value if isinstance(patch.value, dict) else ():
+            if key in _NOT_IN_VARIANTS:
+                where = place(base, ("variants", name, key), PIPELINE_FILE, key=True)
+                yield Problem(where, "a variant cannot change this", "change the tiers, gpus, registry or cache")
+
+
+def _reference_problems(tree: Node) -> Iterator[Problem]:
+    """What a schema cannot say. Reads the tree and not the model, so that a wrong type elsewhere hides nothing."""
+    yield from _parent_problems(tree)
+    yield from _gpu_problems(tree)
+    tiers = tree.at(("tiers",)).value
+    for name, tier in tiers.items() if isinstance(tiers, dict) else ():
+        plain = tier.plain()
+        args = plain.get("args") if isinstance(plain, dict) else None
+        if isinstance(args, dict):
+            yield from _family_problems(tree, name, args)
+
+
+def _parent_problems(tree: Node) -> Iterator[Problem]:
+    tiers = tree.at(("tiers",)).value
+    if tree.at(("tiers",)) is tree or not isinstance(tiers, dict):
+        return
+    parents: dict[str, str] = {}
+    for name, tier in tiers.items():
+        given = tier.value.get("parent") if isinstance(tier.value, dict) else None
+        if given is not None and isinstance(given.value, str):
+            parents[name] = given.text
+    told: set[str] = set()
+    for name, parent in parents.items():
+        where = place(tree, ("tiers", name, "parent"), PIPELINE_FILE)
+        if parent not in tiers:
+            others = [tier for tier in tiers if tier != name]
+            yield Problem(where, f"there is no tier '{parent}'", did_you_mean(parent, others, "tiers"))
+            continue
+        circle = [name]
+        up: str | None = parent
+        while up is not None and up not in circle:
+            circle.append(up)
+            up = parents.get(up)
+        if up == name and name not in told:
+            told.update(circle)
+            yield Problem(where, f"is its own ancestor: {' -> '.join([*circle, name])}", "give one of them other bases")
+
+
+def _gpu_problems(tree: Node) -> Iterator[Problem]:
+    gpus = tree.at(("gpus",))
+    if gpus is tree or not isinstance(gpus.value, list):
+        return
+    toolkits = sorted(_toolkits(tree))
+    for index, gpu in enumerate(gpus.value):
+        where = place(tree, ("gpus", index), PIPELINE_FILE)
+        if not isinstance(gpu.value, str):
+            continue
+        if gpu.text not in GPUS:
+            yield Problem(where, f"the GPU '{gpu.text}' is not known", did_you_mean(gpu.text, GPUS, "known"))
+            continue
+        for version in toolkits:
+            targets = cuda_targets(version)
+            if targets is not None and GPUS[gpu.text] not in targets:
+                shown = ".".join(map(str, version))
+                what = f"CUDA {shown} cannot compile for {gpu.text} (compute capability {GPUS[gpu.text]})"
+                yield Problem(where, what, "remove the GPU, or take bases with a CUDA that knows it")
+
+
+def _toolkits(tree: Node) -> Iterator[tuple[int, int]]:
+    tiers = tree.at(("tiers",)).value
+    for tier in tiers.values() if isinstance(tiers, dict) else ():
+        bases = tier.at(("bases",)).value if isinstance(tier.value, dict) and "bases" in tier.value else {}
+        for ref in bases.values() if isinstance(bases, dict) else ():
+            match = re.search(r"(?:^|/)cuda:(\d+)\.(\d+)", ref.text)
+            if match:
+                yield int(match[1]), int(match[2])
+
+
+def _family_problems(tree: Node, tier: str, args: dict[str, Any]) -> Iterator[Problem]:
+    torch = args.get("PYTORCH_VERSION")
+    if torch not in TORCH_FAMILY:
+        return
+    for name, wanted in zip(("TORCHVISION_VERSION", "TORCHAUDIO_VERSION"), TORCH_FAMILY[torch], strict=True):
+        given = args.get(name)
+        if given is not None and given != wanted:
+            where = place(tree, ("tiers", tier, "args", name), PIPELINE_FILE)
+            yield Problem(where, f"{given} does not pair with PYTORCH_VERSION {torch}", f'write "{wanted}"')
+
+
+def _pipeline(tree: Node, variant: str | None, pins: dict[str, str], wrong: set[Path]) -> Pipeline:
+    """Make the model of all that has no problem; tiers that have one are left out."""
+    top: dict[str, Any] = tree.plain()
+    broken = {path[1] for path in wrong if len(path) > 1 and path[0] == "tiers"}
+    tiers = top.get("tiers") if ("tiers",) not in wrong else None
+    gpus = tuple(gpu for gpu in top.get("gpus") or () if gpu in GPUS)
+    return Pipeline(
+        name=str(top.get("name", "")),
+        variant=variant,
+        registry=top.get("registry"),
+        cache=top.get("cache") or DEFAULT_CACHE,
+        platform=top.get("platform") or "linux/amd64",
+        gpus=gpus,
+        arch_list=arch_list(gpus),
+        tiers=MappingProxyType(
+            {
+                name: _tier(name, tier, variant)
+                for name, tier in (tiers if isinstance(tiers, dict) else {}).items()
+                if name not in broken and isinstance(tier, dict)
+            }
+        ),
+        pins=MappingProxyType(pins),
+    )
+
+
+def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
+    budget = given.get("budget", {})
+    return Tier(
+        name=name,
+        tag=given.get("tag") or variant or "latest",
+        parent=given.get("parent"),
+        bases=MappingProxyType(given.get("bases", {})),
+        args=MappingProxyType(given.get("args", {})),
+        target=given.get("target"),
+        compile=_compile_step(given["compile"]) if "compile" in given else None,
+        verify=Verify(json.dumps(given.get("verify", {}), sort_keys=True)),
+        budget=Budget(parse_size(budget["size"]) if "size" in budget else None),
+        refresh=Refresh(given.get("refresh", "never")),
+        secrets=tuple(Secret(id_, s.get("env"), s.get("file")) for id_, s in sorted(given.get("secrets", {}).items())),
+    )
+
+
+def _compile_step(given: dict[str, Any]) -> CompileStep:
+    run = given["run"]
+    ccache = given.get("ccache", {})
+    return CompileStep(
+        stage=given["stage"],
+        run=(run,) if isinstance(run, str) else tuple(run),
+        wheels_stage=given.get("wheels_stage", "wheels"),
+        job_memory=parse_size(given.get("job_memory", "1G")),
+        ccache=CcacheSettings(
+            max_size=parse_size(ccache.get("max_size", "5G")),
+            min_hit_rate=float(ccache.get("min_hit_rate", 0)),
+            strict=bool(ccache.get("strict", False)),
+        ),
+    )

@@ -1,0 +1,99 @@
+"""What imagetiers changes in doit itself (pyproject.toml, [tool.doit.plugins]): small cures, each for a measured trouble."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import Any
+
+from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_info import Info as DoitInfo
+from doit.dependency import SqliteDB
+from doit.exceptions import BaseFail, InvalidCommand
+from doit.reporter import ConsoleReporter
+
+__all__ = ["Forget", "Info", "PromptDB", "Reporter"]
+
+
+class Info(DoitInfo):
+    """`doit info`: an unknown task is one line, not a KeyError; and the reason is told in words."""
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:  # noqa: FBT001, FBT002  doit's signature
+        known = {task.name for task in self.task_list}
+        for name in pos_args[:1]:
+            if name not in known:
+                raise InvalidCommand(f"there is no task '{name}'; doit list --all shows them")
+        return super()._execute(pos_args, hide_status)
+
+    @staticmethod
+    def get_reasons(reasons: dict[str, Any]) -> str:
+        """Say why the task would run: our `uptodate` objects say it themselves."""
+        own = [str(item) for item, _, _ in reasons.get("uptodate_false") or ()]
+        if own:
+            return "\n".join(f" * {text}" for text in own)
+        return str(DoitInfo.get_reasons(reasons))
+
+
+class Forget(DoitForget):
+    """`doit forget`: doit clears its database, where our tasks keep nothing; so they are told, and run once more."""
+
+    def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:  # noqa: FBT001
+        result = super()._execute(forget_sub, forget_disable_default, forget_all)
+        chosen = {task.name for task in self.task_list} if forget_all else set(self.sel_tasks or ())
+        if not forget_all and self.sel_default_tasks and forget_disable_default:
+            return result
+        for task in self.task_list:
+            tell = (task.meta or {}).get("forget")
+            if tell is not None and (task.name in chosen or task.subtask_of in chosen):
+                tell()
+        return result
+
+
+class PromptDB(SqliteDB):
+    """doit's sqlite3 database, for two doits at once.
+
+    doit holds the write lock from a task's failure to the end of the run (`--continue`), and another doit dies with
+    "database is locked" after 5 seconds. Here each removal is committed at once, and the other one waits.
+    """
+
+    desc = "sqlite3, safe for two doits at once"
+
+    def _sqlite3(self, name: str) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._sqlite3(name)
+        connection.execute("pragma busy_timeout = 60000")
+        return connection
+
+    def remove(self, task_id: str) -> None:
+        """Remove a task's state and let go of the lock."""
+        super().remove(task_id)
+        self._conn.commit()
+
+    def remove_all(self) -> None:
+        """Remove everything and let go of the lock."""
+        super().remove_all()
+        self._conn.commit()
+
+
+class Reporter(ConsoleReporter):
+    """doit's console output, without a title line for tasks that only print, and errors as plain text on stderr."""
+
+    desc = "console, errors as plain text"
+
+    def execute_task(self, task: Any) -> None:
+        """Print the task's title, unless its output is all that shall be seen."""
+        if not (task.meta or {}).get("quiet"):
+            super().execute_task(task)
+
+    def _write_failure(self, result: dict[str, Any], write_exception: bool = True) -> None:  # noqa: FBT001, FBT002
+        fail: BaseFail = result["exception"]
+        self.outstream.flush()
+        if type(fail).__name__ == "TaskFailed":
+            sys.stderr.write(f"{fail.get_msg().strip()}\n")
+            sys.stderr.flush()
+        else:
+            super()._write_failure(result, write_exception)
+
+    def complete_run(self) -> None:
+        """Repeat nothing: failures were told when they happened."""
+        self.failures = []
+        super().complete_run()

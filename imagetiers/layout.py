@@ -1,0 +1,72 @@
+"""Where things lie: the repository's own files, and what imagetiers keeps under `.imagetiers/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["DEFAULT_CACHE", "DOCKERFILE", "MANIFEST", "PIPELINE_FILE", "PIPELINE_LOCK", "VERIFY_SCRIPT", "Layout"]
+
+PIPELINE_FILE = "pipeline.yaml"
+PIPELINE_LOCK = "pipeline.lock.yaml"
+DOCKERFILE = "Dockerfile"
+MANIFEST = ".image-manifest"
+VERIFY_SCRIPT = "verify.py"
+DEFAULT_CACHE = ".imagetiers/cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All paths, from the folder that holds pipeline.yaml."""
+
+    root: Path
+
+    @property
+    def pipeline(self) -> Path:
+        """The pipeline file."""
+        return self.root / PIPELINE_FILE
+
+    @property
+    def lock(self) -> Path:
+        """The pins: outside images by digest."""
+        return self.root / PIPELINE_LOCK
+
+    @property
+    def schema(self) -> Path:
+        """The JSON Schema of pipeline.yaml; it ships with the repository."""
+        return Path(__file__).parent.parent / "schemas" / "pipeline.schema.json"
+
+    def tier(self, name: str) -> Path:
+        """Return the folder of a tier."""
+        return self.root / "images" / name
+
+    @property
+    def work(self) -> Path:
+        """Everything that imagetiers writes; safe to delete while no doit runs."""
+        return self.root / ".imagetiers"
+
+    @property
+    def state(self) -> Path:
+        """Small marks that only save time or carry a wish (`doit forget`)."""
+        return self.work / "state"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files; their content says who holds them."""
+        return self.work / "locks"
+
+    def ccache(self, namespace: str) -> Path:
+        """Return the ccache directory of a namespace."""
+        return self.work / "ccache" / namespace
+
+    def wheels(self, compile_key: str) -> Path:
+        """Return the folder of the finished wheels of a compile key: all of them or absent."""
+        return self.work / "wheels" / compile_key
+
+    def partial_wheels(self, compile_key: str) -> Path:
+        """Return the folder that a running compile writes to."""
+        return self.work / "wheels" / f".partial-{compile_key}"
+
+    def log(self, tier: str, what: str, key: str) -> Path:
+        """Return the full log of a build (`image`) or compile (`compile`) of a key."""
+        return self.work / "logs" / tier / f"{what}-{key[:12]}.log"

@@ -1,0 +1,297 @@
+"""The plan: order, keys and references of all tiers (pure), and, given what is there, what has to be done and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from imagetiers import keys
+from imagetiers.keys import KeyManifest, short
+from imagetiers.model import CompileStep, Pipeline, Tier
+from imagetiers.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Repository, TierInputs
+from imagetiers.snapshot import InputFile
+
+__all__ = [
+    "CompilePlan",
+    "Decision",
+    "ImageInfo",
+    "Plan",
+    "Seen",
+    "State",
+    "TierPlan",
+    "VerifyPlan",
+    "decide",
+    "make_plan",
+]
+
+VERIFY_RECIPE = 1  # raised when the way that checks are run changes
+
+
+@dataclass(frozen=True, slots=True)
+class CompilePlan:
+    """How a tier's wheels are made: `builder` is the image of the compile stage, `namespace` names its ccache."""
+
+    tier: str
+    step: CompileStep
+    manifest: KeyManifest
+    builder: str
+    namespace: str
+    args: Mapping[str, str]
+    files: tuple[InputFile, ...]
+    dockerfile: bytes
+
+    @property
+    def key(self) -> str:
+        """The compile key: the wheels of equal keys are interchangeable."""
+        return self.manifest.key
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPlan:
+    """The checks of an image: the scripts of its ancestry, eldest first, with what each expects (JSON text)."""
+
+    scripts: tuple[tuple[str, bytes, str], ...]
+    budget: int | None
+    check: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(f"{VERIFY_RECIPE}\0{self.budget}\0".encode())
+        for tier, script, expectations in self.scripts:
+            digest.update(f"{tier}\0{len(script)}\0".encode() + script + expectations.encode())
+        object.__setattr__(self, "check", digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """One tier's key and how its image is made. `ref` is the reference by key; `tags` are the friendly ones."""
+
+    tier: Tier
+    manifest: KeyManifest
+    ref: str
+    tags: tuple[str, ...]
+    target: str | None
+    args: Mapping[str, str]
+    files: tuple[InputFile, ...]
+    dockerfile: bytes
+    compile: CompilePlan | None
+    verify: VerifyPlan
+
+    @property
+    def name(self) -> str:
+        """The tier's name."""
+        return self.tier.name
+
+    @property
+    def key(self) -> str:
+        """The tier's key: images of equal keys are interchangeable."""
+        return self.manifest.key
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All tiers, parents first."""
+
+    pipeline: Pipeline
+    tiers: Mapping[str, TierPlan]
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as JSON knows it, with the key manifests."""
+        return {
+            "version": 1,
+            "pipeline": self.pipeline.name,
+            "variant": self.pipeline.variant,
+            "platform": self.pipeline.platform,
+            "tiers": [
+                {
+                    "tier": tier.name,
+                    "key": tier.key,
+                    "ref": tier.ref,
+                    "tags": list(tier.tags),
+                    "parent": tier.tier.parent,
+                    "manifest": tier.manifest.document(),
+                    "compile": None
+                    if tier.compile is None
+                    else {
+                        "key": tier.compile.key,
+                        "builder": tier.compile.builder,
+                        "namespace": tier.compile.namespace,
+                        "manifest": tier.compile.manifest.document(),
+                    },
+                    "check": tier.verify.check,
+                }
+                for tier in self.tiers.values()
+            ],
+        }
+
+
+def make_plan(repository: Repository, today: date) -> Plan:
+    """Return the plan of everything in the repository. `today` matters only to tiers with `refresh`."""
+    tiers: dict[str, TierPlan] = {}
+    for tier in repository.pipeline.order():
+        tiers[tier.name] = _tier_plan(repository, repository.inputs[tier.name], tiers, today)
+    return Plan(repository.pipeline, MappingProxyType(tiers))
+
+
+def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, TierPlan], today: date) -> TierPlan:
+    pipeline, tier = repository.pipeline, inputs.tier
+    parent = done[tier.parent] if tier.parent is not None else None
+    compile_plan = _compile_plan(pipeline, inputs) if tier.compile is not None else None
+    epoch = keys.refresh_epoch(tier.refresh, today)
+    manifest = keys.image_manifest(
+        inputs,
+        pipeline.platform,
+        pipeline.pins,
+        parent=parent.key if parent else None,
+        wheels=compile_plan.key if compile_plan else None,
+        epoch=epoch,
+    )
+    repo = "/".join(part for part in (pipeline.registry, pipeline.name, tier.name) if part)
+    args = {**inputs.args, **_pinned(tier.bases, pipeline.pins)}
+    if parent is not None:
+        args[PARENT_ARG] = parent.ref
+    if epoch is not None and REFRESH_ARG in manifest.args:
+        args[REFRESH_ARG] = epoch
+    return TierPlan(
+        tier=tier,
+        manifest=manifest,
+        ref=f"{repo}:{short(manifest.key)}",
+        tags=(f"{repo}:{tier.tag}",),
+        target=tier.target,
+        args=MappingProxyType(args),
+        files=keys.image_files(inputs),
+        dockerfile=inputs.files.dockerfile,
+        compile=compile_plan,
+        verify=_verify_plan(repository, tier),
+    )
+
+
+def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
+    step = inputs.tier.compile
+    assert step is not None  # noqa: S101  the caller asked
+    manifest = keys.compile_manifest(inputs, pipeline.platform, pipeline.pins)
+    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in sorted(manifest.bases))
+    return CompilePlan(
+        tier=inputs.tier.name,
+        step=step,
+        manifest=manifest,
+        builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(manifest.key)}",
+        namespace=f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"[:120],
+        args=MappingProxyType({**inputs.args, **_pinned(inputs.tier.bases, pipeline.pins)}),
+        files=keys.compile_files(inputs),
+        dockerfile=inputs.files.dockerfile,
+    )
+
+
+def _pinned(bases: Mapping[str, str], pins: Mapping[str, str]) -> dict[str, str]:
+    return {name: f"{ref}@{pins[ref]}" if ref in pins and "@" not in ref else ref for name, ref in bases.items()}
+
+
+def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:
+    scripts: list[tuple[str, bytes, str]] = []
+    for ancestor in repository.pipeline.ancestry(tier.name):
+        inputs = repository.inputs[ancestor.name]
+        if inputs.files.verify is None:
+            continue
+        expectations = json.loads(ancestor.verify.expectations)
+        if ARCH_LIST_ARG in inputs.args:
+            expectations.setdefault("archs", inputs.args[ARCH_LIST_ARG])
+        scripts.append((ancestor.name, inputs.files.verify, json.dumps(expectations, sort_keys=True)))
+    return VerifyPlan(tuple(scripts), tier.budget.size)
+
+
+class State(Enum):
+    """What is known of a tier's image. UNKNOWN: somebody who should know did not answer; never taken for absent."""
+
+    FOUND_LOCALLY = "found locally"
+    FOUND_IN_REGISTRY = "found in registry"
+    BUILD = "build"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """An image that the engine holds. `size` in bytes, `created` in Unix seconds, `manifest` the key manifest's JSON."""
+
+    id: str
+    refs: tuple[str, ...]
+    pipeline: str
+    variant: str
+    tier: str
+    key: str
+    created: int
+    size: int
+    manifest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down)."""
+
+    images: Mapping[str, ImageInfo] = field(default_factory=dict)
+    wheels: frozenset[str] = frozenset()
+    verdicts: frozenset[tuple[str, str]] = frozenset()
+    forced: frozenset[str] = frozenset()
+    unknown: str | None = None
+
+    def image(self, tier: TierPlan) -> ImageInfo | None:
+        """Return the image that holds this very key under this very reference."""
+        image = self.images.get(tier.ref)
+        return image if image is not None and image.key == tier.key else None
+
+    def verified(self, tier: TierPlan) -> bool:
+        """Say whether the image is there and these very checks have passed on it."""
+        image = self.image(tier)
+        return image is not None and (image.id, tier.verify.check) in self.verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done for a tier: its state, why (one line first, details after), and the tasks that would run."""
+
+    tier: TierPlan
+    state: State
+    why: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+def decide(plan: Plan, seen: Seen) -> tuple[Decision, ...]:
+    """Return the decision for each tier."""
+    return tuple(_decide(plan, tier, seen) for tier in plan.tiers.values())
+
+
+def _decide(plan: Plan, tier: TierPlan, seen: Seen) -> Decision:
+    name = tier.name
+    if seen.unknown is not None:
+        return Decision(tier, State.UNKNOWN, (seen.unknown,), ())
+    forced = f"image:{name}" in seen.forced
+    if seen.image(tier) is not None and not forced:
+        verify = () if seen.verified(tier) else (f"verify:{name}",)
+        return Decision(tier, State.FOUND_LOCALLY, ("the image of this key is here",), verify)
+    runs = [f"image:{name}", f"verify:{name}"]
+    if tier.compile is not None and tier.compile.key not in seen.wheels:
+        runs.insert(0, f"compile:{name}")
+    why = ("doit forget was asked",) if forced else why_absent(plan, tier, seen)
+    return Decision(tier, State.BUILD, why, tuple(runs))
+
+
+def why_absent(plan: Plan, tier: TierPlan, seen: Seen) -> tuple[str, ...]:
+    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
+    here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
+    others = [image for image in seen.images.values() if (image.pipeline, image.variant, image.tier) == here]
+    if not others:
+        return ("never built here",)
+    newest = max(others, key=lambda image: (image.key == tier.key, image.created))
+    if newest.key == tier.key:
+        return (f"the tag {tier.ref} was removed or moved",)
+    try:
+        changes = keys.diff(json.loads(newest.manifest), tier.manifest.document())
+    except ValueError:
+        return ("inputs changed",)
+    return tuple(str(change) for change in changes) or ("inputs changed",)

@@ -1,0 +1,1 @@
+"""What people read: tables and texts from plans and decisions. Pure."""

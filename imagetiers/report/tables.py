@@ -1,0 +1,85 @@
+"""The plan and the status as tables (rich lays them out; nothing here prints)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+from imagetiers.keys import short
+from imagetiers.plan import Decision, Plan, Seen, State
+
+__all__ = ["plan_table", "size_text", "status_table"]
+
+_STYLE = {State.FOUND_LOCALLY: "green", State.FOUND_IN_REGISTRY: "green", State.BUILD: "yellow", State.UNKNOWN: "red"}
+_SHOWN_REASONS = 3
+
+
+def size_text(size: int) -> str:
+    """Return a size in bytes as people read it, in powers of 1000 as Docker does."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004
+
+
+def age_text(seconds: float) -> str:
+    """Return an age as people say it."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _new(plan: Plan, what: str) -> Table:
+    variant = f", variant {plan.pipeline.variant}" if plan.pipeline.variant else ""
+    title = f"{plan.pipeline.name}{variant}: {what}"
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+
+
+def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: bool = False) -> Table:
+    """Return the plan: state, key, why, and what would run for each tier."""
+    table = _new(plan, "plan")
+    for column in ("tier", "state", "key", "why", "would run"):
+        table.add_column(column, overflow="fold", no_wrap=column in {"tier", "state", "key"})
+    for decision in decisions:
+        shown = decision.why if every_reason else decision.why[:_SHOWN_REASONS]
+        more = len(decision.why) - len(shown)
+        why = "\n".join(shown) + (f"\n(+{more} more: doit plan --why)" if more else "")
+        table.add_row(
+            decision.tier.name,
+            Text(decision.state.value, style=_STYLE[decision.state]),
+            short(decision.tier.key),
+            Text(why),
+            " ".join(decision.runs) or "nothing",
+        )
+    return table
+
+
+def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) -> Table:
+    """Return the status: what is here of each tier, and how the last compile went (`warmth`, by tier)."""
+    table = _new(plan, "status")
+    for column in ("tier", "key", "image", "verified", "size", "over parent", "age", "wheels"):
+        right = column in {"size", "over parent", "age"}
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "wheels")
+    for tier in plan.tiers.values():
+        image = seen.image(tier)
+        parent = seen.image(plan.tiers[tier.tier.parent]) if tier.tier.parent else None
+        wheels = ""
+        if tier.compile is not None:
+            have = "here" if tier.compile.key in seen.wheels else "not here"
+            wheels = f"{short(tier.compile.key)} {have}" + (f", {warmth[tier.name]}" if tier.name in warmth else "")
+        if seen.unknown is not None:
+            state = Text("unknown", style="red")
+        else:
+            state = Text("here", style="green") if image else Text("absent", style="yellow")
+        verified = seen.verified(tier)
+        table.add_row(
+            tier.name,
+            short(tier.key),
+            state,
+            Text("yes", style="green") if verified else Text("no", style="yellow"),
+            size_text(image.size) if image else "",
+            size_text(image.size - parent.size) if image and parent else "",
+            age_text(now - image.created) if image else "",
+            wheels,
+        )
+    return table

@@ -1,0 +1,158 @@
+"""JSON Schema errors in the words of this project: where in pipeline.yaml, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from imagetiers.errors import Problem
+from imagetiers.yamltree import Node, show_path
+from imagetiers.yamltree import Path as KeyPath
+
+__all__ = ["did_you_mean", "place", "schema_problems"]
+
+_KIND = {
+    "string": "a text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+    "null": "nothing (null)",
+}
+Say = Callable[[Any, Node, KeyPath], "tuple[str, str]"]
+
+
+def place(tree: Node, path: KeyPath, name: str, *, key: bool = False) -> str:
+    """Return `pipeline.yaml:LINE:COL: path` for the value (or the key itself) at `path`."""
+    node = tree.key_at(path) if key else tree.at(path)
+    shown = show_path(path)
+    return f"{name}:{node.line}:{node.column}" + (f": {shown}" if shown else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
+    """Return a hint that names the nearest known word, or all of them."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"{what}: {', '.join(options)}" if options else f"{what}: none"
+
+
+def schema_problems(tree: Node, schema_file: Path, name: str, passed: Path) -> Iterator[tuple[KeyPath, Problem]]:
+    """Yield (path, problem) of everything in `tree` that the schema does not allow.
+
+    A tree that passed before is not checked again: `passed` is a folder of empty files named by (schema, tree). That
+    spares the import of jsonschema, a fifth of the time of a `doit` that has nothing to do.
+    """
+    schema_text = schema_file.read_bytes()
+    plain = tree.plain()
+    mark = passed / hashlib.sha256(schema_text + b"\0" + json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    if mark.exists():
+        return
+    from jsonschema import Draft202012Validator
+
+    found = False
+    for error in Draft202012Validator(json.loads(schema_text)).iter_errors(plain):
+        found = True
+        yield from _explain(error, tree, name)
+    if not found:
+        try:
+            passed.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError:  # a read-only checkout is no reason to fail: it is only slower
+            pass
+
+
+def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Problem]]:
+    path: KeyPath = tuple(error.absolute_path)
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema["properties"]
+        for key in error.instance:
+            if key not in known:
+                where = place(tree, (*path, key), name, key=True)
+                yield (*path, key), Problem(where, "there is no such key", did_you_mean(key, known, "keys here"))
+        return
+    if "propertyNames" in error.absolute_schema_path:  # about a key itself; its path ends at the mapping
+        where = place(tree, (*path, str(error.instance)), name, key=True)
+        yield path, Problem(where, f"'{error.instance}' is not a good name", f"it must match {error.validator_value}")
+        return
+    say = _SAY.get(error.validator)
+    node = tree.at(path)
+    what, hint = say(error, node, path) if say else (error.message, "")
+    yield path, Problem(place(tree, path, name), what, hint)
+
+
+def _describe(error: Any) -> str:
+    return str(error.schema.get("description", ""))
+
+
+def _found(node: Node) -> str:
+    value = node.value
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"the truth value {node.text}"
+    if isinstance(value, int | float):
+        shown = repr(value)
+        return f"the number {shown}" + (f" (written {node.text})" if shown != node.text else "")
+    return f"the text '{node.text[:60]}'"
+
+
+def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+    what = f"must be {' or '.join(_KIND[kind] for kind in kinds)}, but is {_found(node)}"
+    if "string" in kinds and isinstance(node.value, bool | int | float):
+        return what, f'write it in quotes: "{node.text}"'
+    return what, _describe(error)
+
+
+def _pattern(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    return f"'{node.text[:80]}' is not of the right form", _describe(error) or f"must match {error.validator_value}"
+
+
+def _required(error: Any, _node: Node, _path: KeyPath) -> tuple[str, str]:
+    missing = [key for key in error.validator_value if key not in error.instance]
+    key = next((k for k in missing if f"'{k}'" in error.message), missing[0])
+    description = error.schema.get("properties", {}).get(key, {}).get("description", "")
+    return f"'{key}' is missing", str(description)
+
+
+def _one_of(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    names = [option["required"][0] for option in error.validator_value if "required" in option]
+    if not names:
+        return f"must be a program or a list of a program and its arguments, but is {_found(node)}", _describe(error)
+    either = f"'{names[0]}' or '{names[1]}'"
+    if isinstance(node.value, dict) and all(key in node.value for key in names):
+        return f"has both {either.replace(' or ', ' and ')}", "keep one of them"
+    return f"needs {either}", _describe(error)
+
+
+def _enum(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    allowed = [str(value) for value in error.validator_value]
+    return f"'{node.text}' is not one of the allowed values", did_you_mean(node.text, allowed, "allowed")
+
+
+_SAY: dict[str, Say] = {
+    "type": _type,
+    "pattern": _pattern,
+    "required": _required,
+    "oneOf": _one_of,
+    "enum": _enum,
+    "const": lambda error, node, _: (f"must be {error.validator_value}, but is {_found(node)}", _describe(error)),
+    "minimum": lambda error, node, _: (f"{node.text} is below {error.validator_value}", _describe(error)),
+    "maximum": lambda error, node, _: (f"{node.text} is above {error.validator_value}", _describe(error)),
+    "minLength": lambda error, _node, _: ("is empty", _describe(error)),
+    "maxLength": lambda error, _node, _: (f"is longer than {error.validator_value} characters", _describe(error)),
+    "minItems": lambda error, _node, _: ("is empty", _describe(error)),
+    "minProperties": lambda error, _node, _: ("is empty", _describe(error)),
+    "uniqueItems": lambda _error, _node, _: ("holds a value twice", "remove one of the two"),
+}

@@ -1,0 +1,68 @@
+"""A build's full log in a file, and what people need of it at once: how far it is, and the first error."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from pathlib import Path
+from typing import IO, Self
+
+from imagetiers.errors import Problem
+from imagetiers.ports import Bar
+
+__all__ = ["BuildLog"]
+
+_NINJA = re.compile(r"(?:#\d+ [\d.]+ )?\[(\d+)/(\d+)\]\s*(.*)")
+_VERTEX = re.compile(r"#(\d+) (\[.*|DONE.*|CACHED|ERROR.*)")
+_ERROR = re.compile(
+    r"\b(fatal )?error:|^FAILED: |CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
+    r"command not found|ERROR: failed to|Traceback \(most recent"
+)
+_EXCERPT = 6
+_TAIL = 12
+
+
+class BuildLog:
+    """Takes a build's lines one by one. `path` is the file with all of them."""
+
+    def __init__(self, path: Path, progress: Bar) -> None:
+        self.path = path
+        self._progress = progress
+        self._file: IO[str] | None = None
+        self._first: list[str] = []
+        self._tail: deque[str] = deque(maxlen=_TAIL)
+        self._vertices: dict[str, bool] = {}
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def take(self, line: str) -> None:
+        """Write a line to the file; let it move the progress and be searched for the first error."""
+        if self._file is not None:
+            self._file.write(line + "\n")
+            self._file.flush()
+        if line.strip():
+            self._tail.append(line)
+        if (self._first and len(self._first) < _EXCERPT) or (not self._first and _ERROR.search(line)):
+            self._first.append(line)
+        ninja = _NINJA.match(line)
+        if ninja is not None:
+            self._progress.update(int(ninja[1]), int(ninja[2]), ninja[3].rsplit("/", 1)[-1])
+            return
+        vertex = _VERTEX.match(line)
+        if vertex is not None:
+            self._vertices[vertex[1]] = not vertex[2].startswith("[")
+            note = vertex[2] if vertex[2].startswith("[") else ""
+            self._progress.update(sum(self._vertices.values()), len(self._vertices), note)
+
+    def failure(self, where: str, what: str) -> Problem:
+        """Return the problem of a failed build: the first error of its log, else its end, and the log's path."""
+        excerpt = "\n".join(f"    {line}" for line in (self._first or self._tail))
+        title = "the first error" if self._first else "its last lines"
+        return Problem(where, f"{what}; {title}:\n{excerpt}", f"the full log is {self.path}")

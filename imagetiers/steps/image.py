@@ -1,0 +1,70 @@
+"""image:<tier>: build the image of a key, from the very bytes that were hashed."""
+
+from __future__ import annotations
+
+from imagetiers.commands import build_image
+from imagetiers.errors import BuildError, EngineError, Problem
+from imagetiers.keys import short
+from imagetiers.layout import Layout
+from imagetiers.plan import Plan, Seen, TierPlan
+from imagetiers.ports import World
+from imagetiers.snapshot import context_tar
+from imagetiers.steps import wheels
+from imagetiers.steps.buildlog import BuildLog
+from imagetiers.steps.records import Record, keep
+
+__all__ = ["ensure_image"]
+
+
+def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, rebuild: bool = False) -> None:
+    """Make sure that the engine holds the image of the tier's key.
+
+    With `rebuild` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError or
+    Interrupted.
+    """
+    with world.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
+        images = _images(world)
+        if images.image(tier) is not None and not rebuild:
+            return  # another doit was faster
+        _check_parent(plan, tier, images)
+        began = world.now()
+        folder = layout.wheels(tier.compile.key) if tier.compile is not None else None
+        if tier.compile is not None and not wheels.have(layout, tier.compile.key):
+            raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
+        build = build_image(tier, plan.pipeline, folder, no_cache=rebuild)
+        title = f"image:{tier.name}"
+        with world.console.progress(title) as bar, BuildLog(layout.log(tier.name, "image", tier.key), bar) as log:
+            try:
+                world.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
+            except BuildError as error:
+                raise BuildError(log.failure(title, error.problems[0].what)) from error
+        built = _images(world).image(tier)
+        if built is None:
+            raise EngineError(
+                Problem(
+                    title,
+                    f"was built, but the engine does not hold {tier.ref}",
+                    "does `docker buildx ls` show another builder?",
+                )
+            )
+        seconds = world.now() - began
+        world.console.line(f"image:{tier.name}: {short(tier.key)} built in {seconds:.0f} s, {built.size / 1e6:,.0f} MB")
+        keep(
+            world, tier.manifest, Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
+        )
+
+
+def _check_parent(plan: Plan, tier: TierPlan, images: Seen) -> None:
+    """With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line."""
+    if tier.tier.parent is None:
+        return
+    if images.image(plan.tiers[tier.tier.parent]) is None:
+        raise BuildError(
+            Problem(
+                f"image:{tier.name}", f"its parent {tier.tier.parent} is not built", f"doit image:{tier.tier.parent}"
+            )
+        )
+
+
+def _images(world: World) -> Seen:
+    return Seen(images={ref: image for image in world.engine.images() for ref in image.refs})

@@ -1,0 +1,40 @@
+"""What the cache keeps of each build: key manifests by key, and records of what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+
+from imagetiers.errors import PreconditionError, StoreError
+from imagetiers.keys import KeyManifest
+from imagetiers.ports import World
+
+__all__ = ["Record", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes."""
+
+    kind: str
+    tier: str
+    key: str
+    began: float
+    seconds: float
+    jobs: int = 0
+    hits: int = 0
+    misses: int = 0
+    image: str = ""
+    size: int = 0
+
+
+def keep(world: World, manifest: KeyManifest, record: Record) -> None:
+    """Write key manifest and record. A cache that does not take them costs a line, never the build."""
+    try:
+        with contextlib.suppress(PreconditionError):  # the same key has the same manifest
+            world.store.write(f"keys/{manifest.key}.json", manifest.json().encode(), if_generation=0)
+        name = f"records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
+        world.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
+    except StoreError as error:
+        world.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")

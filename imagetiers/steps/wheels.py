@@ -1,0 +1,133 @@
+"""Finished wheels: a folder by compile key, all of them or none, and the same as one object in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
+from imagetiers.layout import Layout
+from imagetiers.ports import World
+
+__all__ = ["WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
+
+WHEELS_LIST = "wheels.json"  # names and sha256; written last, so a folder that holds it is whole
+MAX_WHEELS = 64
+MAX_WHEEL_BYTES = 8 << 30
+
+
+def have(layout: Layout, key: str) -> bool:
+    """Say whether the wheels of that compile key are here, all of them."""
+    return (layout.wheels(key) / WHEELS_LIST).is_file()
+
+
+def object_name(key: str) -> str:
+    """Return the name under which the cache keeps the wheels of a compile key."""
+    return f"wheels/{key}.tar"
+
+
+def commit(layout: Layout, key: str) -> Path:
+    """Turn what a compile has left in its partial folder into the finished wheels; return their folder.
+
+    Raises BuildError when there is no wheel. Only files called *.whl are taken.
+    """
+    partial = layout.partial_wheels(key)
+    found = sorted(path for path in partial.glob("*.whl") if path.is_file() and not path.is_symlink())
+    if not found:
+        raise BuildError(Problem("compile", "the compile step ended well but left no wheel in /wheels"))
+    for path in partial.iterdir():
+        if path not in found:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    listed = {path.name: _sha256(path) for path in found}
+    _write_last(partial / WHEELS_LIST, json.dumps(listed, indent=1, sort_keys=True))
+    final = layout.wheels(key)
+    if final.exists():  # incomplete, or `have` had said so
+        shutil.rmtree(final)
+    partial.rename(final)
+    return final
+
+
+def forget(layout: Layout, key: str) -> bool:
+    """Remove the finished wheels of a compile key from this machine; say whether there were any."""
+    there = layout.wheels(key).exists()
+    shutil.rmtree(layout.wheels(key), ignore_errors=True)
+    return there
+
+
+def publish(world: World, layout: Layout, key: str) -> None:
+    """Put the finished wheels into the cache, create-only. Raises StoreError; somebody else's are as good as ours."""
+    folder = layout.wheels(key)
+    archive = folder.with_name(f".{key}.{os.getpid()}.tar")
+    try:
+        with tarfile.open(archive, "w") as tar:
+            for path in sorted(folder.iterdir()):
+                tar.add(path, arcname=path.name)
+        world.store.write_file(object_name(key), archive, if_generation=0)
+    except PreconditionError:
+        pass
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def restore(world: World, layout: Layout, key: str) -> bool:
+    """Fetch the wheels of a compile key from the cache; say whether it had them.
+
+    What comes back is checked against its own list before it gets its final name; a bad one counts as none.
+    """
+    archive = layout.wheels(key).with_name(f".{key}.{os.getpid()}.tar")
+    unpacked = archive.with_suffix(".unpacked")
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        world.store.read_file(object_name(key), archive)
+        _unpack(archive, unpacked)
+        if layout.wheels(key).exists():
+            shutil.rmtree(layout.wheels(key))
+        unpacked.rename(layout.wheels(key))
+    except NotFoundError:
+        return False
+    except (StoreError, tarfile.TarError) as error:
+        world.console.line(f"wheels {key[:12]} cannot be taken from the cache, so they are compiled: {error}")
+        return False
+    finally:
+        archive.unlink(missing_ok=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return True
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    total = 0
+    with tarfile.open(archive, "r:") as tar:
+        for count, member in enumerate(tar):
+            total += member.size
+            plain = member.isreg() and "/" not in member.name and not member.name.startswith(".")
+            if not plain or count > MAX_WHEELS or total > MAX_WHEEL_BYTES:
+                raise CorruptError(Problem(archive.name, f"holds what no wheelhouse holds: {member.name[:80]!r}"))
+            source = tar.extractfile(member)
+            assert source is not None  # noqa: S101  isreg
+            with source, (folder / member.name).open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+    try:
+        listed = json.loads((folder / WHEELS_LIST).read_text())
+        good = listed == {path.name: _sha256(path) for path in folder.glob("*.whl")}
+    except (OSError, ValueError):
+        good = False
+    if not good:
+        raise CorruptError(Problem(archive.name, "the wheels do not match their list"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_last(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,314 @@
+"""The plan as doit tasks. With `doit_plugins`, the only code that knows doit.
+
+No task has `file_dep` or `targets`: whether it is up to date is decided by keys and by what the engine, the folders and
+the cache hold, which a fresh machine can do as well. doit's database only keeps `doit ignore`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import InvalidDodoFile, TaskFailed
+
+from imagetiers.doit_plugins import Reporter
+from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
+from imagetiers.keys import short
+from imagetiers.layout import Layout
+from imagetiers.model import Pipeline
+from imagetiers.plan import Plan, Seen, TierPlan, make_plan, why_absent
+from imagetiers.ports import World
+from imagetiers.repository import load_repository
+from imagetiers.steps.survey import clear_wish, survey, wish
+
+__all__ = ["Tasks"]
+
+Task = dict[str, Any]
+REBUILD = {
+    "name": "rebuild",
+    "long": "rebuild",
+    "type": bool,
+    "default": False,
+    "help": "do it although it need not be done",
+}
+
+
+class UpToDate:
+    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it."""
+
+    def __init__(self, check: Callable[[], str], *, rebuild: bool = True) -> None:
+        self._check = check
+        self._rebuild = rebuild
+        self._reason = ""
+
+    def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
+        options = task.options or {}
+        self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
+        return not self._reason
+
+    def __repr__(self) -> str:
+        return self._reason or "up to date"
+
+
+class Tasks:
+    """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong."""
+
+    def __init__(self, root: Path, variant: str | None, connect: Callable[[Layout, Pipeline], World]) -> None:
+        self.layout = Layout(root.resolve())
+        try:
+            repository = load_repository(self.layout, variant)
+        except PipelineError as error:
+            raise InvalidDodoFile(_headed(error)) from None
+        self.variants = repository.variants
+        self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
+        self.world = connect(self.layout, repository.pipeline)
+        self.layout.work.mkdir(parents=True, exist_ok=True)
+        self._seen: Seen | None = None
+        self._lock = threading.Lock()
+        self._changed = False
+
+    @property
+    def config(self) -> Task:
+        """DOIT_CONFIG."""
+        return {
+            "default_tasks": ["image", "verify", "_summary"],
+            "backend": "prompt",
+            "dep_file": str(self.layout.work / "doit.db"),
+            "par_type": "thread",  # processes hang on what they cannot pickle
+            "reporter": Reporter,
+            "verbosity": 2,
+        }
+
+    def seen(self) -> Seen:
+        """Return what is there; looked for once, and again after something was made."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = survey(self.plan, self.layout, self.world.engine)
+            return self._seen
+
+    # ---- task creators, in the order of `doit list` ----
+
+    def check(self) -> Task:
+        """check: pipeline.yaml, Dockerfiles and manifests, in every variant."""
+        return {
+            "actions": [(self._act, [self._check])],
+            "doc": "check the pipeline in every variant",
+            "meta": {"quiet": True},
+        }
+
+    def plan_task(self) -> Task:
+        """plan: what would be done, and why."""
+        return {
+            "actions": [self._plan],
+            "doc": "show what would be done, and why (--why: every reason; --json FILE)",
+            "params": [
+                {
+                    "name": "json",
+                    "long": "json",
+                    "default": "",
+                    "help": "write the plan with its key manifests to this file (- = stdout)",
+                },
+                {"name": "why", "long": "why", "type": bool, "default": False, "help": "show every reason"},
+            ],
+            "meta": {"quiet": True},
+        }
+
+    def compile(self) -> Iterator[Task]:
+        """compile:<tier>: wheels, through ccache."""
+        tiers = [tier for tier in self.plan.tiers.values() if tier.compile is not None]
+        yield {
+            "name": None,
+            "doc": "compile wheels, through ccache",
+            "uptodate": [self._all(tiers, self._wheels_reason)],
+        }
+        for tier in tiers:
+            yield self._task(tier, "compile", "wheels", self._wheels_reason, self._compile) | {
+                "clean": [(self._clean, ["clean_compile", tier])],
+            }
+
+    def image(self) -> Iterator[Task]:
+        """image:<tier>: images, parents first."""
+        tiers = list(self.plan.tiers.values())
+        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, self._image_reason)]}
+        for tier in tiers:
+            setup = [f"image:{tier.tier.parent}"] if tier.tier.parent else []
+            if tier.compile is not None:
+                setup.append(f"compile:{tier.name}")
+            yield self._task(tier, "image", "image", self._image_reason, self._image) | {
+                "setup": setup,
+                "clean": [(self._clean, ["clean_image", tier])],
+            }
+
+    def verify(self) -> Iterator[Task]:
+        """verify:<tier>: the checks of a tier and its ancestors."""
+        tiers = list(self.plan.tiers.values())
+        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, self._verify_reason)]}
+        for tier in tiers:
+            yield self._task(tier, "verify", "verified", self._verify_reason, self._verify) | {
+                "setup": [f"image:{tier.name}"],
+                "clean": [(self._clean, ["clean_verdicts", tier])],
+            }
+
+    def status(self) -> Task:
+        """status: what is here."""
+        return {
+            "actions": [(self._act, [self._status])],
+            "doc": "show what is here of each tier",
+            "meta": {"quiet": True},
+        }
+
+    def summary(self) -> Task:
+        """The status table after a run that did something."""
+        return {
+            "actions": [(self._act, [self._status])],
+            "task_dep": ["verify"],
+            "uptodate": [lambda: not self._changed],
+            "meta": {"quiet": True},
+        }
+
+    # ---- reasons: '' = up to date ----
+
+    def _wheels_reason(self, tier: TierPlan) -> str:
+        if f"compile:{tier.name}" in self.seen().forced:
+            return "doit forget was asked"
+        assert tier.compile is not None  # noqa: S101
+        return (
+            "" if tier.compile.key in self.seen().wheels else f"no wheels of the compile key {short(tier.compile.key)}"
+        )
+
+    def _image_reason(self, tier: TierPlan) -> str:
+        seen = self.seen()
+        if seen.unknown is not None:
+            return seen.unknown
+        if f"image:{tier.name}" in seen.forced:
+            return "doit forget was asked"
+        return "" if seen.image(tier) is not None else "; ".join(why_absent(self.plan, tier, seen))
+
+    def _verify_reason(self, tier: TierPlan) -> str:
+        seen = self.seen()
+        reason = self._image_reason(tier)
+        if reason:
+            return reason
+        if f"verify:{tier.name}" in seen.forced:
+            return "doit forget was asked"
+        if not seen.verified(tier):
+            return "these checks have not passed on this image"
+        image = seen.image(tier)
+        moved = [tag for tag in tier.tags if image is not None and tag not in image.refs]
+        return f"the tag {moved[0]} points elsewhere" if moved else ""
+
+    def _all(self, tiers: list[TierPlan], reason: Callable[[TierPlan], str]) -> UpToDate:
+        return UpToDate(lambda: next((text for tier in tiers if (text := reason(tier))), ""), rebuild=False)
+
+    # ---- actions ----
+
+    def _task(
+        self, tier: TierPlan, verb: str, noun: str, reason: Callable[[TierPlan], str], action: Callable[..., Any]
+    ) -> Task:
+        name = f"{verb}:{tier.name}"
+        key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
+        return {
+            "name": tier.name,
+            "doc": f"{noun} {short(key)} of {tier.name}",
+            "title": lambda _task: f"{name}  {short(key)}",
+            "actions": [(action, [tier])],
+            "uptodate": [UpToDate(functools.partial(reason, tier))],
+            "params": [REBUILD],
+            "io": {"capture": False},
+            "meta": {"forget": functools.partial(wish, self.layout, name)},
+        }
+
+    def _act(self, work: Callable[[], None]) -> TaskFailed | None:
+        """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""
+        try:
+            if self.world.cancel.requested:
+                raise Interrupted(Problem("", "interrupted"))
+            work()
+        except Interrupted as error:
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt from None
+            return TaskFailed(str(error))
+        except ImagetiersError as error:
+            return TaskFailed(str(error))
+        except OSError as error:
+            where = str(error.filename or "")
+            return TaskFailed(str(Problem(where, error.strerror or str(error), "is the disk full, or not writable?")))
+        finally:
+            with self._lock:
+                self._seen = None
+        return None
+
+    def _make(self, task: str, work: Callable[[], None]) -> TaskFailed | None:
+        def all_of_it() -> None:
+            self._changed = True
+            work()
+            clear_wish(self.layout, task)
+
+        return self._act(all_of_it)
+
+    def _compile(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+        from imagetiers.steps.compile import compile_wheels
+
+        task = f"compile:{tier.name}"
+        again = rebuild or task in self.seen().forced
+        return self._make(task, lambda: compile_wheels(self.plan, tier, self.layout, self.world, again=again))
+
+    def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.image import ensure_image
+
+        task = f"image:{tier.name}"
+        again = rebuild or task in self.seen().forced
+        return self._make(task, lambda: ensure_image(self.plan, tier, self.layout, self.world, rebuild=again))
+
+    def _verify(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.verify import verify_image
+
+        task = f"verify:{tier.name}"
+        again = rebuild or task in self.seen().forced
+        return self._make(task, lambda: verify_image(self.plan, tier, self.layout, self.world, again=again))
+
+    def _clean(self, verb: str, tier: TierPlan, dryrun: bool) -> None:  # noqa: FBT001
+        from imagetiers.steps import clean
+
+        try:
+            if verb == "clean_image":
+                clean.clean_image(tier, self.world, dry_run=dryrun)
+            elif verb == "clean_compile":
+                clean.clean_compile(tier, self.layout, self.world, dry_run=dryrun)
+            else:
+                clean.clean_verdicts(self.plan, tier, self.layout, self.world, dry_run=dryrun)
+        except EngineError as error:
+            self.world.console.line(str(error))
+
+    def _status(self) -> None:
+        from imagetiers.steps.status import show_status
+
+        show_status(self.plan, self.layout, self.world)
+
+    def _plan(self, json: str, why: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.plan import show_plan
+
+        return self._act(lambda: show_plan(self.plan, self.layout, self.world, to=json, every_reason=why))
+
+    def _check(self) -> None:
+        problems: list[Problem] = []
+        for variant in (None, *self.variants):
+            try:
+                load_repository(self.layout, variant)
+            except PipelineError as error:
+                label = f"variant={variant}: " if variant else ""
+                problems += [Problem(label + p.where, p.what, p.hint) for p in error.problems]
+        PipelineError.raise_if(problems)
+        names = ", ".join(self.variants) or "none"
+        self.world.console.line(
+            f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
+        )
+
+
+def _headed(error: PipelineError) -> str:
+    count = len(error.problems)
+    return f"{'one problem' if count == 1 else f'{count} problems'} in the pipeline; nothing was run\n{error}"

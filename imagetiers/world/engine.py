@@ -1,0 +1,314 @@
+"""The Docker engine: its API through the docker SDK, and `docker buildx build` through the CLI (the SDK has no BuildKit)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imagetiers.commands import BuildImage, Container, Label
+from imagetiers.errors import BuildError, EngineError, Interrupted, Problem
+from imagetiers.plan import ImageInfo
+from imagetiers.ports import Cancellation, ContainerState, EngineInfo, OnLine
+from imagetiers.world.process import run
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+__all__ = ["DockerEngine"]
+
+_DISK_FULL = "no space left on device"
+_T = TypeVar("_T")
+
+
+class DockerEngine:
+    """The real Engine. Connects when it is first asked something; `docker` is imported then, too."""
+
+    def __init__(self, cancel: Cancellation) -> None:
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._connected: APIClient | None = None
+        self._buildx_checked = False
+
+    def info(self) -> EngineInfo:
+        """Say what the daemon is and has."""
+        info = self._ask(lambda api: api.info())
+        return EngineInfo(str(info["ServerVersion"]), int(info["NCPU"]), int(info["MemTotal"]))
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        """Return all images that carry our labels, in one request."""
+        listed = self._ask(lambda api: api.images(filters={"label": [Label.KEY]}))
+        return tuple(
+            ImageInfo(
+                id=image["Id"],
+                refs=tuple(image.get("RepoTags") or ()),
+                pipeline=image["Labels"].get(Label.PIPELINE, ""),
+                variant=image["Labels"].get(Label.VARIANT, ""),
+                tier=image["Labels"].get(Label.TIER, ""),
+                key=image["Labels"].get(Label.KEY, ""),
+                created=int(image["Created"]),
+                size=int(image["Size"]),
+                manifest=image["Labels"].get(Label.MANIFEST, ""),
+            )
+            for image in listed
+        )
+
+    def has_image(self, ref: str) -> bool:
+        """Say whether the engine holds an image of that reference or id."""
+        import docker.errors
+
+        try:
+            self._ask(lambda api: api.inspect_image(ref))
+        except docker.errors.ImageNotFound:
+            return False
+        return True
+
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
+        """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full."""
+        self._ask(lambda api: api.ping())
+        self._check_buildx()
+        full = False
+
+        def watch(line: str) -> None:
+            nonlocal full
+            full = full or _DISK_FULL in line
+            on_line(line)
+
+        code = run(build.argv(), stdin=context, on_line=watch, cancel=self._cancel)
+        if self._cancel.requested:
+            raise Interrupted(Problem("", f"the build of {build.tags[0]} was interrupted"))
+        if full and code != 0:
+            raise _disk_full()
+        if code != 0:
+            raise BuildError(Problem("", f"docker buildx build ended with exit code {code}"))
+
+    def tag(self, ref: str, tags: tuple[str, ...]) -> None:
+        """Let `tags` point to the image `ref`."""
+        for name in tags:
+            repository, _, tag = name.rpartition(":")
+            self._ask(partial(_tag, ref=ref, repository=repository, tag=tag))
+
+    def untag(self, ref: str) -> bool:
+        """Remove a reference, and the image when it was the last one. Say whether there was one."""
+        import docker.errors
+
+        try:
+            self._ask(lambda api: api.remove_image(ref))
+        except docker.errors.ImageNotFound:
+            return False
+        except docker.errors.APIError as error:
+            raise EngineError(
+                Problem(ref, f"cannot be removed: {error.explanation}", "end its containers first")
+            ) from error
+        return True
+
+    def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
+        """Return the containers with that label, running or not."""
+        import docker.errors
+
+        listed = self._ask(lambda api: api.containers(all=True, filters={"label": [f"{label}={value}"]}))
+        states = []
+        for container in listed:
+            try:
+                state = self._ask(partial(_inspect, container=container["Id"]))["State"]
+            except docker.errors.NotFound:
+                continue  # it went between the two questions
+            name = container["Names"][0].lstrip("/")
+            states.append(ContainerState(container["Id"], name, bool(state["Running"]), int(state["ExitCode"])))
+        return tuple(states)
+
+    def start(self, container: Container, files: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
+
+        def create(api: APIClient) -> str:
+            from docker.types import Mount
+
+            mounts = [
+                Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
+                for mount in container.mounts
+            ]
+            created = api.create_container(
+                image=container.image,
+                name=container.name,
+                entrypoint=list(container.argv[:1]),
+                command=list(container.argv[1:]),
+                user=container.user,
+                environment=dict(container.env),
+                labels=dict(container.labels),
+                host_config=api.create_host_config(
+                    mounts=mounts,
+                    init=True,  # a shell as process 1 would ignore SIGTERM
+                    network_mode="bridge" if container.network else "none",
+                ),
+            )
+            return str(created["Id"])
+
+        container_id = self._ask(create)
+        try:
+            if files is not None:
+                self._ask(lambda api: api.put_archive(container_id, "/", files))
+            self._ask(lambda api: api.start(container_id))
+        except BaseException:
+            self.remove(container_id)
+            raise
+        return container_id
+
+    def follow(self, container_id: str, on_line: OnLine) -> int:
+        """Pass on the container's output from its beginning until it ends; return its exit code."""
+        stream = self._ask(lambda api: api.logs(container_id, stream=True, follow=True, stdout=True, stderr=True))
+        for line in _lines(stream):
+            on_line(line)
+        result = self._ask(lambda api: api.wait(container_id, timeout=None))
+        return int(result["StatusCode"])
+
+    def stop(self, container_id: str, grace: int) -> None:
+        """End a container: SIGTERM, SIGKILL after `grace` seconds. One that is gone is no error."""
+        self._ignoring_gone(lambda api: api.stop(container_id, timeout=grace))
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container, running or not. One that is gone is no error."""
+        self._ignoring_gone(lambda api: api.remove_container(container_id, force=True, v=True))
+
+    def _ignoring_gone(self, call: Callable[[APIClient], object]) -> None:
+        import docker.errors
+
+        try:
+            self._ask(call)
+        except docker.errors.NotFound:
+            pass
+        except docker.errors.APIError as error:
+            if error.status_code != 409:  # noqa: PLR2004  409: its removal is already in progress
+                raise
+
+    def _ask(self, call: Callable[[APIClient], _T]) -> _T:
+        """Call the API; turn a daemon that does not answer, or has no space, into the error that says what to do."""
+        import docker.errors
+        import requests.exceptions
+
+        try:
+            return call(self._api())
+        except requests.exceptions.ConnectionError as error:
+            raise _unreachable(error) from error
+        except docker.errors.APIError as error:
+            if _DISK_FULL in str(error):
+                raise _disk_full() from error
+            raise
+
+    def _api(self) -> APIClient:
+        with self._lock:
+            if self._connected is None:
+                self._connected = _connect()
+            return self._connected
+
+    def _check_buildx(self) -> None:
+        if self._buildx_checked:
+            return
+        try:
+            code = run(("docker", "buildx", "version"))
+        except FileNotFoundError:
+            raise EngineError(
+                Problem(
+                    "docker", "the docker command is not on the PATH", "ci/bootstrap engine, or install Docker's CLI"
+                )
+            ) from None
+        if code != 0:
+            raise EngineError(
+                Problem(
+                    "docker buildx",
+                    "the buildx plugin is not installed, and without it there are no named build contexts",
+                    "ci/bootstrap engine, or apt-get install docker-buildx (docker-buildx-plugin in Docker's repository)",
+                )
+            )
+        self._buildx_checked = True
+
+
+def _connect() -> APIClient:
+    import os
+
+    import docker.errors
+    from docker.api.client import APIClient
+    from docker.constants import DEFAULT_UNIX_SOCKET
+    from docker.utils import kwargs_from_env
+
+    kwargs: dict[str, Any] = {**kwargs_from_env()}
+    if not os.environ.get("DOCKER_HOST"):
+        kwargs["base_url"] = _context_host() or DEFAULT_UNIX_SOCKET.replace("http+unix", "unix")
+    try:
+        return APIClient(version="auto", **kwargs)
+    except docker.errors.DockerException as error:
+        raise _unreachable(error) from error
+
+
+def _tag(api: APIClient, *, ref: str, repository: str, tag: str) -> None:
+    api.tag(ref, repository, tag, force=True)
+
+
+def _inspect(api: APIClient, *, container: str) -> Any:
+    return api.inspect_container(container)
+
+
+def _context_host() -> str | None:
+    """Return the endpoint of the CLI's current context (`docker context use`), so that both talk to one daemon."""
+    import json
+    import os
+    from pathlib import Path
+
+    folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"))
+    try:
+        current = json.loads((folder / "config.json").read_text()).get("currentContext")
+    except (OSError, ValueError):
+        return None
+    name = os.environ.get("DOCKER_CONTEXT") or current
+    if not name or name == "default":
+        return None
+    from docker.context import ContextAPI
+
+    context = ContextAPI.get_context(name)
+    host = getattr(context, "Host", None)  # None for a context that is not there
+    return str(host) if host else None
+
+
+def _unreachable(error: Exception) -> EngineError:
+    text = str(error)
+    if "Permission denied" in text or "PermissionError" in text:
+        what, hint = (
+            "this user may not talk to the Docker daemon",
+            "sudo usermod -aG docker $USER, then log in again; or run doit as root",
+        )
+    elif "FileNotFoundError" in text or "No such file" in text:
+        what, hint = (
+            "no Docker daemon is here (there is no socket)",
+            "ci/bootstrap engine starts one; DOCKER_HOST names another",
+        )
+    elif "refused" in text:
+        what, hint = (
+            "the Docker daemon does not run (connection refused)",
+            "ci/bootstrap engine, or systemctl start docker",
+        )
+    else:
+        what, hint = (
+            f"the Docker daemon does not answer: {text[:200]}",
+            "docker info says more; DOCKER_HOST names the daemon",
+        )
+    return EngineError(Problem("docker", what, hint))
+
+
+def _disk_full() -> EngineError:
+    return EngineError(
+        Problem(
+            "docker",
+            "the disk of the Docker daemon is full",
+            "docker system df shows what fills it; docker builder prune and docker image prune free it",
+        )
+    )
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace").rstrip("\r")
+    if rest:
+        yield rest.decode(errors="replace").rstrip("\r")

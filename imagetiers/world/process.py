@@ -1,0 +1,71 @@
+"""The one place that runs programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from typing import IO
+
+from imagetiers.ports import Cancellation, OnLine
+
+__all__ = ["run"]
+
+_TERM_SECONDS = 10.0
+
+
+def run(
+    argv: tuple[str, ...],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    on_line: OnLine = lambda _line: None,
+    cancel: Cancellation | None = None,
+) -> int:
+    """Run a program, pass on its lines (stdout and stderr together), return its exit code.
+
+    It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
+    FileNotFoundError when there is no such program.
+    """
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=None if env is None else {**os.environ, **env},
+        start_new_session=True,  # Ctrl-C reaches us first; we end the child in our own order
+    )
+    watch = cancel.on_request(process.terminate) if cancel is not None else contextlib.nullcontext()
+    feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    feeder.start()
+    try:
+        with watch:
+            assert process.stdout is not None  # noqa: S101  PIPE was asked for
+            for raw in process.stdout:
+                on_line(raw.decode(errors="replace").rstrip("\r\n"))
+            return process.wait()
+    finally:
+        _end(process)
+        feeder.join()
+
+
+def _feed(pipe: IO[bytes] | None, data: bytes) -> None:
+    # A program that ends early closes its stdin; its exit code tells the story.
+    with contextlib.suppress(BrokenPipeError, OSError):
+        assert pipe is not None  # noqa: S101  PIPE was asked for
+        with pipe:
+            pipe.write(data)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    stop: Callable[[], None]
+    for stop in (process.terminate, process.kill):
+        if process.poll() is not None:
+            break
+        stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_TERM_SECONDS)
+    if process.stdout is not None:
+        process.stdout.close()

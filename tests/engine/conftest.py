@@ -1,0 +1,143 @@
+"""A checkout with a pipeline of its own name, driven through the real doit on the real engine; cleaned up by that name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imagetiers.world.store_dir import DirectoryStore
+from tests.conftest import HERE
+
+REPO = HERE.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a doit did: exit code, output, and the tasks that it executed."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def executed(self) -> list[str]:
+        return re.findall(r"^\.  (\S+)", self.out, re.MULTILINE)
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder with dodo.py and a pipeline."""
+
+    root: Path
+    name: str
+
+    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "doit", *args],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(REPO), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def doit(self, *args: str, timeout: float = 110, **env: str) -> Run:
+        began = time.monotonic()
+        with self.start(*args, **env) as process:
+            out, err = process.communicate(timeout=timeout)
+        return Run(process.returncode, out, err, time.monotonic() - began)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        text = (self.root / path).read_text()
+        assert old in text
+        (self.root / path).write_text(text.replace(old, new, 1))
+
+    def plan(self, *args: str) -> dict[str, dict[str, object]]:
+        run = self.doit(*args, "plan", "--json", "-")
+        assert run.code == 0, run.text
+        return {tier["tier"]: tier for tier in json.loads(run.out)["tiers"]}
+
+    def refs(self) -> set[str]:
+        return set(docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{self.name}/*").split())
+
+    def containers(self) -> list[str]:
+        found = docker("ps", "-a", "--format", "{{.Names}} {{.Image}}").splitlines()
+        return [line.split()[0] for line in found if line.split()[1].startswith(f"{self.name}/")]
+
+    def records(self, kind: str) -> list[dict[str, object]]:
+        store = DirectoryStore(self.root / ".imagetiers" / "cache")
+        names = [blob.name for blob in store.list("records/") if f"/{kind}/" in blob.name]
+        return [json.loads(store.read(name)[0]) for name in names]
+
+    def wait_for_container(self, seconds: float = 30) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            running = [name for name in self.containers() if name.startswith("imagetiers-compile-")]
+            if running:
+                return running[0]
+            time.sleep(0.1)
+        raise AssertionError("no compile container was started")
+
+
+def docker(*args: str) -> str:
+    return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout
+
+
+def make_checkout(source: Path, root: Path) -> Checkout:
+    name = f"test-{secrets.token_hex(4)}"
+    shutil.copytree(
+        source, root, ignore=shutil.ignore_patterns(".git", ".venv", ".imagetiers", "__pycache__", "tests", ".*_cache")
+    )
+    for file in ("dodo.py", "pyproject.toml"):
+        shutil.copy(REPO / file, root / file)
+    pipeline = root / "pipeline.yaml"
+    pipeline.write_text(re.sub(r"^name: .*$", f"name: {name}", pipeline.read_text(), flags=re.MULTILINE))
+    return Checkout(root, name)
+
+
+def remove_all(checkout: Checkout) -> None:
+    for container in checkout.containers():
+        with contextlib.suppress(subprocess.CalledProcessError):
+            docker("rm", "-f", container)
+    for ref in sorted(checkout.refs()):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            docker("rmi", "-f", ref)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """The tiny pipeline in a checkout of its own, not built yet."""
+    made = make_checkout(HERE / "repos" / "tiny", tmp_path / "checkout")
+    yield made
+    remove_all(made)
+
+
+def send(process: subprocess.Popen[str], number: signal.Signals) -> Run:
+    """Send a signal and wait for the end."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    return Run(process.returncode, out, err, 0)

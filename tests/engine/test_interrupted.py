@@ -1,0 +1,171 @@
+"""Killed, interrupted, out of space, without Docker: nothing is lost, nothing is torn, and it is said what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import Checkout, docker, send
+
+
+def words(checkout: Checkout) -> set[str]:
+    return {path.name for path in (checkout.root / ".imagetiers" / "ccache").rglob("*") if path.is_file()}
+
+
+def wait_for_words(checkout: Checkout, count: int) -> None:
+    end = time.monotonic() + 30
+    while len(words(checkout)) < count:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def finished_wheels(checkout: Checkout) -> list[Path]:
+    return [path for path in (checkout.root / ".imagetiers" / "wheels").iterdir() if not path.name.startswith(".")]
+
+
+def test_killed_in_the_middle_of_the_compile_it_goes_on(checkout: Checkout) -> None:
+    process = checkout.start()
+    container = checkout.wait_for_container()
+    wait_for_words(checkout, 2)
+    send(process, signal.SIGKILL)
+    assert finished_wheels(checkout) == []
+    assert docker("inspect", "-f", "{{.State.Running}}", container).strip() == "true"
+
+    again = checkout.doit()
+
+    assert again.code == 0, again.text
+    assert "goes on with the compile that is still running" in again.out
+    assert "0 of 6 compiler calls were hits" in again.out, "each word was compiled once"
+    assert checkout.containers() == []
+
+
+def test_killed_together_with_its_container_it_goes_on_from_the_ccache(checkout: Checkout) -> None:
+    process = checkout.start()
+    container = checkout.wait_for_container()
+    wait_for_words(checkout, 3)
+    send(process, signal.SIGKILL)
+    docker("kill", container)
+    kept = len(words(checkout))
+
+    again = checkout.doit()
+
+    assert again.code == 0, again.text
+    assert f"{kept} of 6 compiler calls were hits" in again.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_ends_its_container_and_keeps_the_ccache(number: signal.Signals, checkout: Checkout) -> None:
+    process = checkout.start()
+    checkout.wait_for_container()
+    wait_for_words(checkout, 2)
+    run = send(process, number)
+
+    assert run.code in {130, -signal.SIGINT}
+    assert run.err.strip() == "interrupted: what was compiled is kept; run doit again to go on"
+    assert checkout.containers() == []
+    assert finished_wheels(checkout) == []
+    kept = len(words(checkout))
+    assert kept >= 2
+
+    again = checkout.doit()
+    assert again.code == 0, again.text
+    assert f"{kept} of 6 compiler calls were hits" in again.out
+
+
+def test_interrupted_in_parallel_mode_it_ends_too(checkout: Checkout) -> None:
+    process = checkout.start("-n", "2")
+    checkout.wait_for_container()
+    wait_for_words(checkout, 2)
+    run = send(process, signal.SIGINT)
+
+    assert run.code != 0
+    assert "Traceback" not in run.text
+    assert checkout.containers() == []
+
+
+def test_without_a_daemon(checkout: Checkout) -> None:
+    run = checkout.doit(DOCKER_HOST="unix:///nonexistent/docker.sock")
+
+    assert run.code == 1
+    assert run.err.strip() == (
+        "docker: no Docker daemon is here (there is no socket)\n"
+        "  hint: ci/bootstrap engine starts one; DOCKER_HOST names another"
+    )
+    assert "unknown" in checkout.doit("plan", DOCKER_HOST="unix:///nonexistent/docker.sock").out
+    assert checkout.doit("list", DOCKER_HOST="unix:///nonexistent/docker.sock").code == 0
+
+
+def test_with_a_daemon_that_refuses(checkout: Checkout) -> None:
+    run = checkout.doit(DOCKER_HOST="tcp://127.0.0.1:1")
+
+    assert run.code == 1
+    assert "the Docker daemon does not run (connection refused)" in run.err
+    assert "Traceback" not in run.text
+
+
+def test_without_the_docker_command(checkout: Checkout, tmp_path: Path) -> None:
+    run = checkout.doit("image", PATH=str(tmp_path))
+
+    assert run.code == 1
+    assert "docker: the docker command is not on the PATH\n  hint: " in run.err
+
+
+def test_without_buildx(checkout: Checkout, tmp_path: Path) -> None:
+    fake = tmp_path / "bin" / "docker"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho \"docker: 'buildx' is not a docker command.\" >&2\nexit 1\n")
+    fake.chmod(0o755)
+
+    run = checkout.doit("image", PATH=f"{fake.parent}:{os.environ['PATH']}")
+
+    assert run.code == 1
+    assert "the buildx plugin is not installed" in run.err
+
+
+def test_with_a_full_disk_of_the_daemon(checkout: Checkout) -> None:
+    # BuildKit reports it in these words; the step prints them, since filling this machine's disk would hurt others.
+    checkout.edit(
+        "images/pytorch-clean/Dockerfile",
+        "ENV GREETING",
+        "RUN echo write /x: no space left on device; exit 1\nENV GREETING",
+    )
+
+    run = checkout.doit()
+
+    assert run.code == 1
+    assert "docker: the disk of the Docker daemon is full\n  hint: docker system df" in run.err
+
+
+def test_with_a_full_disk_of_ours(checkout: Checkout) -> None:
+    work = checkout.root / ".imagetiers"
+    work.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(work)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        (work / "ballast").write_bytes(b"x" * 48 * 1024)
+        run = checkout.doit()
+    finally:
+        subprocess.run(["umount", str(work)], check=True)
+
+    assert run.code != 0
+    assert "No space left on device" in run.text or "disk" in run.text
+    assert "Traceback" not in run.text
+
+
+def test_a_wrong_pipeline_is_exit_code_3_without_a_traceback(checkout: Checkout) -> None:
+    checkout.edit("pipeline.yaml", "parent: arr-base", "parent: arr-bsae")
+
+    run = checkout.doit()
+
+    assert run.code == 3
+    assert run.out == ""
+    assert run.err.startswith("ERROR: one problem in the pipeline; nothing was run\npipeline.yaml:")
+    assert run.err.rstrip().endswith("hint: did you mean 'arr-base'?")

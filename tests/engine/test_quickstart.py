@@ -1,0 +1,92 @@
+"""The repository's own pipeline, variant quickstart: the real PyTorch source, really compiled, killed, continued, edited."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import REPO, Checkout, Run, docker, make_checkout, remove_all, send
+
+TIERS = ["pytorch-clean", "arr-base", "arr-training", "arr-runner"]
+VARIANT = "variant=quickstart"
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    made = make_checkout(REPO, tmp_path_factory.mktemp("quickstart") / "checkout")
+    yield made
+    remove_all(made)
+
+
+def doit(checkout: Checkout, *args: str) -> Run:
+    run = checkout.doit(VARIANT, *args, timeout=800)
+    assert run.code == 0, run.text
+    return run
+
+
+def results(checkout: Checkout) -> int:
+    return sum(path.name.endswith("R") for path in (checkout.root / ".imagetiers" / "ccache").rglob("*"))
+
+
+@pytest.mark.timeout(1500)
+def test_the_quickstart(quickstart: Checkout) -> None:
+    # Killed in the middle of a real compile, it goes on, and nothing is compiled twice.
+    process = quickstart.start(VARIANT)
+    quickstart.wait_for_container(seconds=400)
+    end = time.monotonic() + 400
+    while results(quickstart) < 20:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    send(process, signal.SIGKILL)
+    first = doit(quickstart)
+    assert "goes on with the compile that is still running" in first.out
+    (record,) = quickstart.records("compile")
+    compiled = record["misses"]
+    assert record["hits"] == 0
+    assert isinstance(compiled, int)
+    assert compiled > 80
+    assert first.out.count("checks passed") == len(TIERS)
+    assert f"{quickstart.name}/arr-runner:quickstart" in quickstart.refs()
+
+    # A second one runs nothing, at once. benchmarks/noop.py has the figures; here only a margin of two.
+    runs = [doit(quickstart) for _ in range(5)]
+    assert [run.executed for run in runs] == [[]] * 5
+    assert min(run.seconds for run in runs) < 0.8
+
+    for path in (quickstart.root / "images").rglob("*"):
+        path.touch()
+    assert doit(quickstart).executed == []
+
+    # An edit reaches exactly the tiers downstream.
+    program = quickstart.root / "images" / "arr-training" / "arr_train" / "line.py"
+    program.write_text(program.read_text() + "\n# edited\n")
+    assert doit(quickstart).executed == [f"{verb}:{tier}" for verb in ("image", "verify") for tier in TIERS[2:]]
+
+    # Wheels that are lost come back through the ccache.
+    shutil.rmtree(quickstart.root / ".imagetiers" / "wheels")
+    shutil.rmtree(quickstart.root / ".imagetiers" / "cache" / "objects")
+    doit(quickstart, "compile")
+    (record,) = quickstart.records("compile")
+    assert record["hits"] == compiled
+    assert record["misses"] == 0
+
+    # The runtime stage alone compiles nothing.
+    dockerfile = "images/pytorch-clean/Dockerfile"
+    quickstart.edit(dockerfile, "USER arr", "ENV EDITED=1\nUSER arr")
+    assert doit(quickstart).executed == [f"{verb}:{tier}" for verb in ("image", "verify") for tier in TIERS]
+
+    # A tier that was removed comes back alone.
+    docker("rmi", "-f", *[ref for ref in quickstart.refs() if "/arr-base:" in ref])
+    assert doit(quickstart).executed == ["image:arr-base", "verify:arr-base"]
+
+    # The images do what they are for.
+    runner = f"{quickstart.name}/arr-runner:quickstart"
+    assert "usage" in docker("run", "--rm", runner).lower()
+    assert docker("run", "--rm", "--entrypoint", "id", runner, "-u").strip() != "0"
+    assert Path(quickstart.root / ".imagetiers" / "logs" / "pytorch-clean").is_dir()

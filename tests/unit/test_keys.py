@@ -1,0 +1,228 @@
+"""Any change of any input changes exactly the keys downstream of it; nothing else changes any key."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagetiers.keys import diff, refresh_epoch
+from imagetiers.layout import Layout
+from imagetiers.model import Refresh
+from imagetiers.plan import Plan, make_plan
+from imagetiers.repository import load_repository
+from imagetiers.snapshot import context_tar
+from tests.conftest import HERE
+
+DAY = date(2026, 11, 21)
+ALL = ("compile", "pytorch-clean", "arr-base", "arr-training")
+TINY = HERE / "repos" / "tiny"
+
+
+def plan_of(layout: Layout, variant: str | None = None, today: date = DAY) -> Plan:
+    return make_plan(load_repository(layout, variant), today)
+
+
+def keys_of(plan: Plan) -> dict[str, str]:
+    step = plan.tiers["pytorch-clean"].compile
+    assert step is not None
+    return {"compile": step.key, **{name: tier.key for name, tier in plan.tiers.items()}}
+
+
+BEFORE = keys_of(plan_of(Layout(TINY)))
+
+
+def changed(layout: Layout) -> tuple[str, ...]:
+    after = keys_of(plan_of(layout))
+    return tuple(name for name in ALL if after[name] != BEFORE[name])
+
+
+def edit(path: str, old: str, new: str) -> Callable[[Layout], object]:
+    def apply(layout: Layout) -> None:
+        target = layout.root / path
+        text = target.read_text()
+        assert old in text
+        target.write_text(text.replace(old, new, 1))
+
+    return apply
+
+
+def write(path: str, text: str) -> Callable[[Layout], object]:
+    return lambda layout: (layout.root / path).write_text(text)
+
+
+DOCKERFILE = "images/pytorch-clean/Dockerfile"
+IMAGES = ("pytorch-clean", "arr-base", "arr-training")
+CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
+    "a compiled file": (write("images/pytorch-clean/source.txt", "seven"), ALL),
+    "the compile script": (edit("images/pytorch-clean/make-wheel", "set -eu", "set -e"), ALL),
+    "x-bit": (lambda layout: (layout.root / "images/pytorch-clean/source.txt").chmod(0o755), ALL),
+    "the compile command": (edit("pipeline.yaml", "run: [sh, /src", "run: [sh, -x, /src"), ALL),
+    "an argument of the compile stage": (edit("pipeline.yaml", "GREETING: hello", "GREETING: bye"), ALL),
+    "an instruction of the compile stage": (edit(DOCKERFILE, "ENV GREETING", "ENV A=b GREETING"), ALL),
+    "the base": (edit("pipeline.yaml", "trixie-slim", "bookworm-slim"), ALL),
+    "the base's pin": (write("pipeline.lock.yaml", f"images: {{'debian:trixie-slim': 'sha256:{'a' * 64}'}}"), ALL),
+    "the platform": (edit("pipeline.yaml", "name: tiny", "name: tiny\nplatform: linux/arm64"), ALL),
+    "an unused file of the manifest": (
+        lambda layout: [
+            write("images/pytorch-clean/unused", "x")(layout),
+            edit("images/pytorch-clean/.image-manifest", "motd", "motd\nunused")(layout),
+        ],
+        (),
+    ),
+    "a file of the runtime stage": (write("images/pytorch-clean/motd", "hi"), IMAGES),
+    "an instruction of the runtime stage": (edit(DOCKERFILE, "USER 10001", "USER 10002"), IMAGES),
+    "the target": (edit("pipeline.yaml", "verify: {forbid", "target: runtime\n    verify: {forbid"), ()),
+    "a secret's id": (edit("pipeline.yaml", "verify: {forbid", "secrets: {t: {env: A}}\n    verify: {forbid"), ALL),
+    "refresh": (edit("pipeline.yaml", "arr-base: {parent", "arr-base: {refresh: weekly, parent"), ("arr-base", "arr-training")),
+    "a child's file": (write("images/arr-base/config/arr-base.txt", "x"), ("arr-base", "arr-training")),
+    "a child's new file": (write("images/arr-base/config/new", "x"), ("arr-base", "arr-training")),
+    "the last tier's file": (write("images/arr-training/config/arr-training.txt", "x"), ("arr-training",)),
+    "the stage that the wheels replace": (edit(DOCKERFILE, "RUN sh /src/make-wheel", "RUN sh -x /src/make-wheel"), ()),
+    "a comment in a Dockerfile": (edit(DOCKERFILE, "ARG BASE", "# why\nARG BASE"), ()),
+    "a comment in a manifest": (edit("images/pytorch-clean/.image-manifest", "# every", "# Every"), ()),
+    "a comment in the pipeline": (edit("pipeline.yaml", "version: 1", "version: 1  # one"), ()),
+    "verify.py": (write("images/arr-base/verify.py", "echo ok"), ()),
+    "expectations": (edit("pipeline.yaml", "forbid: [gcc]", "forbid: [gcc, cc]"), ()),
+    "the friendly tag": (edit("pipeline.yaml", "arr-base: {parent", "arr-base: {tag: '9', parent"), ()),
+    "the memory of a job": (edit("pipeline.yaml", "{stage: builder", "{job_memory: 2G, stage: builder"), ()),
+    "the ccache's size": (edit("pipeline.yaml", "100M", "200M"), ()),
+    "the place of the cache": (edit("pipeline.yaml", "name: tiny", "name: tiny\ncache: gs://b/p"), ()),
+    "the pipeline's name": (edit("pipeline.yaml", "name: tiny", "name: other"), ()),
+    "where a secret lies": (edit("pipeline.yaml", "variants:", "variants:  # s"), ()),
+    "an unlisted file": (write("images/pytorch-clean/README", "x"), ()),
+    "litter": (
+        write("images/arr-base/config/.DS_Store", "x"),
+        (),
+    ),
+    "another variant": (edit("pipeline.yaml", "GREETING: HELLO", "GREETING: HO"), ()),
+    "the order of keys": (
+        edit("pipeline.yaml", 'bases: {BASE: "debian:trixie-slim"}\n    args: {GREETING: hello}',
+             'args: {GREETING: hello}\n    bases: {BASE: "debian:trixie-slim"}'),
+        (),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_reaches_exactly_the_keys_downstream(
+    change: Callable[[Layout], object], expected: tuple[str, ...], tiny: Layout
+) -> None:
+    change(tiny)
+
+    assert changed(tiny) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    tier=st.sampled_from(["pytorch-clean", "arr-base", "arr-training"]),
+    content=st.binary(max_size=200),
+    mtime=st.integers(0, 2**31),
+    mask=st.sampled_from([0o000, 0o022, 0o077]),
+)
+def test_keys_follow_content_and_nothing_else(tier: str, content: bytes, mtime: int, mask: int) -> None:
+    file = {
+        "pytorch-clean": "images/pytorch-clean/motd",
+        "arr-base": "images/arr-base/config/arr-base.txt",
+        "arr-training": "images/arr-training/config/arr-training.txt",
+    }[tier]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "elsewhere"
+        shutil.copytree(TINY, root)
+        for path in root.rglob("*"):
+            if path.is_file():
+                executable = path.stat().st_mode & 0o100
+                path.chmod((0o666 & ~mask) | executable)
+                os.utime(path, (mtime, mtime))
+
+        assert changed(Layout(root)) == ()
+
+        same = (root / file).read_bytes() == content
+        (root / file).write_bytes(content)
+        downstream = ALL[ALL.index(tier) :]
+
+        assert changed(Layout(root)) == (() if same else downstream)
+
+
+def test_keys_are_the_same_in_another_process_with_another_locale_clock_and_folder(tiny: Layout) -> None:
+    code = (
+        "from pathlib import Path; from tests.unit.test_keys import *\n"
+        f"print(keys_of(plan_of(Layout(Path({str(tiny.root)!r})))))"
+    )
+    env = {"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7", "USER": "nobody"}
+    env["PYTHONPATH"] = str(HERE.parent)
+
+    out = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd="/", capture_output=True, text=True, check=True
+    ).stdout
+
+    assert out.strip() == str(BEFORE)
+
+
+def test_keys_are_pinned(golden: Callable[[str, Path], None]) -> None:
+    """A changed key here rebuilds everybody's images: raise keys.RECIPE if and only if that is meant."""
+    plan = plan_of(Layout(TINY))
+    texts = [tier.manifest.json() for tier in plan.tiers.values()]
+
+    golden("\n".join([*texts, *BEFORE.values(), ""]), HERE / "golden" / "keys.txt")
+
+
+@pytest.mark.parametrize(
+    ("refresh", "same_period", "next_period"),
+    [
+        (Refresh.DAILY, date(2026, 11, 21), date(2026, 11, 22)),
+        (Refresh.WEEKLY, date(2026, 11, 22), date(2026, 11, 23)),
+        (Refresh.MONTHLY, date(2026, 11, 30), date(2026, 12, 1)),
+    ],
+)
+def test_refresh_changes_the_key_with_the_calendar(refresh: Refresh, same_period: date, next_period: date) -> None:
+    assert refresh_epoch(refresh, DAY) == refresh_epoch(refresh, same_period)
+    assert refresh_epoch(refresh, DAY) != refresh_epoch(refresh, next_period)
+
+
+def test_the_year_of_a_week_is_the_weeks() -> None:
+    assert refresh_epoch(Refresh.WEEKLY, date(2027, 1, 1)) == "2026-W53"
+
+
+def test_a_diff_names_what_changed(tiny: Layout) -> None:
+    before = plan_of(tiny).tiers["pytorch-clean"].manifest.document()
+    for name in ("a compiled file", "a file of the runtime stage", "an instruction of the runtime stage", "the base"):
+        CHANGES[name][0](tiny)
+    after = plan_of(tiny).tiers["pytorch-clean"].manifest.document()
+
+    assert [str(change) for change in diff(before, after)] == [
+        "stage runtime changed",
+        "base debian:bookworm-slim: none -> unpinned",
+        "base debian:trixie-slim: unpinned -> none",
+        "wheels changed",
+        "motd edited",
+    ]
+
+
+def test_the_context_is_the_reading_that_was_hashed(tiny: Layout) -> None:
+    plan = plan_of(tiny)
+    tier = plan.tiers["pytorch-clean"]
+    before = context_tar(tier.files, tier.dockerfile)
+    (tiny.root / "images/pytorch-clean/motd").write_text("edited while the build runs")
+
+    assert context_tar(tier.files, tier.dockerfile) == before
+    assert b"edited while" not in before
+    assert plan_of(tiny).tiers["pytorch-clean"].key != tier.key
+
+
+def test_the_context_is_the_same_whoever_reads_it(tiny: Layout) -> None:
+    tier = plan_of(Layout(TINY)).tiers["pytorch-clean"]
+    for path in tiny.root.rglob("*"):
+        os.utime(path, (1, 1))
+    again = plan_of(tiny).tiers["pytorch-clean"]
+
+    assert context_tar(again.files, again.dockerfile) == context_tar(tier.files, tier.dockerfile)

@@ -1,0 +1,56 @@
+"""The linters are tests: `pytest` alone says everything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HERE
+
+REPO = HERE.parent
+BIN = Path(sys.executable).parent
+SCRIPTS = sorted(path for path in (REPO / "ci").iterdir() if path.is_file() and path.read_bytes()[:2] == b"#!")
+
+
+def run(*argv: str) -> None:
+    done = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ruff() -> None:
+    run(str(BIN / "ruff"), "check", "--output-format", "concise", ".")
+
+
+def test_format() -> None:
+    run(str(BIN / "ruff"), "format", "--check", ".")
+
+
+@pytest.mark.timeout(300)
+def test_mypy() -> None:
+    run(str(BIN / "mypy"))
+
+
+def test_floors() -> None:
+    run(str(BIN / "lint-imports"), "--no-cache")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shell_syntax(script: Path) -> None:
+    run("bash", "-n", str(script))
+
+
+def test_dodo_is_thin() -> None:
+    assert len((REPO / "dodo.py").read_text().splitlines()) < 40
+
+
+def test_nothing_runs_a_shell() -> None:
+    for path in (REPO / "imagetiers").rglob("*.py"):
+        text = path.read_text()
+        if path.name != "process.py":
+            assert "subprocess" not in text, path
+        assert "shell=True" not in text, path
+        assert "os.system" not in text, path

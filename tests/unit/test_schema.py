@@ -1,0 +1,143 @@
+"""The schema and the model are both written by hand; these tests hold them together, and the schema's words complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from imagetiers import model
+from imagetiers.config import load_config, parse_size
+from imagetiers.layout import Layout
+from tests.conftest import HERE
+
+REPO = HERE.parent
+SCHEMA = json.loads(Layout(REPO).schema.read_text())
+DEFS = SCHEMA["$defs"]
+
+# keys of the YAML -> fields of the model, where the names differ or a key is spread out
+SPREAD: dict[type[Any], dict[str, str | None]] = {
+    model.Pipeline: {"version": None, "variants": None, "tiers": "tiers"},
+    model.Tier: {"args": "args"},
+}
+DERIVED = {
+    model.Pipeline: {"variant", "arch_list", "pins"},
+    model.Tier: {"name"},
+    model.CompileStep: set(),
+    model.CcacheSettings: set(),
+    model.Budget: set(),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        (model.Pipeline, SCHEMA),
+        (model.Tier, DEFS["tier"]),
+        (model.CompileStep, DEFS["compile"]),
+        (model.CcacheSettings, DEFS["compile"]["properties"]["ccache"]),
+        (model.Budget, DEFS["tier"]["properties"]["budget"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_schema_and_model_have_the_same_names(kind: type[Any], schema: dict[str, Any]) -> None:
+    keys = {SPREAD.get(kind, {}).get(key, key) for key in schema["properties"]} - {None}
+    fields = {field.name for field in dataclasses.fields(kind)} - DERIVED[kind]
+
+    assert keys == fields, f"{kind.__name__}: name it in schemas/pipeline.schema.json, model.py and config.py alike"
+
+
+def described(schema: Any, path: str = "") -> Iterator[str]:
+    if isinstance(schema, dict):
+        for name, sub in schema.get("properties", {}).items():
+            reference = sub.get("$ref", "").removeprefix("#/$defs/")
+            if not sub.get("description") and not DEFS.get(reference, {}).get("description"):
+                yield f"{path}.{name}"
+        for key, value in schema.items():
+            yield from described(value, f"{path}.{key}")
+
+
+def test_every_key_has_a_description() -> None:
+    assert list(described(SCHEMA)) == []
+
+
+def closed(schema: Any, path: str = "") -> Iterator[str]:
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("additionalProperties") is not False:
+            yield path
+        for key, value in schema.items():
+            yield from closed(value, f"{path}.{key}")
+
+
+def test_every_mapping_with_known_keys_refuses_others() -> None:
+    assert list(closed(SCHEMA)) == []
+
+
+def test_the_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_repositorys_pipeline_is_valid_for_any_other_validator_too() -> None:
+    Draft202012Validator(SCHEMA).validate(yaml.safe_load((REPO / "pipeline.yaml").read_text()))
+
+
+def test_enums_agree() -> None:
+    assert DEFS["tier"]["properties"]["refresh"]["enum"] == [value.value for value in model.Refresh]
+
+
+def test_model_values_are_frozen() -> None:
+    for name in model.__all__:
+        kind = getattr(model, name)
+        if dataclasses.is_dataclass(kind):
+            assert getattr(kind, "__dataclass_params__").frozen, name  # noqa: B009  mypy does not know it
+
+
+def test_no_field_is_a_bare_dict() -> None:
+    for name in model.__all__:
+        kind = getattr(model, name)
+        if dataclasses.is_dataclass(kind):
+            for field, hint in typing.get_type_hints(kind).items():
+                options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+                assert dict not in {typing.get_origin(option) or option for option in options}, f"{name}.{field}"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("5", 5),
+        ("5B", 5),
+        ("1K", 1024),
+        ("1KB", 1000),
+        ("1KiB", 1024),
+        ("25G", 25 << 30),
+        ("6GB", 6_000_000_000),
+        ("1.5M", 1572864),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_a_schema_that_passed_is_remembered_for_these_very_contents(tiny: Layout) -> None:
+    load_config(tiny, None)
+    first = sorted((tiny.state / "schema-passed").iterdir())
+    load_config(tiny, None)
+    second = sorted((tiny.state / "schema-passed").iterdir())
+    tiny.pipeline.write_text(tiny.pipeline.read_text().replace("name: tiny", "nmae: tiny"))
+
+    assert first
+    assert second == first
+    assert load_config(tiny, None).problems
+
+
+def test_the_lock_of_the_repository_is_read() -> None:
+    assert Path(REPO / "pipeline.lock.yaml").exists()
+    assert load_config(Layout(REPO), "quickstart").problems == ()

@@ -1,0 +1,207 @@
+"""Commands, decisions and small parsers: values in, values out."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from imagetiers.commands import (
+    BuildImage,
+    Container,
+    build_builder,
+    build_image,
+    compile_container,
+    max_jobs,
+    verify_container,
+)
+from imagetiers.gpus import arch_list, cuda_targets
+from imagetiers.hits import Hits, read_stats_log
+from imagetiers.layout import Layout
+from imagetiers.model import Secret
+from imagetiers.plan import ImageInfo, Plan, Seen, State, decide, make_plan
+from imagetiers.report.tables import plan_table, status_table
+from imagetiers.repository import load_repository
+from imagetiers.steps.buildlog import BuildLog
+from tests.conftest import HERE, Golden
+
+REPO = HERE.parent
+GIB = 1 << 30
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
+
+
+def shown(value: BuildImage | Container) -> str:
+    if isinstance(value, BuildImage):
+        return "\n  ".join(value.argv())
+    return "\n  ".join(f"{name}: {getattr(value, name)}" for name in value.__slots__)
+
+
+def test_commands(plan: Plan, golden: Golden) -> None:
+    tier = plan.tiers["pytorch-clean"]
+    assert tier.compile is not None
+    wheels, ccache = Path("/checkout/wheels"), Path("/checkout/ccache")
+    values: dict[str, BuildImage | Container] = {
+        "build_builder": build_builder(tier.compile, tier, "linux/amd64"),
+        "build_image of a tier with wheels": build_image(tier, plan.pipeline, wheels),
+        "build_image of a child, without BuildKit's cache": build_image(
+            plan.tiers["arr-base"], plan.pipeline, None, no_cache=True
+        ),
+        "compile_container": compile_container(
+            tier.compile, user=(1000, 1000), jobs=2, ccache=ccache, wheels=wheels, checkout="0123abcd"
+        ),
+        "verify_container": verify_container(plan.tiers["arr-base"], "0a1b"),
+    }
+
+    golden("".join(f"{name}\n  {shown(value)}\n\n" for name, value in values.items()), HERE / "golden" / "commands.txt")
+
+
+@pytest.mark.parametrize("variant", [None, "a100", "cpu", "quickstart"])
+def test_the_repositorys_plan(variant: str | None, golden: Golden) -> None:
+    plan = make_plan(load_repository(Layout(REPO), variant), date(2026, 11, 21))
+    lines = []
+    for tier in plan.tiers.values():
+        lines += [f"{tier.name}", f"  tags {tier.tags} target {tier.target}"]
+        lines += [f"  {name}={value}" for name, value in sorted(tier.args.items()) if name != "PARENT"]
+        lines += [f"  stages {[name for name, _ in tier.manifest.stages]}", f"  bases {dict(tier.manifest.bases)}"]
+        lines += [f"  file {file.path}" for file in tier.files]
+        if tier.compile is not None:
+            lines += [f"  compile stages {[name for name, _ in tier.compile.manifest.stages]}"]
+            lines += [f"  compile namespace {tier.compile.namespace}"]
+            lines += [f"  compile file {file.path}" for file in tier.compile.files]
+        lines += [f"  verify {name} {expected}" for name, _, expected in tier.verify.scripts]
+
+    golden("\n".join(lines) + "\n", HERE / "golden" / "plans" / f"{variant or 'default'}.txt")
+
+
+def test_secrets_are_named_and_never_written_out() -> None:
+    build = BuildImage(
+        tags=("a:b",), target=None, platform="linux/amd64", args={}, labels={},
+        secrets=(Secret("token", env="THE_TOKEN"), Secret("key", file="id_rsa")),
+    )  # fmt: skip
+
+    assert [word for word in build.argv() if "secret" in word] == [
+        "--secret=id=token,env=THE_TOKEN",
+        "--secret=id=key,src=id_rsa",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "job", "expected"),
+    [
+        (32, 32 * GIB, int(5.5 * GIB), 5),  # Cloud Build's largest default machine, flash-attention
+        (2, 24 * GIB, GIB, 2),
+        (64, 8 * GIB, GIB, 7),
+        (8, GIB, 4 * GIB, 1),
+        (96, 1024 * GIB, int(5.5 * GIB), 96),
+    ],
+)
+def test_max_jobs(cpus: int, memory: int, job: int, expected: int) -> None:
+    assert max_jobs(cpus, memory, job) == expected
+
+
+def image(plan: Plan, tier: str, **changes: object) -> ImageInfo:
+    planned = plan.tiers[tier]
+    values: dict[str, object] = {
+        "id": f"sha256:{tier}", "refs": (planned.ref, *planned.tags), "pipeline": "tiny", "variant": "", "tier": tier,
+        "key": planned.key, "created": 1000, "size": 80_000_000, "manifest": planned.manifest.json(), **changes,
+    }  # fmt: skip
+    return ImageInfo(**values)  # type: ignore[arg-type]
+
+
+def seen(*images: ImageInfo, **more: object) -> Seen:
+    return Seen(images={ref: image for image in images for ref in image.refs}, **more)  # type: ignore[arg-type]
+
+
+def test_decisions(plan: Plan) -> None:
+    nothing = decide(plan, seen())
+    assert [d.state for d in nothing] == [State.BUILD] * 3
+    assert nothing[0].runs == ("compile:pytorch-clean", "image:pytorch-clean", "verify:pytorch-clean")
+
+    base = image(plan, "arr-base")
+    check = plan.tiers["arr-base"].verify.check
+    one = decide(plan, seen(base, verdicts=frozenset({(base.id, check)})))
+    assert (one[1].state, one[1].runs) == (State.FOUND_LOCALLY, ())
+
+    moved = image(plan, "arr-base", key="f" * 64)
+    assert decide(plan, seen(moved))[1].state is State.BUILD, "a reference by key that holds another key is no find"
+
+    down = decide(plan, seen(unknown="docker: down"))
+    assert {d.state for d in down} == {State.UNKNOWN}
+    assert {d.runs for d in down} == {()}
+
+
+def test_tables(plan: Plan, golden: Golden) -> None:
+    before = plan.tiers["arr-training"].manifest.json().replace("for arr-training", "")
+    older = image(
+        plan, "arr-training", refs=("tiny/arr-training:old",), key="0" * 64, manifest=before.replace('"644"', '"755"')
+    )
+    base = image(plan, "arr-base", size=81_500_000)
+    now = seen(
+        image(plan, "pytorch-clean"), base, older, verdicts=frozenset({(base.id, plan.tiers["arr-base"].verify.check)})
+    )
+    console = Console(width=150, record=True, force_terminal=False, highlight=False, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    for table in (
+        plan_table(plan, decide(plan, now)),
+        status_table(plan, now, 8200, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
+    ):
+        console.print(table)
+    console.file.close()
+
+    golden(
+        "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n", HERE / "golden" / "tables.txt"
+    )
+
+
+def test_hits() -> None:
+    text = (
+        "# a.cpp\ncache_miss\ndirect_cache_miss\npreprocessed_cache_miss\nlocal_storage_miss\n"
+        "# b.cpp\ndirect_cache_hit\nlocal_storage_hit\n# c.cpp\ndirect_cache_miss\npreprocessed_cache_hit\n"
+        "# conftest.c\ncalled_for_link\n# \nno_input_file\n"
+    )
+
+    assert read_stats_log(text) == Hits(direct=1, preprocessed=1, misses=1, other=2)
+    assert str(read_stats_log(text)) == "2 of 3 compiler calls were hits (66.7 %)"
+    assert read_stats_log("").rate == 1.0
+
+
+class Bar:
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, str]] = []
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        self.seen.append((done, total, note))
+
+
+def test_a_log_moves_the_bar_and_finds_the_first_error(tmp_path: Path) -> None:
+    bar = Bar()
+    lines = [
+        "-- The C compiler identification is GNU 14.2.0",
+        "[1/3] Building CXX object c10/CMakeFiles/c10.dir/core/Allocator.cpp.o",
+        "FAILED: c10/CMakeFiles/c10.dir/core/Bad.cpp.o ",
+        "/src/Bad.cpp:1:1: error: expected unqualified-id",
+        "ninja: build stopped: subcommand failed.",
+    ]
+    with BuildLog(tmp_path / "logs" / "x.log", bar) as log:
+        for line in lines:
+            log.take(line)
+    problem = log.failure("compile:x", "the compile step ended with exit code 1")
+
+    assert bar.seen == [(1, 3, "Allocator.cpp.o")]
+    assert problem.what.splitlines()[:3] == [
+        "the compile step ended with exit code 1; the first error:",
+        "    FAILED: c10/CMakeFiles/c10.dir/core/Bad.cpp.o ",
+        "    /src/Bad.cpp:1:1: error: expected unqualified-id",
+    ]
+    assert log.path.read_text().splitlines() == lines
+
+
+def test_gpus() -> None:
+    assert arch_list(["H100", "T4", "A100", "L4", "RTX-3090", "H200"]) == "7.5;8.0;8.6;8.9;9.0"
+    assert cuda_targets((12, 5)) == cuda_targets((12, 4))
+    assert cuda_targets((10, 2)) is None
