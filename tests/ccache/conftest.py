@@ -9,7 +9,7 @@ import pytest
 
 from imagetiers.world.store_dir import DirectoryStore
 
-MEMORY = Path("/dev/shm")  # noqa: S108  a directory store syncs every write: thousands of these tests' seconds on a disk
+MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
