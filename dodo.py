@@ -7,7 +7,7 @@ from doit import get_var
 from imagetiers.tasks import Tasks
 from imagetiers.world.connect import connect
 
-_tasks = Tasks(Path(__file__).parent, get_var("variant", None), connect)
+_tasks = Tasks(Path(__file__).parent, get_var, connect)
 
 DOIT_CONFIG = _tasks.config
 
@@ -17,4 +17,5 @@ task_compile = _tasks.compile
 task_image = _tasks.image
 task_verify = _tasks.verify
 task_status = _tasks.status
+task_ccache = _tasks.ccache
 task__summary = _tasks.summary

@@ -255,5 +255,6 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
             max_size=parse_size(ccache.get("max_size", "5G")),
             min_hit_rate=float(ccache.get("min_hit_rate", 0)),
             strict=bool(ccache.get("strict", False)),
+            checkpoint_minutes=float(ccache.get("checkpoint_minutes", 5)),
         ),
     )

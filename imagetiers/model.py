@@ -15,6 +15,7 @@ __all__ = [
     "Refresh",
     "Secret",
     "Tier",
+    "Trust",
     "Verify",
 ]
 
@@ -34,11 +35,15 @@ class Refresh(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CcacheSettings:
-    """One compile step's use of ccache. `max_size` in bytes, `min_hit_rate` a fraction of the cacheable calls."""
+    """One compile step's use of ccache. `max_size` in bytes, `min_hit_rate` a fraction of the cacheable calls.
+
+    `checkpoint_minutes` is how often a running compile pushes what it has won.
+    """
 
     max_size: int
     min_hit_rate: float = 0.0
     strict: bool = False
+    checkpoint_minutes: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,27 @@ class Tier:
     budget: Budget = field(default_factory=Budget)
     refresh: Refresh = Refresh.NEVER
     secrets: tuple[Secret, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose build this is: untrusted ones (pull requests) read what trusted ones wrote, and write only their own.
+
+    `branch` is a line of work; main's cache is read through by all of them.
+    """
+
+    trusted: bool = True
+    branch: str = "main"
+
+    @property
+    def level(self) -> str:
+        """How names of namespaces and objects call it."""
+        return "trusted" if self.trusted else "untrusted"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of objects that this build writes begin with; nothing for a trusted one."""
+        return "" if self.trusted else f"untrusted/{self.branch}/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ __all__ = [
     "make_plan",
 ]
 
+_NAMESPACE_MAX = 56
 VERIFY_RECIPE = 1  # raised when the way that checks are run changes
 
 
@@ -182,11 +183,18 @@ def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
         step=step,
         manifest=manifest,
         builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(manifest.key)}",
-        namespace=f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"[:120],
+        namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
         args=MappingProxyType({**inputs.args, **_pinned(inputs.tier.bases, pipeline.pins)}),
         files=keys.compile_files(inputs),
         dockerfile=inputs.files.dockerfile,
     )
+
+
+def _namespace(text: str) -> str:
+    """Keep a name that shows what it is, short enough for trust level, branch and ccache version beside it."""
+    if len(text) <= _NAMESPACE_MAX:
+        return text
+    return f"{text[: _NAMESPACE_MAX - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _pinned(bases: Mapping[str, str], pins: Mapping[str, str]) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from imagetiers.commands import BuildImage, Container
+from imagetiers.model import Trust
 from imagetiers.plan import ImageInfo
 
 __all__ = [
@@ -228,6 +229,6 @@ class World:
     console: Console
     locks: Locks
     cancel: Cancellation
+    trust: Trust
     user: tuple[int, int]
-    environ: Mapping[str, str]
     now: Callable[[], float]

@@ -7,6 +7,7 @@ the cache hold, which a fresh machine can do as well. doit's database only keeps
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,11 +16,12 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
+from imagetiers.config import parse_size
 from imagetiers.doit_plugins import Reporter
 from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
 from imagetiers.keys import short
 from imagetiers.layout import Layout
-from imagetiers.model import Pipeline
+from imagetiers.model import Pipeline, Trust
 from imagetiers.plan import Plan, Seen, TierPlan, make_plan, why_absent
 from imagetiers.ports import World
 from imagetiers.repository import load_repository
@@ -28,6 +30,7 @@ from imagetiers.steps.survey import clear_wish, survey, wish
 __all__ = ["Tasks"]
 
 Task = dict[str, Any]
+Variables = Callable[[str, str | None], str | None]
 REBUILD = {
     "name": "rebuild",
     "long": "rebuild",
@@ -57,7 +60,9 @@ class UpToDate:
 class Tasks:
     """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong."""
 
-    def __init__(self, root: Path, variant: str | None, connect: Callable[[Layout, Pipeline], World]) -> None:
+    def __init__(self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], World]) -> None:
+        variant = variables("variant", None)
+        trust = _trust(variables)
         self.layout = Layout(root.resolve())
         try:
             repository = load_repository(self.layout, variant)
@@ -65,7 +70,7 @@ class Tasks:
             raise InvalidDodoFile(_headed(error)) from None
         self.variants = repository.variants
         self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
-        self.world = connect(self.layout, repository.pipeline)
+        self.world = connect(self.layout, repository.pipeline, trust)
         self.layout.work.mkdir(parents=True, exist_ok=True)
         self._seen: Seen | None = None
         self._lock = threading.Lock()
@@ -160,6 +165,47 @@ class Tasks:
             "doc": "show what is here of each tier",
             "meta": {"quiet": True},
         }
+
+    def ccache(self) -> Iterator[Task]:
+        """ccache:<verb>: housekeeping of the cache."""
+
+        def param(name: str, kind: type, default: object, text: str) -> Task:
+            return {"name": name.replace("-", "_"), "long": name, "type": kind, "default": default, "help": text}
+
+        space = param("namespace", str, "", "only this namespace")
+        verbs: dict[str, tuple[str, list[Task]]] = {
+            "pull": ("restore working sets from the cache", [space, param("all", bool, False, "everything")]),
+            "push": ("store what the cache does not have", []),
+            "stats": ("show what the cache holds", [space]),
+            "prune": (
+                "drop what was not used for long",
+                [
+                    space,
+                    param("dry-run", bool, False, "only say what would be done"),
+                    param("days", int, 30, "keep what was used in so many days"),
+                    param("max-size", str, "", "keep at most so much, such as 20G"),
+                ],
+            ),
+            "rollback": (
+                "go back to an earlier state",
+                [
+                    space,
+                    param("to", int, 0, "the state's number; default: the one before"),
+                    param("rebuild", bool, False, "write a damaged head anew from the index"),
+                ],
+            ),
+            "verify": ("re-hash everything", [space, param("drop-bad", bool, False, "stop listing what is bad")]),
+        }
+        # Tasks of their own and no group: `doit ccache` would prune and roll back.
+        for verb, (doc, params) in verbs.items():
+            action = getattr(self, f"_ccache_{verb}")
+            yield {
+                "basename": f"ccache:{verb}",
+                "doc": doc,
+                "params": params,
+                "actions": [action],
+                "meta": {"quiet": True},
+            }
 
     def summary(self) -> Task:
         """The status table after a run that did something."""
@@ -294,6 +340,50 @@ class Tasks:
 
         return self._act(lambda: show_plan(self.plan, self.layout, self.world, to=json, every_reason=why))
 
+    def _ccache_pull(self, namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  the option's name
+        from imagetiers.steps import ccache_verbs
+
+        return self._act(
+            lambda: ccache_verbs.pull_all(self.plan, self.layout, self.world, namespace=namespace, everything=all)
+        )
+
+    def _ccache_push(self) -> TaskFailed | None:
+        from imagetiers.steps import ccache_verbs
+
+        return self._act(lambda: ccache_verbs.push_all(self.layout, self.world))
+
+    def _ccache_stats(self, namespace: str) -> TaskFailed | None:
+        from imagetiers.steps import ccache_verbs
+
+        return self._act(lambda: ccache_verbs.show_stats(self.plan, self.world, namespace=namespace))
+
+    def _ccache_prune(self, namespace: str, dry_run: bool, days: int, max_size: str) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps import ccache_verbs
+        from imagetiers.steps.ccache_prune import PruneOptions
+
+        try:
+            limit = parse_size(max_size) if max_size else None
+        except ValueError:
+            return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 20G or 500M")))
+        options = PruneOptions(max_age=days * 86_400.0, max_bytes=limit)
+        return self._act(
+            lambda: ccache_verbs.prune_all(self.plan, self.world, namespace=namespace, options=options, dry_run=dry_run)
+        )
+
+    def _ccache_rollback(self, namespace: str, to: int, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps import ccache_verbs
+
+        return self._act(
+            lambda: ccache_verbs.rollback_one(
+                self.plan, self.world, namespace=namespace, to=to or None, from_index=rebuild
+            )
+        )
+
+    def _ccache_verify(self, namespace: str, drop_bad: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps import ccache_verbs
+
+        return self._act(lambda: ccache_verbs.verify_all(self.plan, self.world, namespace=namespace, drop_bad=drop_bad))
+
     def _check(self) -> None:
         problems: list[Problem] = []
         for variant in (None, *self.variants):
@@ -307,6 +397,15 @@ class Tasks:
         self.world.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )
+
+
+def _trust(variables: Variables) -> Trust:
+    level, branch = variables("trust", "trusted"), variables("branch", "main")
+    if level not in {"trusted", "untrusted"}:
+        raise InvalidDodoFile(f"trust={level}: is neither 'trusted' nor 'untrusted'")
+    if not branch or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", branch):
+        raise InvalidDodoFile(f"branch={branch}: is no name of a branch")
+    return Trust(level == "trusted", re.sub(r"[^a-z0-9.-]+", "-", branch.lower())[:30])
 
 
 def _headed(error: PipelineError) -> str:

@@ -18,7 +18,10 @@ _SHOWN_REASONS = 3
 
 def size_text(size: int) -> str:
     """Return a size in bytes as people read it, in powers of 1000 as Docker does."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(size) >= length:
+            return f"{size / length:.3g} {unit}"
+    return f"{size} B"
 
 
 def age_text(seconds: float) -> str:

@@ -7,6 +7,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.commands import COMPILE_STOP_SECONDS, Label, build_builder, compile_container, max_jobs
 from imagetiers.errors import BuildError, Interrupted, Problem, StoreError
 from imagetiers.hits import Hits, read_stats_log
@@ -18,10 +19,13 @@ from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
 from imagetiers.steps.records import Record, keep
+from imagetiers.steps.toolchain import probe
+from imagetiers.steps.warm import Warmth, checkpoints, last_fingerprint, warm_up, warmth, why_cold
 
 __all__ = ["compile_wheels"]
 
 STATS_LOG = ".ccache-stats.log"
+BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
 
 
 def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, again: bool = False) -> None:
@@ -47,32 +51,49 @@ def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, 
 
 def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World) -> None:
     began = world.now()
-    container, jobs = _running(step, layout, world), 0
+    task = f"compile:{tier.name}"
+    _builder(plan, tier, step, layout, world)
+    warm = warmth(tier.name, step, probe(step, world), layout, world.trust)
+    partial_wheels = layout.partial_wheels(step.key)
+    container = _running(step, layout, world)
     if container is not None:
-        world.console.line(f"compile:{tier.name}: goes on with the compile that is still running from an earlier doit")
+        world.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
     else:
-        _builder(plan, tier, step, layout, world)
-        container, jobs = _start(step, layout, world)
+        warm_up(warm, world)
+        container = _start(step, warm.directory, layout, world)
+    since = (partial_wheels / BEGAN).stat().st_mtime_ns
     with world.cancel.on_request(partial(world.engine.stop, container, COMPILE_STOP_SECONDS)):
-        code, log = _follow(tier, step, container, layout, world)
-        hits = _hits(layout.partial_wheels(step.key) / STATS_LOG)
+        before = last_fingerprint(warm, world) if warm.cached else None
+        with checkpoints(warm, step.step.ccache, since, world) as keeper:
+            code, log = _follow(tier, step, container, layout, world)
+            if keeper is not None:
+                keeper.close(good=code == 0)
+        hits = _hits(partial_wheels / STATS_LOG)
         if code == 0:
+            _judge(warm, step, hits, before, world)
             wheels.commit(layout, step.key)
         # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
         world.engine.remove(container)
     if code != 0 and world.cancel.requested:
-        raise Interrupted(
-            Problem(f"compile:{tier.name}", "was interrupted", "run doit again: ccache has kept what was done")
-        )
+        raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
     if code != 0:
-        raise BuildError(log.failure(f"compile:{tier.name}", f"the compile step ended with exit code {code}"))
+        raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
     seconds = world.now() - began
-    world.console.line(f"compile:{tier.name}: done in {seconds:.0f} s; {hits}")
-    keep(
-        world,
-        step.manifest,
-        Record("compile", tier.name, step.key, began, seconds, jobs, hits.direct + hits.preprocessed, hits.misses),
-    )
+    world.console.line(f"{task}: done in {seconds:.0f} s; {hits}")
+    done = hits.direct + hits.preprocessed
+    keep(world, step.manifest, Record("compile", tier.name, step.key, began, seconds, hits=done, misses=hits.misses))
+
+
+def _judge(warm: Warmth, step: CompilePlan, hits: Hits, before: Fingerprint | None, world: World) -> None:
+    """Say why a compile was cold that a good one went before. Raises BuildError where `strict` is set."""
+    settings = step.step.ccache
+    if before is None or hits.rate >= settings.min_hit_rate:
+        return
+    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, hits, before)}"
+    if settings.strict:
+        hint = "what it compiled is in the cache now, so the next run is warm; strict: false only reports"
+        raise BuildError(Problem(warm.task, what, hint))
+    world.console.line(f"{warm.task}: {what}")
 
 
 def _builder(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World) -> None:
@@ -102,29 +123,27 @@ def _running(step: CompilePlan, layout: Layout, world: World) -> str | None:
         if container.name != name:
             continue
         usable = container.running or container.exit_code == 0
-        if usable and layout.partial_wheels(step.key).is_dir():
+        if usable and (layout.partial_wheels(step.key) / BEGAN).exists():
             return container.id
         world.engine.remove(container.id)
     return None
 
 
-def _start(step: CompilePlan, layout: Layout, world: World) -> tuple[str, int]:
+def _start(step: CompilePlan, ccache: Path, layout: Layout, world: World) -> str:
     info = world.engine.info()
-    jobs = max_jobs(info.cpus, info.memory, step.step.job_memory)
-    folder_of_wheels = layout.partial_wheels(step.key)
-    shutil.rmtree(folder_of_wheels, ignore_errors=True)
-    ccache = layout.ccache(step.namespace)
-    for folder in (folder_of_wheels, ccache):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = layout.partial_wheels(step.key)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / BEGAN).touch()
     container = compile_container(
         step,
         user=world.user,
-        jobs=jobs,
+        jobs=max_jobs(info.cpus, info.memory, step.step.job_memory),
         ccache=ccache.resolve(),
-        wheels=folder_of_wheels.resolve(),
+        wheels=folder.resolve(),
         checkout=_checkout(layout),
     )
-    return world.engine.start(container), jobs
+    return world.engine.start(container)
 
 
 def _follow(tier: TierPlan, step: CompilePlan, container: str, layout: Layout, world: World) -> tuple[int, BuildLog]:

@@ -22,7 +22,6 @@ class Record:
     key: str
     began: float
     seconds: float
-    jobs: int = 0
     hits: int = 0
     misses: int = 0
     image: str = ""
@@ -33,8 +32,10 @@ def keep(world: World, manifest: KeyManifest, record: Record) -> None:
     """Write key manifest and record. A cache that does not take them costs a line, never the build."""
     try:
         with contextlib.suppress(PreconditionError):  # the same key has the same manifest
-            world.store.write(f"keys/{manifest.key}.json", manifest.json().encode(), if_generation=0)
-        name = f"records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
+            world.store.write(
+                f"{world.trust.prefix}keys/{manifest.key}.json", manifest.json().encode(), if_generation=0
+            )
+        name = f"{world.trust.prefix}records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
         world.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
     except StoreError as error:
         world.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")

@@ -29,7 +29,7 @@ def _warmth(plan: Plan, world: World) -> dict[str, str]:
         if tier.compile is None:
             continue
         try:
-            blobs = list(world.store.list(f"records/{tier.name}/compile/"))
+            blobs = list(world.store.list(f"{world.trust.prefix}records/{tier.name}/compile/"))
             if not blobs:
                 continue
             record = json.loads(world.store.read(blobs[-1].name)[0])

@@ -8,6 +8,7 @@ import secrets
 from imagetiers.commands import COMPILE_STOP_SECONDS, verify_container
 from imagetiers.errors import EngineError, Interrupted, NotFoundError, Problem, StoreError, VerifyError
 from imagetiers.layout import VERIFY_SCRIPT, Layout
+from imagetiers.model import Trust
 from imagetiers.plan import ImageInfo, Plan, TierPlan
 from imagetiers.ports import World
 from imagetiers.snapshot import InputFile, archive
@@ -40,13 +41,13 @@ def verify_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, ag
     keep_verdict(layout, image.id, tier.verify.check)
 
 
-def _verdict(image: ImageInfo, tier: TierPlan) -> str:
-    return f"verdicts/{image.id.removeprefix('sha256:')}/{tier.verify.check}.json"
+def _verdict(image: ImageInfo, tier: TierPlan, trust: Trust) -> str:
+    return f"{trust.prefix}verdicts/{image.id.removeprefix('sha256:')}/{tier.verify.check}.json"
 
 
 def _passed_before(world: World, image: ImageInfo, tier: TierPlan) -> bool:
     try:
-        data, _ = world.store.read(_verdict(image, tier))
+        data, _ = world.store.read(_verdict(image, tier, world.trust))
         return json.loads(data).get("passed") is True
     except NotFoundError:
         return False
@@ -58,7 +59,7 @@ def _passed_before(world: World, image: ImageInfo, tier: TierPlan) -> bool:
 def _keep(tier: TierPlan, image: ImageInfo, world: World) -> None:
     verdict = {"passed": True, "tier": tier.name, "key": tier.key, "at": round(world.now())}
     try:
-        world.store.write(_verdict(image, tier), json.dumps(verdict, sort_keys=True).encode())
+        world.store.write(_verdict(image, tier, world.trust), json.dumps(verdict, sort_keys=True).encode())
     except StoreError as error:
         world.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.layout import Layout
+from imagetiers.model import Trust
 from imagetiers.ports import World
 
 __all__ = ["WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
@@ -25,9 +26,9 @@ def have(layout: Layout, key: str) -> bool:
     return (layout.wheels(key) / WHEELS_LIST).is_file()
 
 
-def object_name(key: str) -> str:
+def object_name(key: str, trust: Trust) -> str:
     """Return the name under which the cache keeps the wheels of a compile key."""
-    return f"wheels/{key}.tar"
+    return f"{trust.prefix}wheels/{key}.tar"
 
 
 def commit(layout: Layout, key: str) -> Path:
@@ -66,7 +67,7 @@ def publish(world: World, layout: Layout, key: str) -> None:
         with tarfile.open(archive, "w") as tar:
             for path in sorted(folder.iterdir()):
                 tar.add(path, arcname=path.name)
-        world.store.write_file(object_name(key), archive, if_generation=0)
+        world.store.write_file(object_name(key, world.trust), archive, if_generation=0)
     except PreconditionError:
         pass
     finally:
@@ -82,7 +83,12 @@ def restore(world: World, layout: Layout, key: str) -> bool:
     unpacked = archive.with_suffix(".unpacked")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        world.store.read_file(object_name(key), archive)
+        try:
+            world.store.read_file(object_name(key, Trust()), archive)
+        except NotFoundError:
+            if world.trust.trusted:
+                raise
+            world.store.read_file(object_name(key, world.trust), archive)
         _unpack(archive, unpacked)
         if layout.wheels(key).exists():
             shutil.rmtree(layout.wheels(key))

@@ -6,7 +6,7 @@ import os
 import time
 
 from imagetiers.layout import Layout
-from imagetiers.model import Pipeline
+from imagetiers.model import Pipeline, Trust
 from imagetiers.ports import World
 from imagetiers.world.cancel import SignalCancellation
 from imagetiers.world.console import RichConsole
@@ -17,7 +17,7 @@ from imagetiers.world.stores import open_store
 __all__ = ["connect"]
 
 
-def connect(layout: Layout, pipeline: Pipeline) -> World:
+def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     """Return the world of a checkout; takes over Ctrl-C and SIGTERM."""
     cancel = SignalCancellation()
     cancel.install()
@@ -28,7 +28,7 @@ def connect(layout: Layout, pipeline: Pipeline) -> World:
         console=console,
         locks=FileLocks(layout.locks, console),
         cancel=cancel,
+        trust=trust,
         user=(os.getuid(), os.getgid()),
-        environ=os.environ,
         now=time.time,
     )

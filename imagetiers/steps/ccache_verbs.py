@@ -1,0 +1,156 @@
+"""doit ccache:VERB: the cache's housekeeping for people, over all namespaces of this pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from imagetiers.ccache.head import Use
+from imagetiers.errors import Problem, StoreError
+from imagetiers.layout import Layout
+from imagetiers.plan import Plan
+from imagetiers.ports import World
+from imagetiers.report.tables import age_text, size_text
+from imagetiers.steps.ccache_prune import PruneOptions, prune
+from imagetiers.steps.ccache_pull import pull
+from imagetiers.steps.ccache_push import push
+from imagetiers.steps.ccache_rollback import rebuild, rollback
+from imagetiers.steps.ccache_stats import stats
+from imagetiers.steps.ccache_verify import verify
+from imagetiers.steps.warm import MAIN, BarProgress
+
+__all__ = ["prune_all", "pull_all", "push_all", "rollback_one", "show_stats", "verify_all"]
+
+
+def _own(world: World) -> str:
+    return f"{world.trust.level}.{world.trust.branch}."
+
+
+def _stored(plan: Plan, world: World, only: str) -> list[str]:
+    """Return this pipeline's namespaces in the store. Raises StoreError, also when `only` is not one of them."""
+    found = sorted({blob.name.split("/")[1] for blob in world.store.list("ccache/")})
+    found = [name for name in found if f".{plan.pipeline.name}." in name]
+    if only and only not in found:
+        raise StoreError(
+            Problem(world.store.url, f"holds no namespace {only}", f"it holds: {', '.join(found) or 'none'}")
+        )
+    return [name for name in found if only in ("", name)]
+
+
+def _writable(plan: Plan, world: World, only: str) -> Iterator[str]:
+    """Yield the namespaces that this build may change: an untrusted one only its own."""
+    for name in _stored(plan, world, only):
+        if world.trust.trusted or name.startswith(_own(world)):
+            yield name
+        else:
+            world.console.line(f"{name}: left alone, for this build is untrusted")
+
+
+def _each(names: Iterator[str] | list[str], world: World, work: Callable[[str], object]) -> None:
+    """Do the same to each namespace; one that fails does not keep the others from it. Raises StoreError at the end."""
+    problems: list[Problem] = []
+    some = False
+    for name in names:
+        some = True
+        try:
+            world.console.line(f"{name}: {work(name)}")
+        except StoreError as error:
+            problems += error.problems
+    StoreError.raise_if(problems)
+    if not some:
+        world.console.line(f"{world.store.url} holds no ccache of this pipeline yet: a compile puts it there")
+
+
+def pull_all(plan: Plan, layout: Layout, world: World, *, namespace: str, everything: bool) -> None:
+    """Restore the working sets (or everything) of what main and this branch have stored. Raises StoreError."""
+    main, own = f"trusted.{MAIN}.", _own(world)
+    lines = {
+        name.removeprefix(prefix)
+        for name in _stored(plan, world, namespace)
+        for prefix in (own, main)
+        if name.startswith(prefix)
+    }
+
+    def one(line: str) -> object:
+        chain = (own + line,) if own == main else (own + line, main + line)
+        with world.console.progress(f"ccache:pull {line}") as bar:
+            return pull(world.store, chain, layout.ccache(chain[0]), everything=everything, progress=BarProgress(bar))
+
+    _each(sorted(lines), world, one)
+
+
+def push_all(layout: Layout, world: World) -> None:
+    """Push what this machine's ccache directories hold and the store does not. Raises StoreError."""
+    root = layout.ccache("x").parent
+    names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+
+    def one(name: str) -> object:
+        with world.console.progress(f"ccache:push {name}") as bar:
+            return push(world.store, name, layout.ccache(name), step="by-hand", progress=BarProgress(bar))
+
+    _each([name for name in names if name.startswith(_own(world))], world, one)
+
+
+def show_stats(plan: Plan, world: World, *, namespace: str) -> None:
+    """Print what each namespace holds. Raises StoreError."""
+
+    def one(name: str) -> object:
+        found = stats(world.store, name)
+        now = world.now()
+        lines = [
+            f"state {found.sequence} ({found.reason or 'empty'}), {age_text(now - found.written)} old",
+            f"{found.results} results, {found.manifests} manifests; {size_text(found.entry_bytes)} as files",
+            f"{found.packs} packs of {size_text(found.pack_bytes)}, of which {size_text(found.live_bytes)} are live",
+            f"{found.other_objects} other objects ({size_text(found.other_bytes)}), {found.retired} on their way out",
+        ]
+        lines += [_use(step, how, use, now) for (step, how), use in sorted(found.uses.items())]
+        lines += [
+            f"can go back to state {number} ({reason}), {age_text(now - at)} old"
+            for number, at, reason in found.history
+        ]
+        lines += [f"lost: {name}" for name in found.lost]
+        return "\n  ".join(lines)
+
+    _each(_stored(plan, world, namespace), world, one)
+
+
+def _use(step: str, how: str, use: Use, now: float) -> str:
+    return f"{how} run of {step}: {use.count} entries, {size_text(use.bytes)}, {age_text(now - use.at)} ago"
+
+
+def prune_all(plan: Plan, world: World, *, namespace: str, options: PruneOptions, dry_run: bool) -> None:
+    """Drop what was not used for long, compact, delete what nothing refers to any more. Raises StoreError."""
+    _each(_writable(plan, world, namespace), world, lambda name: prune(world.store, name, options, dry_run=dry_run))
+
+
+def verify_all(plan: Plan, world: World, *, namespace: str, drop_bad: bool) -> None:
+    """Read and re-hash everything. Raises StoreError naming all that is bad."""
+    bad: list[Problem] = []
+
+    def one(name: str) -> object:
+        with world.console.progress(f"ccache:verify {name}") as bar:
+            found = verify(world.store, name, drop_bad=drop_bad, progress=BarProgress(bar))
+        hint = (
+            "no longer listed: the next build that has it pushes it again"
+            if drop_bad
+            else "doit ccache:verify --drop-bad"
+        )
+        bad.extend(Problem(name, line, hint) for line in found.bad)
+        return f"{found.entries} entries in {found.packs} packs, {size_text(found.bytes)}: {len(found.bad)} bad"
+
+    _each(_writable(plan, world, namespace) if drop_bad else _stored(plan, world, namespace), world, one)
+    StoreError.raise_if(bad)
+
+
+def rollback_one(plan: Plan, world: World, *, namespace: str, to: int | None, from_index: bool) -> None:
+    """Go back to an earlier state, or write a new head from the index. Raises StoreError."""
+    names = list(_writable(plan, world, namespace))
+    if len(names) > 1:
+        raise StoreError(Problem("ccache:rollback", "which namespace?", f"--namespace one of: {', '.join(names)}"))
+
+    def one(name: str) -> object:
+        done = rebuild(world.store, name) if from_index else rollback(world.store, name, to=to)
+        what = "its index" if from_index else f"state {done.restored}"
+        skipped = "".join(f"\n  left out: {line}" for line in done.skipped)
+        return f"holds {done.entries} entries again, as of {what}; now state {done.sequence}{skipped}"
+
+    _each(names, world, one)
