@@ -165,7 +165,8 @@ TestCache.settings = settings(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_many_histories() -> None:
     from hypothesis.stateful import run_state_machine_as_test  # noqa: PLC0415
 
-    run_state_machine_as_test(Cache, settings=settings(max_examples=1500, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(Cache, settings=settings(max_examples=1000, stateful_step_count=40, deadline=None))
