@@ -16,14 +16,29 @@ __all__ = ["Forget", "Info", "PromptDB", "Reporter"]
 
 
 class Info(DoitInfo):
-    """`doit info`: an unknown task is one line, not a KeyError; and the reason is told in words."""
+    """`doit info`: an unknown task is one line, not a KeyError; the reason is told in words; no Python objects are shown."""
 
-    def _execute(self, pos_args: list[str], hide_status: bool = False) -> Any:  # noqa: FBT001, FBT002  doit's signature
-        known = {task.name for task in self.task_list}
-        for name in pos_args[:1]:
-            if name not in known:
-                raise InvalidCommand(f"there is no task '{name}'; doit list --all shows them")
-        return super()._execute(pos_args, hide_status)
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:  # noqa: FBT001, FBT002  doit's signature
+        if len(pos_args) != 1:
+            raise InvalidCommand("doit info takes one task")
+        tasks = {task.name: task for task in self.task_list}
+        task = tasks.get(pos_args[0])
+        if task is None:
+            raise InvalidCommand(f"there is no task '{pos_args[0]}'; doit list --all shows them")
+        self.outstream.write(f"\n{task.name}\n\n{task.doc}\n")
+        code = 0
+        if not hide_status:
+            status = self.dep_manager.get_status(task, tasks, get_log=True)  # type: ignore[union-attr]  # set before _execute
+            self.outstream.write(f"\nstatus     : {status.status}\n")
+            if status.status != "up-to-date":
+                self.outstream.write(self.get_reasons(status.reasons) + "\n")
+                code = 1
+        for title, names in (("needs", task.setup_tasks), ("after", task.task_dep)):
+            if names:
+                self.outstream.write(f"\n{title:11s}: {', '.join(names)}\n")
+        for option in task.params:
+            self.outstream.write(f"\n--{option['long']:9s}: {option['help']}\n")
+        return code
 
     @staticmethod
     def get_reasons(reasons: dict[str, Any]) -> str:

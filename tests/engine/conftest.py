@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from imagetiers.ports import Store
 from imagetiers.world.store_dir import DirectoryStore
 from tests.conftest import HERE
+from tests.gcs.harness import BUCKET, GcsServer
 
 REPO = HERE.parent
 
@@ -54,12 +56,14 @@ class Checkout:
 
     root: Path
     name: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    store: Store | None = None
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "doit", *args],
             cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(REPO), **env},
+            env={**os.environ, "PYTHONPATH": str(REPO), **self.env, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -89,7 +93,7 @@ class Checkout:
         return [line.split()[0] for line in found if line.split()[1].startswith(f"{self.name}/")]
 
     def records(self, kind: str) -> list[dict[str, object]]:
-        store = DirectoryStore(self.root / ".imagetiers" / "cache")
+        store = self.store or DirectoryStore(self.root / ".imagetiers" / "cache")
         names = [blob.name for blob in store.list("records/") if f"/{kind}/" in blob.name]
         return [json.loads(store.read(name)[0]) for name in names]
 
@@ -107,8 +111,9 @@ def docker(*args: str) -> str:
     return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout
 
 
-def make_checkout(source: Path, root: Path) -> Checkout:
-    name = f"test-{secrets.token_hex(4)}"
+def make_checkout(source: Path, root: Path, name: str = "", server: GcsServer | None = None) -> Checkout:
+    """Copy a repository; with `server` its cache is a bucket there, and each name has a prefix of its own."""
+    name = name or f"test-{secrets.token_hex(4)}"
     shutil.copytree(
         source, root, ignore=shutil.ignore_patterns(".git", ".venv", ".imagetiers", "__pycache__", "tests", ".*_cache")
     )
@@ -116,7 +121,11 @@ def make_checkout(source: Path, root: Path) -> Checkout:
         shutil.copy(REPO / file, root / file)
     pipeline = root / "pipeline.yaml"
     pipeline.write_text(re.sub(r"^name: .*$", f"name: {name}", pipeline.read_text(), flags=re.MULTILINE))
-    return Checkout(root, name)
+    if server is None:
+        return Checkout(root, name)
+    text = re.sub(r"^cache: .*\n", "", pipeline.read_text(), flags=re.MULTILINE)
+    pipeline.write_text(text.replace("version: 1\n", f"version: 1\ncache: gs://{BUCKET}/{name}\n"))
+    return Checkout(root, name, {"STORAGE_EMULATOR_HOST": server.url}, server.store(name))
 
 
 def remove_all(checkout: Checkout) -> None:

@@ -11,14 +11,22 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import REPO, Checkout, Run, docker, make_checkout, remove_all, send
+from tests.gcs.harness import GcsServer
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training", "arr-runner"]
 VARIANT = "variant=quickstart"
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    made = make_checkout(REPO, tmp_path_factory.mktemp("quickstart") / "checkout")
+def server() -> Iterator[GcsServer]:
+    started = GcsServer("--latency", "0.02")
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path, server: GcsServer) -> Iterator[Checkout]:
+    made = make_checkout(REPO, tmp_path / "checkout", server=server)
     yield made
     remove_all(made)
 
@@ -29,12 +37,21 @@ def doit(checkout: Checkout, *args: str) -> Run:
     return run
 
 
+def lose_wheels(checkout: Checkout) -> None:
+    shutil.rmtree(checkout.root / ".imagetiers" / "wheels")
+    assert checkout.store is not None
+    lost = [blob.name for blob in checkout.store.list("wheels/")]
+    assert lost
+    for name in lost:
+        checkout.store.delete(name)
+
+
 def results(checkout: Checkout) -> int:
     return sum(path.name.endswith("R") for path in (checkout.root / ".imagetiers" / "ccache").rglob("*"))
 
 
 @pytest.mark.timeout(1500)
-def test_the_quickstart(quickstart: Checkout) -> None:
+def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path) -> None:
     # Killed in the middle of a real compile, it goes on, and nothing is compiled twice.
     process = quickstart.start(VARIANT)
     quickstart.wait_for_container(seconds=400)
@@ -46,7 +63,7 @@ def test_the_quickstart(quickstart: Checkout) -> None:
     send(process, signal.SIGKILL)
     first = doit(quickstart)
     assert "goes on with the compile that is still running" in first.out
-    (record,) = quickstart.records("compile")
+    record = quickstart.records("compile")[-1]
     compiled = record["misses"]
     assert record["hits"] == 0
     assert isinstance(compiled, int)
@@ -68,13 +85,11 @@ def test_the_quickstart(quickstart: Checkout) -> None:
     program.write_text(program.read_text() + "\n# edited\n")
     assert doit(quickstart).executed == [f"{verb}:{tier}" for verb in ("image", "verify") for tier in TIERS[2:]]
 
-    # Wheels that are lost come back through the ccache.
-    shutil.rmtree(quickstart.root / ".imagetiers" / "wheels")
-    shutil.rmtree(quickstart.root / ".imagetiers" / "cache" / "objects")
+    # Wheels that are lost come back through the ccache: the one that is here ...
+    lose_wheels(quickstart)
     doit(quickstart, "compile")
-    (record,) = quickstart.records("compile")
-    assert record["hits"] == compiled
-    assert record["misses"] == 0
+    record = quickstart.records("compile")[-1]
+    assert (record["hits"], record["misses"]) == (compiled, 0)
 
     # The runtime stage alone compiles nothing.
     dockerfile = "images/pytorch-clean/Dockerfile"
@@ -85,8 +100,25 @@ def test_the_quickstart(quickstart: Checkout) -> None:
     docker("rmi", "-f", *[ref for ref in quickstart.refs() if "/arr-base:" in ref])
     assert doit(quickstart).executed == ["image:arr-base", "verify:arr-base"]
 
+    # ... or the bucket's, on a fresh worker: nothing is left here, and the wheels are lost in the bucket, too.
+    lose_wheels(quickstart)
+    remove_all(quickstart)
+    fresh = make_checkout(quickstart.root, tmp_path / "fresh", quickstart.name, server)
+    warm = doit(fresh)
+    record = fresh.records("compile")[-1]
+    assert (record["hits"], record["misses"]) == (compiled, 0)
+    assert "entries restored" in warm.out
+    assert "ccache push: nothing new" in warm.out
+    assert ": 0 bad" in doit(fresh, "ccache:verify").out
+
+    # With the wheels in the bucket, a fresh worker compiles nothing at all.
+    remove_all(fresh)
+    again = make_checkout(fresh.root, tmp_path / "again", fresh.name, server)
+    assert "taken from gs://" in doit(again).out
+    assert again.containers() == []
+
     # The images do what they are for.
     runner = f"{quickstart.name}/arr-runner:quickstart"
     assert "arr-run run" in docker("run", "--rm", runner)
     assert docker("run", "--rm", "--entrypoint", "id", runner, "-u").strip() != "0"
-    assert Path(quickstart.root / ".imagetiers" / "logs" / "pytorch-clean").is_dir()
+    assert Path(fresh.root / ".imagetiers" / "logs" / "pytorch-clean").is_dir()
