@@ -386,3 +386,23 @@ def test_segments_stay_few(store: DirectoryStore, tmp_path: Path) -> None:
         assert len(Space(store, "main").load().view.head.state.segments) <= 6
     pull(store, ["main"], tmp_path / "b")
     assert entries_in(tmp_path / "b") == made
+
+
+def test_a_lost_race_drops_what_the_winner_has_in_a_later_version(store: DirectoryStore, tmp_path: Path) -> None:
+    manifest, result = make_name(1, 1), make_name(2)
+    for folder, created in (("a", 100), ("b", 200)):
+        put_entry(tmp_path / folder, manifest, make_entry(folder.encode(), kind=1, created=created))
+        put_entry(tmp_path / folder, result, make_entry(b"the same"))
+    racing = FaultyStore(store)
+    done: list[PushResult] = []
+
+    def other_writer(verb: str, name: str) -> None:
+        if verb == "write" and name.endswith("/head") and not done:
+            done.append(push(store, "main", tmp_path / "b"))
+
+    racing.hook = other_writer
+    assert push(racing, "main", tmp_path / "a").pushed == frozenset()
+    pull(store, ["main"], tmp_path / "c")
+    assert entries_in(tmp_path / "c") == entries_in(tmp_path / "b")
+    assert len(Space(store, "main").load().view.live) == 2
+    assert sum(map(len, Space(store, "main").load().view.rows)) == 2
