@@ -22,8 +22,9 @@ from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes
 from imagetiers.errors import CorruptError, ForbiddenError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_local import LocalEntry, kind_of, scan, segments_folder, stamp
-from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space, describe
+from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
 from imagetiers.steps.ccache_upload import Candidate, upload
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["PushOptions", "PushOutcome", "PushResult", "push"]
 

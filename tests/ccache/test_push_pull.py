@@ -11,7 +11,7 @@ import pytest
 
 from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.errors import ForbiddenError, UnavailableError
-from imagetiers.steps import ccache_pull
+from imagetiers.steps import ccache_fetch
 from imagetiers.steps.ccache_local import recount, scan
 from imagetiers.steps.ccache_pull import pull
 from imagetiers.steps.ccache_push import PushOptions, PushOutcome, PushResult, push
@@ -276,7 +276,7 @@ def test_packs_stay_below_one_multipart_request(store: DirectoryStore, tmp_path:
 def test_few_entries_of_a_pack_are_fetched_by_ranges(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ccache_pull, "GAP_MAX", 1000)
+    monkeypatch.setattr(ccache_fetch, "GAP_MAX", 1000)
     a = tmp_path / "a"
     made = make_directory(a, 200, manifests=0.0)
     push(store, "main", a)
