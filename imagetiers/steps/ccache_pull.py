@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetiers.ccache.entry import Kind
+from imagetiers.ccache.merge import supersedes, version_of
 from imagetiers.ccache.pack import Codec, PackRef
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
@@ -180,8 +181,7 @@ def _missing(chosen: Sequence[Wanted], there: Mapping[str, LocalEntry]) -> Itera
         elif wanted.entry.kind is Kind.MANIFEST:
             with contextlib.suppress(OSError):
                 mark = stamp(file.path, file.size)
-                slot = wanted.entry.slot
-                if mark and mark.content != slot.content and mark.created < slot.created:
+                if mark and supersedes(Kind.MANIFEST, version_of(wanted.entry), mark.version):
                     yield Wanted(wanted.entry, wanted.space, replace=True)
 
 

@@ -116,6 +116,13 @@ def test_a_manifest_is_pushed_again_when_it_was_rewritten_and_only_then(store: D
     assert entries_in(tmp_path / "b") == {name: make_entry(b"third", kind=1, created=300)}
 
 
+def test_two_versions_of_one_second_the_larger_wins(store: DirectoryStore, tmp_path: Path) -> None:
+    name = make_name(1, 1)
+    for body in (b"one", b"one, two", b"one, two, three"):
+        put_entry(tmp_path / "a", name, make_entry(body, kind=1, created=100))
+        assert push(store, "main", tmp_path / "a").entries == 1
+
+
 def test_a_result_is_never_pushed_twice(store: DirectoryStore, tmp_path: Path) -> None:
     put_entry(tmp_path / "a", make_name(1), make_entry(b"first"))
     push(store, "main", tmp_path / "a")
