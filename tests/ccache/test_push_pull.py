@@ -75,6 +75,15 @@ def test_entries_of_all_levels_and_both_schemes_and_nothing_else(store: Director
     assert entries_in(tmp_path / "b") == made
 
 
+def test_an_entry_at_two_levels_is_the_one_that_ccache_reads(store: DirectoryStore, tmp_path: Path) -> None:
+    name = make_name(1, 1)
+    put_entry(tmp_path / "a", name, make_entry(b"deeper, so never read", kind=1), level=3)
+    put_entry(tmp_path / "a", name, make_entry(b"read", kind=1), level=2)
+    push(store, "main", tmp_path / "a")
+    pull(store, ["main"], tmp_path / "b")
+    assert entries_in(tmp_path / "b") == {name: make_entry(b"read", kind=1)}
+
+
 def test_a_warm_build_costs_at_most_three_requests(store: DirectoryStore, tmp_path: Path) -> None:
     make_directory(tmp_path / "a", 200)
     push(store, "main", tmp_path / "a")

@@ -19,7 +19,7 @@ from imagetiers.world.store_dir import DirectoryStore
 from tests.ccache.faults import FaultyStore, Killed
 from tests.ccache.synthetic import entries_in, make_directory
 
-FILES = 12
+FILES = 8
 
 
 def found_ccaches() -> list[str]:
