@@ -69,11 +69,13 @@ def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
             if keeper is not None:
                 keeper.close(good=code == 0)
         hits = _hits(partial_wheels / STATS_LOG)
-        if code == 0:
-            _judge(warm, step, hits, before, world)
-            wheels.commit(layout, step.key)
-        # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
-        world.engine.remove(container)
+        try:
+            if code == 0:
+                _judge(warm, step, hits, before, world)
+                wheels.commit(layout, step.key)
+        finally:
+            # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
+            world.engine.remove(container)
     if code != 0 and world.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
     if code != 0:
