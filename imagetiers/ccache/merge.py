@@ -15,7 +15,6 @@ from functools import cached_property
 from imagetiers.ccache.entry import Kind
 from imagetiers.ccache.head import Head, SegmentRef, Use, decode_bits, encode_bits
 from imagetiers.ccache.index import Entry
-from imagetiers.ccache.pack import PackRef
 
 __all__ = ["View", "carry_uses", "fold", "make_use", "supersedes", "unite", "version_of"]
 
@@ -120,8 +119,3 @@ def with_last_use(view: View, earlier: Iterable[View]) -> list[Entry]:
         entry if latest[name] == entry.slot.mtime else replace(entry, slot=replace(entry.slot, mtime=latest[name]))
         for name, entry in view.live.items()
     ]
-
-
-def referenced(views: Iterable[View]) -> set[PackRef]:
-    """Return the packs that any row of these views lies in."""
-    return {entry.pack for view in views for rows in view.rows for entry in rows}
