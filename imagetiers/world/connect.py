@@ -12,6 +12,7 @@ from imagetiers.world.cancel import SignalCancellation
 from imagetiers.world.console import RichConsole
 from imagetiers.world.engine import DockerEngine
 from imagetiers.world.locks import FileLocks
+from imagetiers.world.registry import HttpRegistry
 from imagetiers.world.stores import open_store
 
 __all__ = ["connect"]
@@ -25,6 +26,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     return World(
         engine=DockerEngine(cancel),
         store=open_store(pipeline.cache, layout.root),
+        registry=HttpRegistry(),
         console=console,
         locks=FileLocks(layout.locks, console),
         cancel=cancel,
