@@ -174,39 +174,31 @@ def _origins(
     if before.get("refresh") != after["refresh"]:
         own = [change for change in own if (change.part, change.name) != ("arg", REFRESH_ARG)]
     other = before.get("parent") != after["parent"]
-    wheels = before.get("wheels") != after["wheels"]
-    causes = (
-        {_cause(change) for change in own}
-        | ({Cause.PARENT} if other else set())
-        | ({Cause.INPUTS} if wheels else set())
-    )
+    wheels = _wheels(tier, before, sources) if before.get("wheels") != after["wheels"] else None
+    causes = {_cause(change) for change in own} | ({Cause.PARENT} if other else set())
+    causes |= set(wheels.causes) if wheels is not None else set()
     texts = sources.texts(before_key) if any(change.part == "file" for change in own) else {}
     details = tuple(_detail(tier, change, before, texts, sources) for change in own)
     yield Origin(f"image {tier.name}", tuple(sorted(causes, key=_ORDER.index)), details)
-    if wheels:
-        yield from _wheels(tier, before, sources)
+    if wheels is not None:
+        yield wheels
     if other:
         yield from _parent(plan, tier, before, sources)
 
 
-def _wheels(tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Iterator[Origin]:
+def _wheels(tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Origin:
     what = f"wheels of {tier.name}"
     old = before.get("wheels")
     if old is None or tier.compile is None:
-        yield Origin(
-            what, (Cause.INPUTS,), (), "the compile step is new" if old is None else "the compile step is gone"
-        )
-        return
+        return Origin(what, (Cause.INPUTS,), (), f"the compile step is {'new' if old is None else 'gone'}")
     manifest = sources.manifest(str(old))
     if manifest is None:
-        yield Origin(
-            what, (Cause.INPUTS,), (), f"the compile key changed; nobody has kept the manifest of {str(old)[:12]}"
-        )
-        return
+        note = f"the compile key changed; nobody has kept the manifest of {str(old)[:12]}"
+        return Origin(what, (Cause.INPUTS,), (), note)
     changes = diff(manifest, tier.compile.manifest.document())
     texts = sources.texts(str(old)) if any(change.part == "file" for change in changes) else {}
     details = tuple(_detail(tier, change, manifest, texts, sources) for change in changes)
-    yield Origin(what, tuple(sorted({_cause(change) for change in changes}, key=_ORDER.index)), details)
+    return Origin(what, tuple(sorted({_cause(change) for change in changes}, key=_ORDER.index)), details)
 
 
 def _parent(plan: Plan, tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Iterator[Origin]:

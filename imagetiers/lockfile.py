@@ -66,5 +66,5 @@ def with_pins(text: str, pins: Mapping[str, str]) -> str:
     section = _SECTION.fullmatch(lines[at])
     comment = section[2] if section else None
     head = "images:" if pins else "images: {}"
-    lines[at:number] = [head + (f" {comment}" if comment else ""), *body]
+    lines[at:number] = [head + (f"  {comment}" if comment else ""), *body]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,19 @@ BINARY = shutil.which("docker-registry")
 SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
 
 
+def request(
+    host: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Send a request; return status, headers (names in lower case) and body."""
+    connection = http.client.HTTPConnection(host, timeout=20)
+    try:
+        connection.request(method, path, body, {"Accept": SCHEMA2, **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
 class RegistryServer:
     """A running registry; its images lie below `folder`."""
 
@@ -52,13 +65,7 @@ class RegistryServer:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.host, timeout=20)
-        try:
-            connection.request(method, path, body, {"Accept": SCHEMA2, **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
+        return request(self.host, method, path, body, headers)
 
     def digest(self, repository: str, tag: str) -> str | None:
         status, headers, _ = self.request("HEAD", f"/v2/{repository}/manifests/{tag}")

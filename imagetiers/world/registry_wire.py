@@ -200,6 +200,8 @@ class Wire:
         basic = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
         if kind.lower() != "bearer" or "realm" not in fields:
             return basic
+        if urlsplit(fields["realm"]).scheme != "https" and Name(host, "", "").url.startswith("https"):
+            raise DamagedError("it wants our password without TLS")
         scopes = fields.get("scope", scope)
         if identity:
             form = {"grant_type": "refresh_token", "refresh_token": identity, "client_id": "imagetiers"}
