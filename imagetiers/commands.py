@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetiers.keys import KeyManifest
-from imagetiers.model import Pipeline, Secret
+from imagetiers.model import Pipeline, Secret, Trust
 from imagetiers.plan import CompilePlan, TierPlan
+from imagetiers.repository import PARENT_ARG
 
 __all__ = [
     "BuildImage",
@@ -38,6 +39,7 @@ class Label:
     MANIFEST = "dev.imagetiers.key-manifest"
     COMPILE_KEY = "dev.imagetiers.compile-key"
     CHECKOUT = "dev.imagetiers.checkout"
+    TRUST = "dev.imagetiers.trust"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +105,32 @@ def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
     return max(1, min(cpus, (memory - spare) // job_memory))
 
 
-def build_image(tier: TierPlan, pipeline: Pipeline, wheels: Path | None, *, no_cache: bool = False) -> BuildImage:
-    """Return the build of a tier's image; the wheels' folder stands in for the stage of that name."""
+def build_image(
+    tier: TierPlan,
+    pipeline: Pipeline,
+    wheels: Path | None,
+    trust: Trust,
+    *,
+    parent: str | None = None,
+    no_cache: bool = False,
+) -> BuildImage:
+    """Return the build of a tier's image; the wheels' folder stands in for the stage of that name.
+
+    `parent` takes the place of the parent's reference by key: the same image by its digest in the registry.
+    """
     contexts = {tier.compile.step.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
     return BuildImage(
         tags=(tier.ref,),
         target=tier.target,
         platform=pipeline.platform,
-        args=tier.args,
+        args=tier.args if parent is None else {**tier.args, PARENT_ARG: parent},
         labels={
             Label.KEY: tier.key,
             Label.TIER: tier.name,
             Label.PIPELINE: pipeline.name,
             Label.VARIANT: pipeline.variant or "",
             Label.MANIFEST: _label_value(tier.manifest),
+            Label.TRUST: trust.label,
             "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
             "org.opencontainers.image.version": tier.tier.tag,
         },

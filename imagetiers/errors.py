@@ -5,6 +5,7 @@
     +- EngineError              Docker is missing, down, forbidden or full
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
+    +- RegistryError            the registry refused, did not answer, or holds what it should not
     +- Interrupted              Ctrl-C or SIGTERM; everything that was won is kept
     +- StoreError               the cache's store failed
        +- NotFoundError         no such object
@@ -36,6 +37,7 @@ __all__ = [
     "PipelineError",
     "PreconditionError",
     "Problem",
+    "RegistryError",
     "StoreError",
     "UnavailableError",
     "VerifyError",
@@ -96,6 +98,10 @@ class BuildError(ImagetiersError):
 
 class VerifyError(ImagetiersError):
     """An image was built but failed its checks."""
+
+
+class RegistryError(ImagetiersError):
+    """The registry refused, did not answer, or holds what it should not. Nothing is rebuilt because of it."""
 
 
 class Interrupted(ImagetiersError):  # noqa: N818  the field's word is not an error's

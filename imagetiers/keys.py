@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from imagetiers.dockerfile import Dockerfile, Stage, stage_args
+from imagetiers.dockerfile import Dockerfile, Instruction, Stage, stage_args
 from imagetiers.model import Refresh
 from imagetiers.repository import REFRESH_ARG, TierInputs
 from imagetiers.snapshot import InputFile, ManifestLine
@@ -40,6 +40,7 @@ __all__ = [
     "compile_manifest",
     "diff",
     "image_manifest",
+    "instruction_lines",
     "refresh_epoch",
     "short",
 ]
@@ -223,11 +224,15 @@ def _texts(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[tuple[str, tu
         if stage.platform:
             lines.append(f"platform {stage.platform}")
         for instruction in stage.instructions:
-            flags = "".join(f" --{name}={value}" for name, value in instruction.flags)
-            lines.append(f"{instruction.keyword}{flags} {instruction.text}")
-            lines += instruction.heredocs
+            lines += instruction_lines(instruction)
         texts.append((stage.label, tuple(lines)))
     return tuple(texts)
+
+
+def instruction_lines(instruction: Instruction) -> tuple[str, ...]:
+    """Return an instruction as it stands in a key manifest."""
+    flags = "".join(f" --{name}={value}" for name, value in instruction.flags)
+    return (f"{instruction.keyword}{flags} {instruction.text}", *instruction.heredocs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,11 @@ class Trust:
         return "trusted" if self.trusted else "untrusted"
 
     @property
+    def label(self) -> str:
+        """How an image says whose build it is of."""
+        return self.level if self.trusted else f"{self.level}/{self.branch}"
+
+    @property
     def prefix(self) -> str:
         """What the names of objects that this build writes begin with; nothing for a trusted one."""
         return "" if self.trusted else f"untrusted/{self.branch}/"

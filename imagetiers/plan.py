@@ -14,21 +14,28 @@ from typing import Any
 
 from imagetiers import keys
 from imagetiers.keys import KeyManifest, short
-from imagetiers.model import CompileStep, Pipeline, Tier
+from imagetiers.model import CompileStep, Pipeline, Tier, Trust
 from imagetiers.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Repository, TierInputs
 from imagetiers.snapshot import InputFile
 
 __all__ = [
+    "Absent",
+    "Answer",
     "CompilePlan",
     "Decision",
     "ImageInfo",
     "Plan",
+    "Present",
+    "Registered",
     "Seen",
     "State",
     "TierPlan",
+    "Unknown",
     "VerifyPlan",
     "decide",
     "make_plan",
+    "push_reason",
+    "unpinned_bases",
 ]
 
 _NAMESPACE_MAX = 56
@@ -93,6 +100,11 @@ class TierPlan:
     def key(self) -> str:
         """The tier's key: images of equal keys are interchangeable."""
         return self.manifest.key
+
+    @property
+    def repository(self) -> str:
+        """The reference without its tag."""
+        return self.ref.rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,27 +248,86 @@ class ImageInfo:
     created: int
     size: int
     manifest: str = ""
+    trust: str = ""
+    digests: tuple[str, ...] = ()
+
+    def usable(self, trust: Trust) -> bool:
+        """Say whether a build of that trust may take it: what pull requests have built is for themselves alone."""
+        return self.trust in {"", Trust().label, trust.label}
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The registry has it: the manifest's digest, the image's id, and the bytes that a pull would fetch at most."""
+
+    digest: str
+    image: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The registry says that it does not have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The registry did not tell (401, 403, 5xx, a time-out). Never taken for absent."""
+
+    reason: str
+
+
+Answer = Present | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What a registry holds of a tier's key.
+
+    `digest` is the image that can be used, empty when there is none; `image` its id, `size` the bytes to pull, `tags` the
+    friendly tags that point to it. `wrong` says what is not as it was published (a tag that was removed or overwritten),
+    `blocked` that the key's tag holds something else. `unknown` says why nobody can tell.
+    """
+
+    digest: str = ""
+    image: str = ""
+    size: int = 0
+    tags: frozenset[str] = frozenset()
+    wrong: str = ""
+    blocked: bool = False
+    unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down)."""
+    """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down).
+
+    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are.
+    """
 
     images: Mapping[str, ImageInfo] = field(default_factory=dict)
     wheels: frozenset[str] = frozenset()
     verdicts: frozenset[tuple[str, str]] = frozenset()
     forced: frozenset[str] = frozenset()
     unknown: str | None = None
+    registered: Mapping[str, Registered] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
 
     def image(self, tier: TierPlan) -> ImageInfo | None:
         """Return the image that holds this very key under this very reference."""
         image = self.images.get(tier.ref)
-        return image if image is not None and image.key == tier.key else None
+        return image if image is not None and image.key == tier.key and image.usable(self.trust) else None
+
+    def published(self, tier: TierPlan) -> Registered | None:
+        """Return what the registry holds of the key, when there is an image that can be used."""
+        found = self.registered.get(tier.name)
+        return found if found is not None and found.digest else None
 
     def verified(self, tier: TierPlan) -> bool:
         """Say whether the image is there and these very checks have passed on it."""
-        image = self.image(tier)
-        return image is not None and (image.id, tier.verify.check) in self.verdicts
+        image, published = self.image(tier), self.published(tier)
+        id_ = image.id if image is not None else published.image if published is not None else ""
+        return (id_, tier.verify.check) in self.verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,27 +347,63 @@ def decide(plan: Plan, seen: Seen) -> tuple[Decision, ...]:
 
 def _decide(plan: Plan, tier: TierPlan, seen: Seen) -> Decision:
     name = tier.name
+    forced = f"image:{name}" in seen.forced
+    registered, published = seen.registered.get(name), seen.published(tier)
+    push = (f"push:{name}",) if seen.trust.trusted and push_reason(tier, seen) else ()
+    verify = () if seen.verified(tier) else (f"verify:{name}",)
+    if seen.unknown is None and seen.image(tier) is not None and not forced:
+        return Decision(tier, State.FOUND_LOCALLY, ("the image of this key is here",), (*verify, *push))
+    if published is not None and not forced:
+        told = published.wrong or f"{published.digest[:19]} is in the registry"
+        return Decision(tier, State.FOUND_IN_REGISTRY, (told,), (*verify, *push))
     if seen.unknown is not None:
         return Decision(tier, State.UNKNOWN, (seen.unknown,), ())
-    forced = f"image:{name}" in seen.forced
-    if seen.image(tier) is not None and not forced:
-        verify = () if seen.verified(tier) else (f"verify:{name}",)
-        return Decision(tier, State.FOUND_LOCALLY, ("the image of this key is here",), verify)
-    runs = [f"image:{name}", f"verify:{name}"]
+    if registered is not None and registered.unknown and not forced:
+        return Decision(tier, State.UNKNOWN, (registered.unknown,), ())
+    runs = [f"image:{name}", f"verify:{name}", *push]
     if tier.compile is not None and tier.compile.key not in seen.wheels:
         runs.insert(0, f"compile:{name}")
     why = ("doit forget was asked",) if forced else why_absent(plan, tier, seen)
     return Decision(tier, State.BUILD, why, tuple(runs))
 
 
+def push_reason(tier: TierPlan, seen: Seen) -> str:
+    """Say why the tier must be pushed, or its tags moved; nothing when all is as it should be, or there is no registry."""
+    found = seen.registered.get(tier.name)
+    if found is None:
+        return ""
+    if found.unknown or f"push:{tier.name}" in seen.forced:
+        return found.unknown or "doit forget was asked"
+    if found.wrong or not found.digest:
+        return found.wrong or "not in the registry yet"
+    image = seen.image(tier)
+    if image is not None and image.id != found.image and f"{tier.repository}@{found.digest}" not in image.digests:
+        return f"the registry holds another image of this key ({found.digest[:19]}), which is adopted"
+    if not seen.verified(tier):
+        return "these checks have not passed on this image"
+    moved = [tag for tag in tier.tags if tag not in found.tags]
+    return f"the registry's tag {moved[0]} points elsewhere" if moved else ""
+
+
+def unpinned_bases(tier: TierPlan) -> tuple[str, ...]:
+    """Return the outside images that the tier or its wheels are made from and that no digest pins."""
+    bases = {**tier.manifest.bases, **(tier.compile.manifest.bases if tier.compile is not None else {})}
+    return tuple(sorted(ref for ref, digest in bases.items() if digest == keys.UNPINNED))
+
+
 def why_absent(plan: Plan, tier: TierPlan, seen: Seen) -> tuple[str, ...]:
     """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
+    registered = seen.registered.get(tier.name)
+    if registered is not None and registered.wrong:
+        return (registered.wrong,)
     here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
     others = [image for image in seen.images.values() if (image.pipeline, image.variant, image.tier) == here]
     if not others:
-        return ("never built here",)
+        return ("never built here" + ("" if registered is None else ", and not in the registry"),)
     newest = max(others, key=lambda image: (image.key == tier.key, image.created))
     if newest.key == tier.key:
+        if not newest.usable(seen.trust):
+            return (f"{tier.ref} was built by {newest.trust}",)
         return (f"the tag {tier.ref} was removed or moved",)
     try:
         changes = keys.diff(json.loads(newest.manifest), tier.manifest.document())

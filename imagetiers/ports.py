@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from imagetiers.commands import BuildImage, Container
 from imagetiers.model import Trust
-from imagetiers.plan import ImageInfo
+from imagetiers.plan import Answer, ImageInfo, Present, Unknown
 
 __all__ = [
     "Bar",
@@ -24,6 +24,7 @@ __all__ = [
     "Locks",
     "OnLine",
     "Progress",
+    "Registry",
     "Store",
     "World",
 ]
@@ -165,6 +166,14 @@ class Engine(Protocol):
         """Remove a reference, and the image when it was the last one. Say whether there was one."""
         ...
 
+    def push(self, ref: str, on_line: OnLine) -> str:
+        """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused."""
+        ...
+
+    def pull(self, ref: str, on_line: OnLine) -> None:
+        """Pull `repository@digest`. Raises RegistryError."""
+        ...
+
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         """Return the containers with that label, running or not."""
         ...
@@ -183,6 +192,29 @@ class Engine(Protocol):
 
     def remove(self, container_id: str) -> None:
         """Remove a container, running or not. One that is gone is no error."""
+        ...
+
+
+class Registry(Protocol):
+    """A registry of images (OCI distribution). References are `host/repository:tag` or `host/repository@digest`.
+
+    Questions never fail: who does not get an answer is told Unknown, after retries. Orders raise RegistryError.
+    """
+
+    def look_up(self, refs: Iterable[str]) -> Mapping[str, Answer]:
+        """Ask for all of them at once, in parallel."""
+        ...
+
+    def describe(self, found: Mapping[str, Present]) -> Mapping[str, ImageInfo | Unknown]:
+        """Read the labels of what `look_up` has found, in parallel; what has none (a list of manifests) is left out."""
+        ...
+
+    def tags(self, repository: str) -> tuple[str, ...] | Unknown:
+        """Return the tags of a repository; none when there is no such repository."""
+        ...
+
+    def point(self, ref: str, digest: str) -> None:
+        """Let the tag `ref` point to a manifest of the same repository, and read it back."""
         ...
 
 
@@ -237,6 +269,7 @@ class World:
 
     engine: Engine
     store: Store
+    registry: Registry
     console: Console
     locks: Locks
     cancel: Cancellation

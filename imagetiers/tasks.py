@@ -22,7 +22,7 @@ from imagetiers.errors import EngineError, ImagetiersError, Interrupted, Pipelin
 from imagetiers.keys import short
 from imagetiers.layout import Layout
 from imagetiers.model import Pipeline, Trust
-from imagetiers.plan import Plan, Seen, TierPlan, make_plan, why_absent
+from imagetiers.plan import Plan, Seen, TierPlan, make_plan, push_reason, why_absent
 from imagetiers.ports import World
 from imagetiers.repository import load_repository
 from imagetiers.steps.survey import clear_wish, survey, wish
@@ -43,8 +43,11 @@ REBUILD = {
 class UpToDate:
     """A doit `uptodate` callable whose repr is the reason: `doit info` shows it."""
 
-    def __init__(self, check: Callable[[], str], *, rebuild: bool = True) -> None:
+    def __init__(
+        self, check: Callable[[], str], *, rebuild: bool = True, details: Callable[[str], str] = lambda reason: reason
+    ) -> None:
         self._check = check
+        self._details = details
         self._rebuild = rebuild
         self._reason = ""
 
@@ -54,7 +57,7 @@ class UpToDate:
         return not self._reason
 
     def __repr__(self) -> str:
-        return self._reason or "up to date"
+        return self._details(self._reason) if self._reason else "up to date"
 
 
 class Tasks:
@@ -80,7 +83,7 @@ class Tasks:
     def config(self) -> Task:
         """DOIT_CONFIG."""
         return {
-            "default_tasks": ["image", "verify", "_summary"],
+            "default_tasks": ["push", "_summary"] if self._pushes else ["image", "verify", "_summary"],
             "backend": "prompt",
             "dep_file": str(self.layout.work / "doit.db"),
             "par_type": "thread",  # processes hang on what they cannot pickle
@@ -88,11 +91,16 @@ class Tasks:
             "verbosity": 2,
         }
 
+    @property
+    def _pushes(self) -> bool:
+        """Whether a doit without a task's name ends in the registry."""
+        return self.plan.pipeline.registry is not None and self.world.trust.trusted
+
     def seen(self) -> Seen:
         """Return what is there; looked for once, and again after something was made."""
         with self._lock:
             if self._seen is None:
-                self._seen = survey(self.plan, self.layout, self.world.engine)
+                self._seen = survey(self.plan, self.layout, self.world)
             return self._seen
 
     # ---- task creators, in the order of `doit list` ----
@@ -158,6 +166,57 @@ class Tasks:
                 "clean": [(self._clean, ["clean_verdicts", tier])],
             }
 
+    def pull(self) -> Iterator[Task]:
+        """pull:<tier>: bring images here that the registry holds."""
+        tiers = list(self.plan.tiers.values())
+        reason = self._pull_reason
+        yield {"name": None, "doc": "pull images that the registry holds", "uptodate": [self._all(tiers, reason)]}
+        for tier in tiers:
+            yield self._task(tier, "pull", "image", reason, self._pull)
+
+    def push(self) -> Iterator[Task]:
+        """push:<tier>: publish verified images, parents first."""
+        tiers = list(self.plan.tiers.values())
+        yield {
+            "name": None,
+            "doc": "publish verified images, then move the friendly tags",
+            "uptodate": [self._all(tiers, self._push_reason)],
+        }
+        for tier in tiers:
+            # The parent first, as task_dep: so the child is built FROM what everybody has agreed on.
+            yield self._task(tier, "push", "published", self._push_reason, self._push) | {
+                "task_dep": [f"push:{tier.tier.parent}"] if tier.tier.parent else [],
+                "setup": [f"verify:{tier.name}"],
+            }
+
+    def explain(self) -> Task:
+        """explain: why a tier would be built, down to the root cause."""
+        return {
+            "actions": [self._explain],
+            "doc": "say why tiers would be built: doit explain [--json] [TIER...]",
+            "pos_arg": "tiers",
+            "params": [{"name": "json", "long": "json", "type": bool, "default": False, "help": "as JSON"}],
+            "meta": {"quiet": True},
+        }
+
+    def lock(self) -> Task:
+        """lock: pin what the tiers are built from."""
+        return {
+            "actions": [self._lock_pins],
+            "doc": "pin outside images in pipeline.lock.yaml (--check: is it up to date?)",
+            "params": [
+                {
+                    "name": "check",
+                    "long": "check",
+                    "type": bool,
+                    "default": False,
+                    "help": "write nothing; fail if stale",
+                },
+                {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "only pin what is not pinned"},
+            ],
+            "meta": {"quiet": True},
+        }
+
     def status(self) -> Task:
         """status: what is here."""
         return {
@@ -211,7 +270,7 @@ class Tasks:
         """The status table after a run that did something."""
         return {
             "actions": [(self._act, [self._status])],
-            "task_dep": ["verify"],
+            "task_dep": ["push" if self._pushes else "verify"],
             "uptodate": [lambda: not self._changed],
             "meta": {"quiet": True},
         }
@@ -228,11 +287,16 @@ class Tasks:
 
     def _image_reason(self, tier: TierPlan) -> str:
         seen = self.seen()
-        if seen.unknown is not None:
+        registered, published = seen.registered.get(tier.name), seen.published(tier)
+        if seen.unknown is not None and published is None:
             return seen.unknown
         if f"image:{tier.name}" in seen.forced:
             return "doit forget was asked"
-        return "" if seen.image(tier) is not None else "; ".join(why_absent(self.plan, tier, seen))
+        if seen.image(tier) is not None or published is not None:
+            return ""
+        if registered is not None and registered.unknown:
+            return registered.unknown
+        return "; ".join(why_absent(self.plan, tier, seen))
 
     def _verify_reason(self, tier: TierPlan) -> str:
         seen = self.seen()
@@ -246,6 +310,14 @@ class Tasks:
         image = seen.image(tier)
         moved = [tag for tag in tier.tags if image is not None and tag not in image.refs]
         return f"the tag {moved[0]} points elsewhere" if moved else ""
+
+    def _pull_reason(self, tier: TierPlan) -> str:
+        return "" if self.seen().image(tier) is not None else "it is not here"
+
+    def _push_reason(self, tier: TierPlan) -> str:
+        if not self._pushes:
+            return "this build pushes nothing"
+        return self._image_reason(tier) or push_reason(tier, self.seen())
 
     def _all(self, tiers: list[TierPlan], reason: Callable[[TierPlan], str]) -> UpToDate:
         return UpToDate(lambda: next((text for tier in tiers if (text := reason(tier))), ""), rebuild=False)
@@ -262,7 +334,9 @@ class Tasks:
             "doc": f"{noun} {short(key)} of {tier.name}",
             "title": lambda _task: f"{name}  {short(key)}",
             "actions": [(action, [tier])],
-            "uptodate": [UpToDate(functools.partial(reason, tier))],
+            "uptodate": [UpToDate(functools.partial(reason, tier), details=functools.partial(self._details, tier))]
+            if verb == "image"
+            else [UpToDate(functools.partial(reason, tier))],
             "params": [REBUILD],
             "io": {"capture": False},
             "meta": {"forget": functools.partial(wish, self.layout, name)},
@@ -316,6 +390,40 @@ class Tasks:
         task = f"verify:{tier.name}"
         again = rebuild or task in self.seen().forced
         return self._make(task, lambda: verify_image(self.plan, tier, self.layout, self.world, again=again))
+
+    def _pull(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: ARG002, FBT001
+        from imagetiers.steps.fetch import pull_image
+
+        return self._make(f"pull:{tier.name}", lambda: pull_image(self.plan, tier, self.layout, self.world))
+
+    def _push(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.push import push_image
+
+        work = functools.partial(push_image, self.plan, tier, self.layout, self.world, again=rebuild)
+        return self._make(f"push:{tier.name}", work)
+
+    def _explain(self, json: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.explain import show_explanations
+
+        names = [name for name in tiers if name != "--json"]
+        as_json = json or len(names) < len(tiers)
+        return self._act(lambda: show_explanations(self.plan, self.layout, self.world, names, as_json=as_json))
+
+    def _details(self, tier: TierPlan, reason: str) -> str:
+        """Say more than the reason, for `doit info image:TIER`; asked for when it is shown, never in a build."""
+        from imagetiers.report.explanation import explanation_text
+        from imagetiers.steps.explain import explanations
+
+        try:
+            told = explanations(self.plan, [tier.name], self.layout, self.world)
+        except ImagetiersError:
+            return reason
+        return reason + "\n" + explanation_text(told, self.world.now()) if told[0].origins else reason
+
+    def _lock_pins(self, check: bool, keep: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.lock import lock_pins
+
+        return self._act(lambda: lock_pins(self.layout, self.variants, self.world, check=check, keep=keep))
 
     def _clean(self, verb: str, tier: TierPlan, dryrun: bool) -> None:  # noqa: FBT001
         from imagetiers.steps import clean

@@ -11,6 +11,7 @@ import pytest
 
 from imagetiers.layout import Layout
 from tests.gcs.harness import GcsServer
+from tests.registry_server import BINARY, RegistryServer
 
 HERE = Path(__file__).parent
 Golden = Callable[[str, Path], None]
@@ -52,3 +53,13 @@ def gcs_server(_gcs_process: GcsServer) -> Iterator[GcsServer]:
     _gcs_process.config(clear=True)
     yield _gcs_process
     _gcs_process.close_stores()
+
+
+@pytest.fixture(scope="session")
+def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """Run one registry for all tests; each pipeline has a name, and so repositories, of its own."""
+    if BINARY is None:
+        pytest.skip("no docker-registry on the PATH: ci/bootstrap registry installs it")
+    server = RegistryServer(tmp_path_factory.mktemp("registry"))
+    yield server
+    server.stop()

@@ -41,7 +41,7 @@ def clean_compile(tier: TierPlan, layout: Layout, world: World, *, dry_run: bool
 
 def clean_verdicts(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, dry_run: bool) -> None:
     """Forget on this machine that the image has passed."""
-    image = survey(plan, layout, world.engine).image(tier)
+    image = survey(plan, layout, world).image(tier)
     if image is not None:
         world.console.line(f"verify:{tier.name} - forgetting the verdicts on {image.id[:19]}")
         if not dry_run:

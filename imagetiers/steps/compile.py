@@ -18,7 +18,9 @@ from imagetiers.ports import World
 from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
-from imagetiers.steps.records import Record, Stopwatch, keep
+from imagetiers.steps.guard import check_may_build
+from imagetiers.steps.records import Record, Stopwatch, keep, keep_inputs
+from imagetiers.steps.survey import survey
 from imagetiers.steps.toolchain import probe
 from imagetiers.steps.warm import Warmth, checkpoints, last_fingerprint, warm_up, warmth, why_cold
 
@@ -42,6 +44,8 @@ def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, 
         if not again and wheels.restore(world, layout, step.key):
             world.console.line(f"compile:{tier.name}: wheels {short(step.key)} taken from {world.store.url}")
             return
+        if plan.pipeline.registry is not None:
+            check_may_build(plan, tier, survey(plan, layout, world), f"compile:{tier.name}", rebuild=again)
         _compile(plan, tier, step, layout, world)
     try:
         wheels.publish(world, layout, step.key)
@@ -98,6 +102,7 @@ def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
         phases=watch.phases,
     )
     keep(world, step.manifest, record)
+    keep_inputs(world, step.key, step.files)
 
 
 def _judge(warm: Warmth, step: CompilePlan, hits: Hits, before: Fingerprint | None, world: World) -> None:

@@ -6,12 +6,14 @@ from imagetiers.commands import build_image
 from imagetiers.errors import BuildError, EngineError, Problem
 from imagetiers.keys import short
 from imagetiers.layout import Layout
-from imagetiers.plan import Plan, Seen, TierPlan
+from imagetiers.plan import ImageInfo, Plan, Seen, TierPlan
 from imagetiers.ports import World
 from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
-from imagetiers.steps.records import Record, keep
+from imagetiers.steps.guard import check_may_build
+from imagetiers.steps.records import Record, keep, keep_inputs
+from imagetiers.steps.survey import survey
 
 __all__ = ["ensure_image"]
 
@@ -23,22 +25,26 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
     Interrupted.
     """
     with world.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
-        images = _images(world)
-        if images.image(tier) is not None and not rebuild:
+        seen = survey(plan, layout, world)
+        if not rebuild and seen.image(tier) is not None:
             return  # another doit was faster
-        _check_parent(plan, tier, images)
+        if not rebuild and (published := seen.published(tier)) is not None:
+            world.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
+            return
+        check_may_build(plan, tier, seen, f"image:{tier.name}", rebuild=rebuild)
+        parent = _parent(plan, tier, seen)
         began = world.now()
         folder = layout.wheels(tier.compile.key) if tier.compile is not None else None
         if tier.compile is not None and not wheels.have(layout, tier.compile.key):
             raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
-        build = build_image(tier, plan.pipeline, folder, no_cache=rebuild)
+        build = build_image(tier, plan.pipeline, folder, world.trust, parent=parent, no_cache=rebuild)
         title = f"image:{tier.name}"
         with world.console.progress(title) as bar, BuildLog(layout.log(tier.name, "image", tier.key), bar) as log:
             try:
                 world.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
             except BuildError as error:
                 raise BuildError(log.failure(title, error.problems[0].what)) from error
-        built = _images(world).image(tier)
+        built = _image(tier, world)
         if built is None:
             raise EngineError(
                 Problem(
@@ -52,19 +58,27 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
         keep(
             world, tier.manifest, Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
         )
+        keep_inputs(world, tier.key, tier.files)
 
 
-def _check_parent(plan: Plan, tier: TierPlan, images: Seen) -> None:
-    """With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line."""
+def _parent(plan: Plan, tier: TierPlan, seen: Seen) -> str | None:
+    """Return the parent's reference by digest when the registry holds it; None: the one by key, on this machine.
+
+    With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line.
+    """
     if tier.tier.parent is None:
-        return
-    if images.image(plan.tiers[tier.tier.parent]) is None:
+        return None
+    parent = plan.tiers[tier.tier.parent]
+    published = seen.published(parent)
+    if published is not None:
+        return f"{parent.repository}@{published.digest}"
+    if seen.image(parent) is None:
         raise BuildError(
-            Problem(
-                f"image:{tier.name}", f"its parent {tier.tier.parent} is not built", f"doit image:{tier.tier.parent}"
-            )
+            Problem(f"image:{tier.name}", f"its parent {parent.name} is not built", f"doit image:{parent.name}")
         )
+    return None
 
 
-def _images(world: World) -> Seen:
-    return Seen(images={ref: image for image in world.engine.images() for ref in image.refs})
+def _image(tier: TierPlan, world: World) -> ImageInfo | None:
+    images = {ref: image for image in world.engine.images() for ref in image.refs}
+    return Seen(images, trust=world.trust).image(tier)

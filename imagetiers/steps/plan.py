@@ -17,7 +17,7 @@ __all__ = ["show_plan"]
 
 def show_plan(plan: Plan, layout: Layout, world: World, *, to: str = "", every_reason: bool = False) -> None:
     """Print the plan as a table; or write it as JSON, with the key manifests, to the file `to` (`-` = stdout)."""
-    decisions = decide(plan, survey(plan, layout, world.engine))
+    decisions = decide(plan, survey(plan, layout, world))
     if not to:
         world.console.print(plan_table(plan, decisions, every_reason=every_reason))
         return

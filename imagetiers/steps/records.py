@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
 from imagetiers.keys import KeyManifest
 from imagetiers.ports import World
+from imagetiers.snapshot import InputFile
 
-__all__ = ["Record", "Stopwatch", "keep"]
+__all__ = ["Record", "Stopwatch", "inputs_name", "keep", "keep_inputs"]
+
+MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what people edit by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +67,26 @@ def keep(world: World, manifest: KeyManifest, record: Record) -> None:
         world.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
     except StoreError as error:
         world.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")
+
+
+def inputs_name(key: str) -> str:
+    """Return the name under which the cache keeps the texts of a key's files."""
+    return f"inputs/{key}.json"
+
+
+def keep_inputs(world: World, key: str, files: Iterable[InputFile]) -> None:
+    """Keep the texts that an image or wheels were made from, so that `doit explain` can show which line has changed.
+
+    Large and binary files are left out; nothing depends on this object.
+    """
+    texts: dict[str, str] = {}
+    total = 0
+    for file in files:
+        size = len(file.content)
+        if size <= MAX_TEXT and total + size <= 10 * MAX_TEXT and not file.link:
+            with contextlib.suppress(UnicodeDecodeError):
+                texts[file.path] = file.content.decode()
+                total += size
+    with contextlib.suppress(StoreError):
+        data = json.dumps(texts, sort_keys=True).encode()
+        world.store.write(world.trust.prefix + inputs_name(key), data, if_generation=0)

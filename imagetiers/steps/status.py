@@ -16,7 +16,7 @@ __all__ = ["show_status"]
 
 def show_status(plan: Plan, layout: Layout, world: World) -> None:
     """Print the status table, and why it is not known where the engine does not answer."""
-    seen = survey(plan, layout, world.engine)
+    seen = survey(plan, layout, world)
     world.console.print(status_table(plan, seen, world.now(), _warmth(plan, world)))
     if seen.unknown is not None:
         world.console.line(seen.unknown)

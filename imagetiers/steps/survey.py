@@ -1,34 +1,47 @@
-"""What is there already: one request to the engine and a look into two folders, for all tiers at once."""
+"""What is there already: one request to the engine, a look into two folders, and one batch to the registry if there is one."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from imagetiers.errors import EngineError
 from imagetiers.layout import Layout
 from imagetiers.plan import Plan, Seen
-from imagetiers.ports import Engine
+from imagetiers.ports import World
 from imagetiers.steps import wheels
+from imagetiers.steps.registered import passed, registered
 
 __all__ = ["clear_wish", "drop_verdicts", "keep_verdict", "survey", "wish"]
 
 
-def survey(plan: Plan, layout: Layout, engine: Engine) -> Seen:
-    """Look for images, wheels and verdicts. An engine that does not answer makes every tier `unknown`, never absent."""
+def survey(plan: Plan, layout: Layout, world: World) -> Seen:
+    """Look for images, wheels and verdicts. Who does not answer makes its tiers `unknown`, never absent.
+
+    What the registry holds is asked only of a pipeline that has one.
+    """
     keys = [tier.compile.key for tier in plan.tiers.values() if tier.compile is not None]
     have = frozenset(key for key in keys if wheels.have(layout, key))
     forced = frozenset(_listed(layout.state / "forgotten"))
+    unknown = None
     try:
-        images = {ref: image for image in engine.images() for ref in image.refs}
+        images = {ref: image for image in world.engine.images() for ref in image.refs}
     except EngineError as error:
-        return Seen(wheels=have, forced=forced, unknown=str(error))
+        images, unknown = {}, str(error)
     verdicts = frozenset(
         (f"sha256:{image}", check)
         for name in _listed(layout.state / "verdicts")
         for image, _, check in [name.partition(".")]
     )
-    return Seen(images, have, verdicts, forced)
+    seen = Seen(images, have, verdicts, forced, unknown, trust=world.trust)
+    if plan.pipeline.registry is None:
+        return seen
+    seen = replace(seen, registered=registered(plan, seen, world))
+    new = passed(plan, seen, world)
+    for image, check in new:
+        keep_verdict(layout, image, check)
+    return replace(seen, verdicts=verdicts | new)
 
 
 def keep_verdict(layout: Layout, image: str, check: str) -> None:

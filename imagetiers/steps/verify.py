@@ -6,12 +6,13 @@ import json
 import secrets
 
 from imagetiers.commands import COMPILE_STOP_SECONDS, verify_container
-from imagetiers.errors import EngineError, Interrupted, NotFoundError, Problem, StoreError, VerifyError
+from imagetiers.errors import EngineError, Interrupted, Problem, StoreError, VerifyError
 from imagetiers.layout import VERIFY_SCRIPT, Layout
-from imagetiers.model import Trust
 from imagetiers.plan import ImageInfo, Plan, TierPlan
 from imagetiers.ports import World
 from imagetiers.snapshot import InputFile, archive
+from imagetiers.steps.fetch import fetch
+from imagetiers.steps.registered import passed_before, verdict_name
 from imagetiers.steps.survey import keep_verdict, survey
 
 __all__ = ["verify_image"]
@@ -31,35 +32,23 @@ def verify_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, ag
 
     Raises VerifyError with everything that failed, EngineError, Interrupted.
     """
-    image = survey(plan, layout, world.engine).image(tier)
+    seen = survey(plan, layout, world)
+    image = seen.image(tier)
+    if image is None and (published := seen.published(tier)) is not None:
+        image = fetch(tier, published.digest, world)
     if image is None:
         raise VerifyError(Problem(f"verify:{tier.name}", "there is no image of this key", f"doit image:{tier.name}"))
-    if again or not _passed_before(world, image, tier):
+    if again or not passed_before(world, tier, image.id):
         _check(tier, image, world)
         _keep(tier, image, world)
     world.engine.tag(tier.ref, tier.tags)
     keep_verdict(layout, image.id, tier.verify.check)
 
 
-def _verdict(image: ImageInfo, tier: TierPlan, trust: Trust) -> str:
-    return f"{trust.prefix}verdicts/{image.id.removeprefix('sha256:')}/{tier.verify.check}.json"
-
-
-def _passed_before(world: World, image: ImageInfo, tier: TierPlan) -> bool:
-    try:
-        data, _ = world.store.read(_verdict(image, tier, world.trust))
-        return json.loads(data).get("passed") is True
-    except NotFoundError:
-        return False
-    except (StoreError, ValueError) as error:
-        world.console.line(f"verify:{tier.name}: the cache does not tell ({error}), so the checks are run")
-        return False
-
-
 def _keep(tier: TierPlan, image: ImageInfo, world: World) -> None:
     verdict = {"passed": True, "tier": tier.name, "key": tier.key, "at": round(world.now())}
     try:
-        world.store.write(_verdict(image, tier, world.trust), json.dumps(verdict, sort_keys=True).encode())
+        world.store.write(verdict_name(tier, image.id, world.trust), json.dumps(verdict, sort_keys=True).encode())
     except StoreError as error:
         world.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 

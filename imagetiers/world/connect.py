@@ -13,6 +13,7 @@ from imagetiers.world.cancel import SignalCancellation
 from imagetiers.world.console import RichConsole
 from imagetiers.world.engine import DockerEngine
 from imagetiers.world.locks import FileLocks
+from imagetiers.world.registry import HttpRegistry
 from imagetiers.world.stores import open_store
 
 __all__ = ["connect"]
@@ -40,6 +41,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
         engine=DockerEngine(cancel),
         store=store,
         bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
+        registry=HttpRegistry(),
         console=console,
         locks=FileLocks(layout.locks, console),
         cancel=cancel,

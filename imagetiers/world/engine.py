@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.commands import BuildImage, Container, Label
-from imagetiers.errors import BuildError, EngineError, Interrupted, Problem
+from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
 from imagetiers.plan import ImageInfo
 from imagetiers.ports import Cancellation, ContainerState, EngineInfo, OnLine
 from imagetiers.world.process import run
@@ -50,6 +50,8 @@ class DockerEngine:
                 created=int(image["Created"]),
                 size=int(image["Size"]),
                 manifest=image["Labels"].get(Label.MANIFEST, ""),
+                trust=image["Labels"].get(Label.TRUST, ""),
+                digests=tuple(image.get("RepoDigests") or ()),
             )
             for image in listed
         )
@@ -102,6 +104,39 @@ class DockerEngine:
                 Problem(ref, f"cannot be removed: {error.explanation}", "end its containers first")
             ) from error
         return True
+
+    def push(self, ref: str, on_line: OnLine) -> str:
+        """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused."""
+        digest = ""
+        for event in self._transfer(lambda api: api.push(ref, stream=True, decode=True), ref, "pushed", on_line):
+            digest = (event.get("aux") or {}).get("Digest") or digest
+        if not digest:
+            raise RegistryError(Problem(ref, "was pushed, but the engine does not say as what", "try again"))
+        return digest
+
+    def pull(self, ref: str, on_line: OnLine) -> None:
+        """Pull `repository@digest`. Raises RegistryError."""
+        for _ in self._transfer(lambda api: api.pull(ref, stream=True, decode=True), ref, "pulled", on_line):
+            pass
+
+    def _transfer(
+        self, call: Callable[[APIClient], Iterator[dict[str, Any]]], ref: str, done: str, on_line: OnLine
+    ) -> Iterator[dict[str, Any]]:
+        import docker.errors
+
+        hint = f"docker login {ref.partition('/')[0]}, if the registry wants to know who asks"
+        try:
+            for event in self._ask(call):
+                if self._cancel.requested:
+                    raise Interrupted(Problem(ref, f"was not {done}: interrupted"))
+                if "error" in event:
+                    if _DISK_FULL in event["error"]:
+                        raise _disk_full()
+                    raise RegistryError(Problem(ref, f"cannot be {done}: {event['error']}", hint))
+                on_line(" ".join(str(event[key]) for key in ("id", "status", "progress") if event.get(key)))
+                yield event
+        except docker.errors.APIError as error:
+            raise RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint)) from error
 
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         """Return the containers with that label, running or not."""

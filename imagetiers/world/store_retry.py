@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from imagetiers.errors import StoreError
+from imagetiers.errors import ImagetiersError
 
 __all__ = ["Judgement", "RetryPolicy", "keep_trying"]
 
@@ -41,7 +41,7 @@ class RetryPolicy:
 class Judgement:
     """What an exception means: the error for the caller, and how many tries it is worth in all (None: no limit)."""
 
-    error: StoreError
+    error: ImagetiersError
     tries: int | None = 1
     throttled: bool = False
 
@@ -49,7 +49,7 @@ class Judgement:
 def keep_trying(
     policy: RetryPolicy, attempt: Callable[[], _Result], judge: Callable[[Exception], Judgement]
 ) -> _Result:
-    """Call `attempt` until it succeeds. A StoreError that it raises goes through as it is.
+    """Call `attempt` until it succeeds. An error of ours that it raises goes through as it is.
 
     Raises the error that `judge` gives, when the tries that it allows are used up or `policy.total` seconds are over.
     """
@@ -58,7 +58,7 @@ def keep_trying(
         tries += 1
         try:
             return attempt()
-        except StoreError:
+        except ImagetiersError:
             raise
         except Exception as error:  # the judge knows every kind, and gives back what it does not know as fatal
             judgement = judge(error)
@@ -71,5 +71,5 @@ def keep_trying(
         time.sleep(pause)
 
 
-def _given_up(error: StoreError, tries: int, seconds: float) -> StoreError:
+def _given_up(error: ImagetiersError, tries: int, seconds: float) -> ImagetiersError:
     return type(error)(*(replace(p, what=f"{p.what} (tried {tries} x in {seconds:.0f} s)") for p in error.problems))

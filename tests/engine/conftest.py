@@ -22,6 +22,7 @@ from imagetiers.ports import Store
 from imagetiers.world.store_dir import DirectoryStore
 from tests.conftest import HERE
 from tests.gcs.harness import BUCKET, GcsServer
+from tests.registry_server import RegistryServer
 
 REPO = HERE.parent
 
@@ -86,11 +87,12 @@ class Checkout:
         return {tier["tier"]: tier for tier in json.loads(run.out)["tiers"]}
 
     def refs(self) -> set[str]:
-        return set(docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{self.name}/*").split())
+        listed = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        return {ref for ref in listed if ref.startswith(f"{self.name}/") or f"/{self.name}/" in ref}
 
     def containers(self) -> list[str]:
         found = docker("ps", "-a", "--format", "{{.Names}} {{.Image}}").splitlines()
-        return [line.split()[0] for line in found if line.split()[1].startswith(f"{self.name}/")]
+        return [line.split()[0] for line in found if f"/{self.name}/" in f"/{line.split()[1]}"]
 
     def records(self, kind: str) -> list[dict[str, object]]:
         store = self.store or DirectoryStore(self.root / ".imagetiers" / "cache")
@@ -132,9 +134,34 @@ def remove_all(checkout: Checkout) -> None:
     for container in checkout.containers():
         with contextlib.suppress(subprocess.CalledProcessError):
             docker("rm", "-f", container)
+    with contextlib.suppress(subprocess.CalledProcessError):
+        forget_images(checkout)
     for ref in sorted(checkout.refs()):
         with contextlib.suppress(subprocess.CalledProcessError):
             docker("rmi", "-f", ref)
+
+
+def use_registry(checkout: Checkout, server: RegistryServer, cache: Path) -> None:
+    """Let a checkout push to the registry and share a cache; its base image comes from the registry, too."""
+    base = f"{server.host}/base/debian:trixie-slim"
+    if server.digest("base/debian", "trixie-slim") is None:
+        docker("tag", "debian:trixie-slim", base)
+        docker("push", "-q", base)
+    checkout.edit("pipeline.yaml", "version: 1\n", f"version: 1\nregistry: {server.host}\ncache: {cache}\n")
+    checkout.edit("pipeline.yaml", "debian:trixie-slim", base)
+    digest = server.digest("base/debian", "trixie-slim")
+    (checkout.root / "pipeline.lock.yaml").write_text(f"images:\n  {base}: {digest}\n")
+
+
+def forget_images(checkout: Checkout) -> None:
+    """Make this machine's Docker a fresh worker's, as far as the checkout's pipeline goes."""
+    ids = set()
+    for line in docker("images", "--digests", "--format", "{{.Repository}} {{.ID}}").splitlines():
+        repository, id_ = line.split()
+        if f"/{checkout.name}/" in f"/{repository}/":
+            ids.add(id_)
+    if ids:
+        docker("rmi", "-f", *ids)
 
 
 @pytest.fixture

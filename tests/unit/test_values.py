@@ -20,7 +20,7 @@ from imagetiers.commands import (
 from imagetiers.gpus import arch_list, cuda_targets
 from imagetiers.hits import Hits, read_stats_log
 from imagetiers.layout import Layout
-from imagetiers.model import Secret
+from imagetiers.model import Secret, Trust
 from imagetiers.plan import ImageInfo, Plan, Seen, State, decide, make_plan
 from imagetiers.ports import BucketSettings
 from imagetiers.report.tables import plan_table, status_table
@@ -50,9 +50,14 @@ def test_commands(plan: Plan, golden: Golden) -> None:
     wheels, ccache = Path("/checkout/wheels"), Path("/checkout/ccache")
     values: dict[str, BuildImage | Container] = {
         "build_builder": build_builder(tier.compile, tier, "linux/amd64"),
-        "build_image of a tier with wheels": build_image(tier, plan.pipeline, wheels),
+        "build_image of a tier with wheels": build_image(tier, plan.pipeline, wheels, Trust()),
         "build_image of a child, without BuildKit's cache": build_image(
-            plan.tiers["arr-base"], plan.pipeline, None, no_cache=True
+            plan.tiers["arr-base"],
+            plan.pipeline,
+            None,
+            Trust(trusted=False, branch="pr-7"),
+            parent="host/tiny/pytorch-clean@sha256:0",
+            no_cache=True,
         ),
         "compile_container": compile_container(
             tier.compile, user=(1000, 1000), jobs=2, ccache=ccache, wheels=wheels, checkout="0123abcd"

@@ -1,0 +1,148 @@
+"""A registry over HTTP (the OCI distribution API): look-ups with three answers, labels, tags that are moved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imagetiers.commands import Label
+from imagetiers.errors import ImagetiersError, Problem, RegistryError
+from imagetiers.plan import Absent, Answer, ImageInfo, Present, Unknown
+from imagetiers.world.store_retry import RetryPolicy, keep_trying
+
+if TYPE_CHECKING:
+    from imagetiers.world.registry_wire import Wire
+
+__all__ = ["LOOK_UP", "HttpRegistry"]
+
+_T = TypeVar("_T")
+_THREADS = 16
+_DOWN_SECONDS = 30.0
+LOOK_UP = RetryPolicy(first=0.25, most=4.0, total=20.0, connect=5.0, answer=15.0)
+
+
+class HttpRegistry:
+    """The real Registry, of any host. Connects when it is first asked; `requests` and `docker` are imported then, too."""
+
+    def __init__(self, policy: RetryPolicy = LOOK_UP) -> None:
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._connected: Wire | None = None
+        self._down: dict[str, tuple[float, str]] = {}  # host -> until when nobody waits for it again, and why
+
+    def look_up(self, refs: Iterable[str]) -> Mapping[str, Answer]:
+        """Ask for all of them at once, in parallel."""
+        return self._batch(refs, self._look_up)
+
+    def describe(self, found: Mapping[str, Present]) -> Mapping[str, ImageInfo | Unknown]:
+        """Read the labels of what `look_up` has found, in parallel; what has none (a list of manifests) is left out."""
+        infos = self._batch(found, lambda ref: self._describe(ref, found[ref]))
+        return {ref: info for ref, info in infos.items() if info is not None}
+
+    def tags(self, repository: str) -> tuple[str, ...] | Unknown:
+        """Return the tags of a repository; none when there is no such repository."""
+        return self._batch([repository], self._tags)[repository]
+
+    def point(self, ref: str, digest: str) -> None:
+        """Let the tag `ref` point to a manifest of the same repository, and read it back."""
+        repository = ref.rpartition(":")[0]
+        manifest = self._call(ref, lambda wire: wire.manifest(f"{repository}@{digest}"))
+        if manifest is None:
+            raise RegistryError(Problem(f"{repository}@{digest}", "is not in the registry (any more)", "doit again"))
+        self._call(ref, lambda wire: wire.put_manifest(ref, manifest))
+        answer = self._look_up(ref)
+        if answer != Present(digest, *_contents(manifest.body)):
+            told = answer.reason if isinstance(answer, Unknown) else answer
+            raise RegistryError(Problem(ref, f"was moved to {digest[:19]}, but read back it is: {told}", "doit again"))
+
+    def _look_up(self, ref: str) -> Answer:
+        manifest = self._call(ref, lambda wire: wire.manifest(ref))
+        return Absent() if manifest is None else Present(manifest.digest, *_contents(manifest.body))
+
+    def _describe(self, ref: str, answer: Present) -> ImageInfo | None:
+        if not answer.image:
+            return None
+        repository = ref.partition("@")[0] if "@" in ref else ref.rpartition(":")[0]
+        blob = self._call(ref, lambda wire: wire.blob(repository, answer.image))
+        if blob is None:
+            return None
+        return _image_info(ref, answer, blob)
+
+    def _tags(self, repository: str) -> tuple[str, ...]:
+        return self._call(repository, lambda wire: wire.tags(repository))
+
+    def _batch(self, refs: Iterable[str], ask: Callable[[str], _T]) -> dict[str, _T | Unknown]:
+        names = tuple(dict.fromkeys(refs))
+
+        def told(ref: str) -> _T | Unknown:
+            try:
+                return ask(ref)
+            except ImagetiersError as error:
+                return Unknown("; ".join(f"{p.where}: {p.what}" for p in error.problems))
+
+        if not names:
+            return {}
+        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
+            return dict(zip(names, pool.map(told, names), strict=True))
+
+    def _call(self, ref: str, work: Callable[[Wire], _T]) -> _T:
+        """Ask with retries; a host that has just used up all of them is not waited for again at once."""
+        from imagetiers.world import registry_wire
+
+        host = registry_wire.split(ref).host
+        until, reason = self._down.get(host, (0.0, ""))
+        if time.monotonic() < until:
+            raise RegistryError(Problem(ref, reason))
+        try:
+            return keep_trying(self._policy, lambda: work(self._wire()), partial(registry_wire.judge, ref))
+        except RegistryError as error:
+            if error.problems[0].hint == registry_wire.NO_ANSWER:
+                self._down[host] = time.monotonic() + _DOWN_SECONDS, error.problems[0].what
+            raise
+
+    def _wire(self) -> Wire:
+        from imagetiers.world import registry_wire
+
+        with self._lock:
+            if self._connected is None:
+                self._connected = registry_wire.Wire(self._policy, _THREADS)
+            return self._connected
+
+
+def _contents(body: bytes) -> tuple[str, int]:
+    """Return the image's id and the compressed bytes of its layers; nothing of what is a list of manifests."""
+    document = json.loads(body)
+    config = document.get("config") or {}
+    return str(config.get("digest", "")), sum(int(layer.get("size", 0)) for layer in document.get("layers") or ())
+
+
+def _image_info(ref: str, answer: Present, blob: bytes) -> ImageInfo:
+    from datetime import datetime
+
+    if f"sha256:{hashlib.sha256(blob).hexdigest()}" != answer.image:
+        raise RegistryError(Problem(ref, "its configuration is not the one that its manifest names"))
+    document: dict[str, Any] = json.loads(blob)
+    labels = (document.get("config") or {}).get("Labels") or {}
+    try:
+        created = int(datetime.fromisoformat(document["created"][:19] + "+00:00").timestamp())
+    except (KeyError, ValueError, TypeError):
+        created = 0
+    return ImageInfo(
+        id=answer.image,
+        refs=(ref,),
+        pipeline=labels.get(Label.PIPELINE, ""),
+        variant=labels.get(Label.VARIANT, ""),
+        tier=labels.get(Label.TIER, ""),
+        key=labels.get(Label.KEY, ""),
+        created=created,
+        size=answer.size,
+        manifest=labels.get(Label.MANIFEST, ""),
+        trust=labels.get(Label.TRUST, ""),
+        digests=(answer.digest,),
+    )

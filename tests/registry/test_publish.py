@@ -1,0 +1,360 @@
+"""Publishing: one digest a key, whoever was first; and every way in which a tag can go wrong, found, said and put right."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagetiers.errors import ImagetiersError, RegistryError, StoreError
+from imagetiers.model import Trust
+from imagetiers.plan import Plan, Registered, State, decide, push_reason
+from imagetiers.steps.fetch import pull_image
+from imagetiers.steps.guard import check_may_build
+from imagetiers.steps.push import push_image
+from imagetiers.steps.registered import publication_name
+from imagetiers.steps.survey import survey
+from tests.conftest import HERE
+from tests.registry.harness import Builder, builder, upload
+from tests.registry_server import RegistryServer
+
+REPO = HERE.parent
+HARNESS = str(Path(__file__).with_name("harness.py"))
+Machine = Callable[..., Builder]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, registry_server: RegistryServer) -> Machine:
+    """Make machines that share a pipeline, a registry and a cache, and nothing else."""
+    name = f"t-{secrets.token_hex(4)}"
+    count = iter(range(100))
+
+    def make(*, trust: Trust | None = None, host: str = registry_server.host) -> Builder:
+        root = tmp_path / f"machine-{next(count)}"
+        shutil.copytree(HERE / "repos" / "tiny", root)
+        pipeline = root / "pipeline.yaml"
+        text = re.sub(r"^name: .*$", f"name: {name}\nregistry: {host}", pipeline.read_text(), flags=re.MULTILINE)
+        pipeline.write_text(text)
+        return builder(root, registry_server.host, tmp_path / "cache", trust=trust)
+
+    return make
+
+
+def push(machine: Builder, *, again: bool = False) -> None:
+    push_image(machine.plan, machine.tier(), machine.layout, machine.world, again=again)
+
+
+def found(machine: Builder) -> Registered:
+    return survey(machine.plan, machine.layout, machine.world).registered["arr-base"]
+
+
+def place(machine: Builder) -> tuple[str, str]:
+    """Return repository (without host) and tag of the tier's key."""
+    repository, _, tag = machine.tier().ref.partition("/")[2].rpartition(":")
+    return repository, tag
+
+
+def test_published_once_and_found_by_others(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second = machine(), machine()
+    image = first.make()
+    assert push_reason(first.tier(), survey(first.plan, first.layout, first.world)) == "not in the registry yet"
+    push(first)
+    repository, tag = place(first)
+    tags = registry_server.tags(repository)
+
+    assert set(tags) == {tag, "latest"}
+    assert found(second).image == image.id
+    assert found(second).tags == {second.tier().tags[0]}
+    seen = survey(second.plan, second.layout, second.world)
+    assert seen.verified(second.tier()), "the verdict is the cache's"
+    assert push_reason(second.tier(), seen) == ""
+    decision = decide(second.plan, seen)[1]
+    assert (decision.state, decision.runs) == (State.FOUND_IN_REGISTRY, ())
+
+    push(second)
+    assert registry_server.tags(repository) == tags
+    pull_image(second.plan, second.tier(), second.layout, second.world)
+    assert second.engine.table[second.tier().ref].id == image.id
+    assert push_reason(second.tier(), survey(second.plan, second.layout, second.world)) == ""
+
+
+def test_who_comes_second_adopts(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second = machine(), machine()
+    image = first.make()
+    second.make()
+    push(first)
+    before = registry_server.listing()
+    reason = push_reason(second.tier(), survey(second.plan, second.layout, second.world))
+    assert "another image of this key" in reason
+
+    push(second)
+
+    assert registry_server.listing() == before
+    assert second.engine.table[second.tier().ref].id == image.id
+    assert "another builder was first with this key" in second.said
+
+
+def test_the_other_one_wins_between_look_and_push(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second = machine(), machine()
+    image = first.make()
+    second.make()
+    second.engine.before_push = lambda: push(first)
+
+    push(second)
+
+    repository, tag = place(first)
+    published = found(first)
+    assert published.image == image.id
+    assert registry_server.digest(repository, tag) == published.digest, "the tag is back where the first one put it"
+    assert second.engine.table[second.tier().ref].id == image.id
+
+
+def test_a_registry_with_immutable_tags_refuses_the_second(machine: Machine) -> None:
+    first, second = machine(), machine()
+    image = first.make()
+    second.make()
+
+    def lose() -> None:
+        push(first)
+        second.engine.refuse = "the tag is immutable"
+
+    second.engine.before_push = lose
+    push(second)
+    assert second.engine.table[second.tier().ref].id == image.id
+
+
+def test_a_push_that_is_refused_says_so(machine: Machine, registry_server: RegistryServer) -> None:
+    only = machine()
+    only.make()
+    only.engine.refuse = "denied: no permission"
+
+    with pytest.raises(RegistryError, match="denied: no permission"):
+        push(only)
+    assert registry_server.tags(place(only)[0]) == {}
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_builders_at_once_in_processes(
+    machine: Machine, registry_server: RegistryServer, tmp_path: Path, attempt: int
+) -> None:
+    del attempt
+    machines = [machine() for _ in range(3)]
+    start = str(time.time() + 2.5)
+    racers = [
+        subprocess.Popen(
+            [sys.executable, HARNESS, str(one.layout.root), registry_server.host, str(tmp_path / "cache"), start],
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for one in machines
+    ]
+    outputs = [racer.communicate(timeout=60) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0, 0], outputs
+    results = [json.loads(out)["results"] for out, _ in outputs]
+
+    assert results[0] == results[1] == results[2]
+    assert sum(out.count("is adopted") for out, _ in outputs) == 6, "of three builders of three tiers, two came second"
+    for name, (digest, image) in results[0].items():
+        tier = machines[0].tier(name)
+        repository, _, tag = tier.ref.partition("/")[2].rpartition(":")
+        assert digest.endswith(str(registry_server.digest(repository, tag)))
+        assert registry_server.digest(repository, "latest") == registry_server.digest(repository, tag)
+        assert survey(machines[1].plan, machines[1].layout, machines[1].world).registered[name].image == image
+
+
+def test_a_tag_that_was_removed_is_said_and_put_back(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second = machine(), machine()
+    first.make()
+    push(first)
+    repository, tag = place(first)
+    digest = str(registry_server.digest(repository, tag))
+    registry_server.remove_tag(repository, tag)
+
+    state = found(second)
+    assert state.digest == digest, "it is found by its digest, and nothing is built"
+    assert "was removed" in state.wrong
+    assert decide(second.plan, survey(second.plan, second.layout, second.world))[1].state is State.FOUND_IN_REGISTRY
+
+    push(second)
+    assert registry_server.digest(repository, tag) == digest
+    assert found(second).wrong == ""
+
+
+def test_an_image_that_was_collected_is_evicted(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second = machine(), machine()
+    first.make()
+    push(first)
+    repository, tag = place(first)
+    registry_server.collect(repository, str(registry_server.digest(repository, tag)))
+
+    state = found(second)
+    assert (state.digest, state.unknown) == ("", "")
+    assert state.wrong.startswith("evicted: sha256:")
+    decision = decide(second.plan, survey(second.plan, second.layout, second.world))[1]
+    assert decision.state is State.BUILD
+    assert decision.why[0].startswith("evicted")
+
+    image = second.make()
+    push(second)
+    assert found(first).image == image.id, "the record of publication is written anew"
+
+
+def test_a_tag_overwritten_by_hand_with_another_key(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second = machine(), machine()
+    first.make()
+    push(first)
+    repository, tag = place(first)
+    digest = str(registry_server.digest(repository, tag))
+    wrong = machine()
+    wrong.engine.make(wrong.tier(), key="f" * 64)
+    wrong.engine.push(wrong.tier().ref, lambda _: None)
+
+    state = found(second)
+    assert state.digest == digest
+    assert "was overwritten: it holds an image of another key (arr-base ffffffffffff)" in state.wrong
+    assert "was overwritten" in found(first).wrong, "also where the right image is here"
+    push(second)
+    assert registry_server.digest(repository, tag) == digest
+    assert "was overwritten" in second.said
+
+
+def test_a_tag_overwritten_and_nothing_left(machine: Machine, registry_server: RegistryServer) -> None:
+    first = machine()
+    repository, tag = place(first)
+    upload(registry_server.host, repository, tag, b'{"config": {"Labels": null}}')
+
+    state = found(first)
+    assert state.blocked
+    assert "holds an image that imagetiers has not built" in state.wrong
+    image = first.make()
+    with pytest.raises(RegistryError, match=r"was overwritten(.|\n)*push:arr-base --rebuild"):
+        push(first)
+    push(first, again=True)
+    assert found(first).image == image.id
+
+
+def test_another_build_of_the_same_key_put_there_by_hand(machine: Machine, registry_server: RegistryServer) -> None:
+    first, hand, third = machine(), machine(), machine()
+    first.make()
+    push(first)
+    repository, tag = place(first)
+    digest = str(registry_server.digest(repository, tag))
+    hand.make()
+    hand.engine.push(hand.tier().ref, lambda _: None)
+
+    assert found(third).digest == digest, "what was published stays the image of the key"
+    registry_server.collect(repository, digest)
+    lone = found(third)
+    assert lone.digest == registry_server.digest(repository, tag)
+    assert "is gone" in lone.wrong
+    push(third)
+    assert found(third).wrong == ""
+
+
+def test_a_builder_that_died_between_push_and_record(machine: Machine) -> None:
+    dead, second = machine(), machine()
+    image = dead.make()
+    dead.engine.push(dead.tier().ref, lambda _: None)
+
+    push(second)
+
+    assert found(second).image == image.id
+    assert second.world.store.stat(publication_name(second.tier())) is not None
+
+
+def test_a_damaged_record_is_written_anew(machine: Machine) -> None:
+    first, second = machine(), machine()
+    image = first.make()
+    push(first)
+    first.world.store.write(publication_name(first.tier()), b"{")
+
+    assert found(second).image == image.id
+    push(second)
+    assert json.loads(second.world.store.read(publication_name(second.tier()))[0])["key"] == second.tier().key
+
+
+def test_a_cache_that_cannot_be_written_costs_a_line(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = machine()
+    image = only.make()
+
+    def refuse(*_: object, **__: object) -> int:
+        raise StoreError.of("cache", "read-only")
+
+    monkeypatch.setattr(only.world.store, "write", refuse)
+    push(only)
+    assert found(only).image == image.id
+    assert "was not recorded" in only.said
+
+
+def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server: RegistryServer) -> None:
+    pull_request, trusted = machine(trust=Trust(trusted=False, branch="pr-7")), machine()
+    pull_request.make()
+    before = registry_server.listing()
+    with pytest.raises(RegistryError, match="an untrusted build pushes nothing"):
+        push(pull_request)
+    assert registry_server.listing() == before
+
+    trusted.engine.make(trusted.tier(), trust="untrusted/pr-7")
+    seen = survey(trusted.plan, trusted.layout, trusted.world)
+    assert seen.image(trusted.tier()) is None, "an image that a pull request has left on this machine is none"
+    trusted.engine.push(trusted.tier().ref, lambda _: None)
+    assert "was built by untrusted/pr-7" in found(trusted).wrong, "nor when it got into the registry"
+
+    trusted.make()
+    push(trusted, again=True)
+    assert found(pull_request).digest == found(trusted).digest
+
+
+def test_a_registry_that_does_not_answer_builds_nothing(machine: Machine) -> None:
+    only = machine(host="127.0.0.1:9")
+    seen = survey(only.plan, only.layout, only.world)
+    decision = decide(only.plan, seen)[1]
+
+    assert decision.state is State.UNKNOWN
+    assert decision.runs == ()
+    assert "no answer from the registry" in decision.why[0]
+    with pytest.raises(RegistryError, match="nothing is built for hours on a guess"):
+        check_may_build(only.plan, only.tier(), seen, "image:arr-base", rebuild=False)
+    only.engine.make(only.tier())
+    assert decide(only.plan, survey(only.plan, only.layout, only.world))[1].state is State.FOUND_LOCALLY
+    with pytest.raises(RegistryError, match="nothing was pushed"):
+        push(only)
+
+
+def test_trusted_builds_for_a_registry_want_pinned_bases(machine: Machine) -> None:
+    trusted, untrusted = machine(), machine(trust=Trust(trusted=False, branch="pr-7"))
+    for one, refused in ((trusted, True), (untrusted, False)):
+        tier = one.plan.tiers["pytorch-clean"]
+        seen = survey(one.plan, one.layout, one.world)
+        if refused:
+            with pytest.raises(ImagetiersError, match=r"debian:trixie-slim is not pinned(.|\n)*doit lock"):
+                check_may_build(one.plan, tier, seen, "image:pytorch-clean", rebuild=True)
+        else:
+            check_may_build(one.plan, tier, seen, "image:pytorch-clean", rebuild=False)
+
+
+def test_without_a_registry_nothing_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = machine()
+    pipeline = only.layout.root / "pipeline.yaml"
+    pipeline.write_text(re.sub(r"^registry: .*\n", "", pipeline.read_text(), flags=re.MULTILINE))
+    again = builder(only.layout.root, only.engine.host, only.layout.root / "cache")
+    plan: Plan = again.plan
+
+    def ask(*_: object) -> None:
+        raise AssertionError("a request")
+
+    monkeypatch.setattr(again.world.registry, "look_up", ask)
+    assert survey(plan, again.layout, again.world).registered == {}
+    with pytest.raises(RegistryError, match="the pipeline has no registry"):
+        push(again)
