@@ -7,6 +7,7 @@ the cache hold, which a fresh machine can do as well. doit's database only keeps
 from __future__ import annotations
 
 import functools
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from imagetiers.config import parse_size
 from imagetiers.doit_plugins import Reporter
 from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
 from imagetiers.keys import short
-from imagetiers.layout import Layout
+from imagetiers.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
 from imagetiers.model import Pipeline, Trust
 from imagetiers.plan import Plan, Seen, TierPlan, make_plan, why_absent
 from imagetiers.ports import World
@@ -63,7 +64,7 @@ class Tasks:
     def __init__(self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], World]) -> None:
         variant = variables("variant", None)
         trust = _trust(variables)
-        self.layout = Layout(root.resolve())
+        self.layout = Layout(root.resolve(), _volume())
         try:
             repository = load_repository(self.layout, variant)
         except PipelineError as error:
@@ -397,6 +398,14 @@ class Tasks:
         self.world.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )
+
+
+def _volume() -> Volume | None:
+    text = os.environ.get(VOLUME_VARIABLE, "")
+    try:
+        return parse_volume(text)
+    except ValueError:
+        raise InvalidDodoFile(f"{VOLUME_VARIABLE}={text}: is not NAME:/PATH, a Docker volume and where it is") from None
 
 
 def _trust(variables: Variables) -> Trust:

@@ -110,7 +110,8 @@ def _builder(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
 
 def _checkout(layout: Layout) -> str:
     """Return a short name for this checkout: two of them may compile the same key at once, each for itself."""
-    return hashlib.sha256(str(layout.work.resolve()).encode()).hexdigest()[:8]
+    where = f"{layout.volume.name}:" if layout.volume is not None else ""
+    return hashlib.sha256(f"{where}{layout.work.resolve()}".encode()).hexdigest()[:8]
 
 
 def _running(step: CompilePlan, layout: Layout, world: World) -> str | None:

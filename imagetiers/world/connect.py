@@ -23,7 +23,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     cancel.install()
     console = RichConsole()
     return World(
-        engine=DockerEngine(cancel),
+        engine=DockerEngine(cancel, layout.volume),
         store=open_store(pipeline.cache, layout.root),
         console=console,
         locks=FileLocks(layout.locks, console),
