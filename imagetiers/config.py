@@ -26,7 +26,7 @@ from imagetiers.model import (
 from imagetiers.schema import did_you_mean, place, schema_problems
 from imagetiers.yamltree import Node, Path, merge_patch, parse_yaml
 
-__all__ = ["Config", "load_config", "parse_size"]
+__all__ = ["Config", "load_config", "parse_duration", "parse_size"]
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _NOT_IN_VARIANTS = ("version", "name", "variants")
@@ -55,6 +55,15 @@ def parse_size(text: str) -> int:
     if suffix == "B":
         return round(number * 1000.0 ** " KMGT".index(unit))
     return round(number * _UNITS[unit])
+
+
+def parse_duration(text: str) -> int:
+    """Return seconds: 90s, 45m, 3h, 3h30m. Raises ValueError."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if match is None or not text:
+        raise ValueError(text)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def load_config(layout: Layout, variant: str | None) -> Config:

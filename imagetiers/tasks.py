@@ -17,7 +17,7 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from imagetiers.config import parse_size
+from imagetiers.config import parse_duration, parse_size
 from imagetiers.doit_plugins import Reporter
 from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
 from imagetiers.keys import short
@@ -40,18 +40,39 @@ REBUILD = {
     "help": "do it although it need not be done",
 }
 
+COMPILE_PARAMS = [
+    REBUILD,
+    {
+        "name": "if_needed",
+        "long": "if-needed",
+        "type": bool,
+        "default": False,
+        "help": "only when the image that takes the wheels must be built",
+    },
+    {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"},
+]
+
 
 class UpToDate:
-    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it."""
+    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
 
-    def __init__(self, check: Callable[[], str], *, rebuild: bool = True) -> None:
+    `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done.
+    """
+
+    def __init__(
+        self, check: Callable[[], str], *, rebuild: bool = True, needed: Callable[[], str] | None = None
+    ) -> None:
         self._check = check
         self._rebuild = rebuild
+        self._needed = needed
         self._reason = ""
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
         options = task.options or {}
-        self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
+        if self._needed is not None and options.get("if_needed") and not self._needed():
+            self._reason = ""
+        else:
+            self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
         return not self._reason
 
     def __repr__(self) -> str:
@@ -132,7 +153,10 @@ class Tasks:
             "uptodate": [self._all(tiers, self._wheels_reason)],
         }
         for tier in tiers:
+            needed = functools.partial(self._image_reason, tier)
             yield self._task(tier, "compile", "wheels", self._wheels_reason, self._compile) | {
+                "uptodate": [UpToDate(functools.partial(self._wheels_reason, tier), needed=needed)],
+                "params": COMPILE_PARAMS,
                 "clean": [(self._clean, ["clean_compile", tier])],
             }
 
@@ -297,12 +321,18 @@ class Tasks:
 
         return self._act(all_of_it)
 
-    def _compile(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+    def _compile(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.steps.compile import compile_wheels
 
+        try:
+            limit = parse_duration(timeout) if timeout else None
+        except ValueError:
+            return TaskFailed(str(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")))
         task = f"compile:{tier.name}"
         again = rebuild or task in self.seen().forced
-        return self._make(task, lambda: compile_wheels(self.plan, tier, self.layout, self.world, again=again))
+        return self._make(
+            task, lambda: compile_wheels(self.plan, tier, self.layout, self.world, again=again, limit=limit)
+        )
 
     def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps.image import ensure_image
