@@ -17,5 +17,6 @@ task_compile = _tasks.compile
 task_image = _tasks.image
 task_verify = _tasks.verify
 task_status = _tasks.status
+task_cloudbuild = _tasks.cloudbuild
 task_ccache = _tasks.ccache
 task__summary = _tasks.summary

@@ -232,6 +232,23 @@ class Tasks:
                 "meta": {"quiet": True},
             }
 
+    def cloudbuild(self) -> Task:
+        """cloudbuild: what Google Cloud Build runs."""
+        mode = {"name": "mode", "long": "mode", "default": "", "help": "only the file for these builds: trusted or pr"}
+        check = {
+            "name": "check",
+            "long": "check",
+            "type": bool,
+            "default": False,
+            "help": "only say whether it is stale",
+        }
+        return {
+            "actions": [self._cloudbuild],
+            "doc": "write ci/cloudbuild.yaml and ci/cloudbuild-pr.yaml (--check: are they stale?)",
+            "params": [mode, check],
+            "meta": {"quiet": True},
+        }
+
     def summary(self) -> Task:
         """The status table after a run that did something."""
         return {
@@ -370,6 +387,11 @@ class Tasks:
         from imagetiers.steps.plan import show_plan
 
         return self._act(lambda: show_plan(self.plan, self.layout, self.world, to=json, every_reason=why))
+
+    def _cloudbuild(self, mode: str, check: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.cloudbuild import write_cloudbuild
+
+        return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.world, mode=mode, check=check))
 
     def _ccache_pull(self, namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  the option's name
         from imagetiers.steps import ccache_verbs

@@ -117,7 +117,7 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
     listed = checkout.doit("list")
     housekeeping = [f"ccache:{verb}" for verb in ("prune", "pull", "push", "rollback", "stats", "verify")]
     names = [line.split()[0] for line in listed.out.splitlines()]
-    assert names == [*housekeeping, "check", "compile", "image", "plan", "status", "verify"]
+    assert names == [*housekeeping, "check", "cloudbuild", "compile", "image", "plan", "status", "verify"]
 
     info = checkout.doit("info", "image:arr-base")
     assert info.code == 1
