@@ -123,17 +123,16 @@ def _steps(plan: Plan, mode: str) -> list[Json]:
             limit = settings.compile_timeout
             targets = [f"compile:{tier.name}", "--if-needed", f"--timeout={limit - min(_GRACE, limit // 5)}s"]
             steps.append(step(f"compile-{tier.name}", targets, ["plan"], tier.tier, limit))
-        steps.append(step(f"image-{tier.name}", _targets(plan, tier, mode), _after(tier), tier.tier))
+        steps.append(step(f"image-{tier.name}", [_target(plan, tier, mode)], _after(tier), tier.tier))
     parents = {tier.tier.parent for tier in plan.tiers.values()}
     steps.append(step("status", ["status"], [f"image-{name}" for name in plan.tiers if name not in parents]))
     return steps
 
 
-def _targets(plan: Plan, tier: TierPlan, mode: str) -> list[str]:
-    verbs = ["image", "verify"]
-    if plan.pipeline.registry is not None and mode == Mode.TRUSTED:
-        verbs.append("push")
-    return [f"{verb}:{tier.name}" for verb in verbs]
+def _target(plan: Plan, tier: TierPlan, mode: str) -> str:
+    """Return the last thing to do for a tier; doit does what that needs, and nothing where all is there."""
+    pushes = plan.pipeline.registry is not None and mode == Mode.TRUSTED
+    return f"{'push' if pushes else 'verify'}:{tier.name}"
 
 
 def _after(tier: TierPlan) -> list[str]:
