@@ -21,5 +21,6 @@ task_pull = _tasks.pull
 task_explain = _tasks.explain
 task_lock = _tasks.lock
 task_status = _tasks.status
+task_cloudbuild = _tasks.cloudbuild
 task_ccache = _tasks.ccache
 task__summary = _tasks.summary

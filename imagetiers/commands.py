@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagetiers.keys import KeyManifest
+from imagetiers.layout import Volume
 from imagetiers.model import Pipeline, Secret, Trust
 from imagetiers.plan import CompilePlan, TierPlan
 from imagetiers.repository import PARENT_ARG
@@ -17,10 +18,12 @@ __all__ = [
     "Container",
     "Label",
     "Mount",
+    "VolumeMount",
     "build_builder",
     "build_image",
     "compile_container",
     "max_jobs",
+    "through_volume",
     "verify_container",
 ]
 
@@ -83,6 +86,16 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A Docker volume, or a folder of it that is already there, seen in a container."""
+
+    volume: str
+    target: str
+    subpath: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own."""
 
@@ -91,7 +104,7 @@ class Container:
     argv: tuple[str, ...]
     user: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[Mount | VolumeMount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     network: bool = False
 
@@ -176,6 +189,35 @@ def compile_container(
         mounts=(Mount(ccache, "/ccache"), Mount(wheels, "/wheels")),
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
     )
+
+
+def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:
+    """Return the container with what it mounts from `volume` mounted by the volume's name, as its daemon knows it.
+
+    Daemons before Docker 26 mount only whole volumes (`subpaths` is false): then the container sees all of it where we
+    see it, and the environment that named the mounts' targets names the folders there.
+    """
+    mounts: list[Mount | VolumeMount] = []
+    moved: dict[str, Path] = {}
+    for mount in container.mounts:
+        subpath = volume.subpath(mount.source) if isinstance(mount, Mount) else None
+        if not isinstance(mount, Mount) or subpath is None:
+            mounts.append(mount)
+        elif subpaths:
+            mounts.append(VolumeMount(volume.name, mount.target, subpath, mount.read_only))
+        else:
+            moved[mount.target] = mount.source
+    if moved:
+        mounts.append(VolumeMount(volume.name, str(volume.path)))
+    env = {name: _moved(value, moved) for name, value in container.env.items()}
+    return replace(container, mounts=tuple(mounts), env=env)
+
+
+def _moved(value: str, moved: Mapping[str, Path]) -> str:
+    for target, source in moved.items():
+        if value == target or value.startswith(f"{target}/"):
+            return f"{source}{value.removeprefix(target)}"
+    return value
 
 
 def verify_container(tier: TierPlan, nonce: str) -> Container:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ from imagetiers.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layou
 from imagetiers.model import (
     Budget,
     CcacheSettings,
+    CloudBuild,
     CompileStep,
     Pipeline,
     Refresh,
@@ -26,9 +27,11 @@ from imagetiers.model import (
 from imagetiers.schema import did_you_mean, place, schema_problems
 from imagetiers.yamltree import Node, Path, merge_patch, parse_yaml
 
-__all__ = ["Config", "load_config", "parse_size"]
+__all__ = ["Config", "load_config", "parse_duration", "parse_size"]
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_DAY, _SHORTEST = 86_400, 300
+_SUBSTITUTION = re.compile(r"\$\{?(_[A-Z0-9_]+)")
 _NOT_IN_VARIANTS = ("version", "name", "variants")
 
 
@@ -55,6 +58,15 @@ def parse_size(text: str) -> int:
     if suffix == "B":
         return round(number * 1000.0 ** " KMGT".index(unit))
     return round(number * _UNITS[unit])
+
+
+def parse_duration(text: str) -> int:
+    """Return seconds: 90s, 45m, 3h, 3h30m. Raises ValueError."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if match is None or not text:
+        raise ValueError(text)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def load_config(layout: Layout, variant: str | None) -> Config:
@@ -126,6 +138,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     """What a schema cannot say. Reads the tree and not the model, so that a wrong type elsewhere hides nothing."""
     yield from _parent_problems(tree)
     yield from _gpu_problems(tree)
+    yield from _cloudbuild_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
@@ -201,11 +214,67 @@ def _family_problems(tree: Node, tier: str, args: dict[str, Any]) -> Iterator[Pr
             yield Problem(where, f"{given} does not pair with PYTORCH_VERSION {torch}", f'write "{wanted}"')
 
 
+def _cloudbuild_problems(tree: Node) -> Iterator[Problem]:
+    """What Cloud Build would refuse, or do otherwise than meant."""
+    section = tree.at(("cloudbuild",))
+    given = section.plain() if section is not tree and isinstance(section.value, dict) else None
+    if given is None:
+        return
+    try:
+        settings = _cloudbuild(given, None)
+    except (ValueError, TypeError, AttributeError):
+        return  # the schema says what is wrong
+
+    def problem(key: str, what: str, hint: str) -> Problem:
+        shown = key if key in given else next(iter(given))
+        return Problem(place(tree, ("cloudbuild", shown), PIPELINE_FILE), what, hint)
+
+    if settings.timeout > _DAY:
+        yield problem("timeout", "no build of Cloud Build may take longer than 24h", "write 24h or less")
+    if settings.compile_timeout >= settings.timeout:
+        what = "the compile's time-out is not below the build's, so the build would end before it"
+        yield problem("compile_timeout", what, "leave the build the time to build, verify and push images after it")
+    if settings.compile_timeout < _SHORTEST:
+        yield problem("compile_timeout", "a compile step cannot end in order in so little time", "write 5m or more")
+    for key in ("machine", "disk"):
+        if settings.pool is not None and key in given:
+            yield problem(key, "a private pool has a machine and a disk of its own", "set it where the pool is made")
+    yield from _substitution_problems(tree, given, settings.substitutions)
+
+
+def _substitution_problems(tree: Node, given: dict[str, Any], defined: Mapping[str, str]) -> Iterator[Problem]:
+    texts = {key: value for key, value in given.items() if isinstance(value, str)}
+    users = {name: ("cloudbuild", key) for key, text in texts.items() for name in _SUBSTITUTION.findall(text)}
+    for other, text in defined.items():
+        users |= dict.fromkeys(_SUBSTITUTION.findall(text), ("cloudbuild", "substitutions", other))
+    for name, path in users.items():
+        if name not in defined:
+            what = f"the substitution {name} has no value"
+            yield Problem(place(tree, path, PIPELINE_FILE), what, f"substitutions: {{{name}: ...}}")
+    for name in defined:
+        if name not in users:
+            what = f"nothing uses the substitution {name}, and Cloud Build refuses such a build"
+            yield Problem(place(tree, ("cloudbuild", "substitutions", name), PIPELINE_FILE), what, "remove it")
+
+
+def _cloudbuild(given: dict[str, Any], registry: str | None) -> CloudBuild:
+    values: dict[str, Any] = dict(given)
+    for key in ("timeout", "compile_timeout", "queue_ttl"):
+        if key in values:
+            values[key] = parse_duration(values[key])
+    if "substitutions" in values:
+        values["substitutions"] = MappingProxyType(dict(values["substitutions"]))
+    builder = values.pop("builder", None) or "/".join(part for part in (registry, "imagetiers-builder") if part)
+    return CloudBuild(builder=builder, **values)
+
+
 def _pipeline(tree: Node, variant: str | None, pins: dict[str, str], wrong: set[Path]) -> Pipeline:
     """Make the model of all that has no problem; tiers that have one are left out."""
     top: dict[str, Any] = tree.plain()
     broken = {path[1] for path in wrong if len(path) > 1 and path[0] == "tiers"}
     tiers = top.get("tiers") if ("tiers",) not in wrong else None
+    settings = top.get("cloudbuild", {})
+    ok = isinstance(settings, dict) and not any(path[:1] == ("cloudbuild",) for path in wrong)
     gpus = tuple(gpu for gpu in top.get("gpus") or () if gpu in GPUS)
     return Pipeline(
         name=str(top.get("name", "")),
@@ -222,6 +291,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, str], wrong: set[
                 if name not in broken and isinstance(tier, dict)
             }
         ),
+        cloudbuild=_cloudbuild(settings if ok else {}, top.get("registry")),
         pins=MappingProxyType(pins),
     )
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DEFAULT_CACHE", "DOCKERFILE", "MANIFEST", "PIPELINE_FILE", "PIPELINE_LOCK", "VERIFY_SCRIPT", "Layout"]
+__all__ = [
+    "DEFAULT_CACHE",
+    "DOCKERFILE",
+    "MANIFEST",
+    "PIPELINE_FILE",
+    "PIPELINE_LOCK",
+    "VERIFY_SCRIPT",
+    "VOLUME_VARIABLE",
+    "Layout",
+    "Volume",
+    "parse_volume",
+]
 
 PIPELINE_FILE = "pipeline.yaml"
 PIPELINE_LOCK = "pipeline.lock.yaml"
@@ -13,13 +25,40 @@ DOCKERFILE = "Dockerfile"
 MANIFEST = ".image-manifest"
 VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
+VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A Docker volume, and where this process sees it: for a doit that runs in a container itself (Cloud Build).
+
+    The daemon does not know that container's paths, so what other containers shall see lies on such a volume.
+    """
+
+    name: str
+    path: Path
+
+    def subpath(self, path: Path) -> str | None:
+        """Return `path` as seen from the volume's root, or None where it does not lie on the volume."""
+        return str(path.relative_to(self.path)) if path.is_relative_to(self.path) else None
+
+
+def parse_volume(text: str) -> Volume | None:
+    """Read `NAME:/PATH` (nothing: None). Raises ValueError."""
+    if not text:
+        return None
+    match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9_.-]*):(/[^:]+)", text)
+    if match is None:
+        raise ValueError(text)
+    return Volume(match[1], Path(match[2]))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All paths, from the folder that holds pipeline.yaml."""
+    """All paths, from the folder that holds pipeline.yaml. With a volume, what imagetiers writes lies there."""
 
     root: Path
+    volume: Volume | None = None
 
     @property
     def pipeline(self) -> Path:
@@ -43,7 +82,7 @@ class Layout:
     @property
     def work(self) -> Path:
         """Everything that imagetiers writes; safe to delete while no doit runs."""
-        return self.root / ".imagetiers"
+        return self.volume.path if self.volume is not None else self.root / ".imagetiers"
 
     @property
     def state(self) -> Path:

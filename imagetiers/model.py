@@ -10,6 +10,7 @@ from types import MappingProxyType
 __all__ = [
     "Budget",
     "CcacheSettings",
+    "CloudBuild",
     "CompileStep",
     "Pipeline",
     "Refresh",
@@ -127,6 +128,26 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudBuild:
+    """How Google Cloud Build runs the pipeline. Durations in seconds, `disk` in GB.
+
+    With a private `pool`, which has a machine and a disk of its own, `machine` and `disk` mean nothing.
+    """
+
+    builder: str
+    timeout: int = 5 * 3600
+    compile_timeout: int = 4 * 3600
+    machine: str = "E2_HIGHCPU_32"
+    disk: int = 200
+    pool: str | None = None
+    service_account: str = "imagetiers-build@$PROJECT_ID.iam.gserviceaccount.com"
+    pr_service_account: str = "imagetiers-pr@$PROJECT_ID.iam.gserviceaccount.com"
+    logs: str | None = None
+    queue_ttl: int = 3600
+    substitutions: Mapping[str, str] = field(default_factory=_none)
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file."""
 
@@ -138,6 +159,7 @@ class Pipeline:
     gpus: tuple[str, ...]
     arch_list: str
     tiers: Mapping[str, Tier]
+    cloudbuild: CloudBuild
     pins: Mapping[str, str] = field(default_factory=_none)
 
     def order(self) -> tuple[Tier, ...]:

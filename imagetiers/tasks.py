@@ -7,6 +7,7 @@ the cache hold, which a fresh machine can do as well. doit's database only keeps
 from __future__ import annotations
 
 import functools
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -16,11 +17,11 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from imagetiers.config import parse_size
+from imagetiers.config import parse_duration, parse_size
 from imagetiers.doit_plugins import Reporter
 from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
 from imagetiers.keys import short
-from imagetiers.layout import Layout
+from imagetiers.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
 from imagetiers.model import Pipeline, Trust
 from imagetiers.plan import Plan, Seen, TierPlan, make_plan, push_reason, why_absent
 from imagetiers.ports import World
@@ -39,21 +40,45 @@ REBUILD = {
     "help": "do it although it need not be done",
 }
 
+COMPILE_PARAMS = [
+    REBUILD,
+    {
+        "name": "if_needed",
+        "long": "if-needed",
+        "type": bool,
+        "default": False,
+        "help": "only when the image that takes the wheels must be built",
+    },
+    {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"},
+]
+
 
 class UpToDate:
-    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it."""
+    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
+
+    `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done.
+    """
 
     def __init__(
-        self, check: Callable[[], str], *, rebuild: bool = True, details: Callable[[str], str] = lambda reason: reason
+        self,
+        check: Callable[[], str],
+        *,
+        rebuild: bool = True,
+        details: Callable[[str], str] = lambda reason: reason,
+        needed: Callable[[], str] | None = None,
     ) -> None:
         self._check = check
         self._details = details
         self._rebuild = rebuild
+        self._needed = needed
         self._reason = ""
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
         options = task.options or {}
-        self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
+        if self._needed is not None and options.get("if_needed") and not self._needed():
+            self._reason = ""
+        else:
+            self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
         return not self._reason
 
     def __repr__(self) -> str:
@@ -66,7 +91,7 @@ class Tasks:
     def __init__(self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], World]) -> None:
         variant = variables("variant", None)
         trust = _trust(variables)
-        self.layout = Layout(root.resolve())
+        self.layout = Layout(root.resolve(), _volume())
         try:
             repository = load_repository(self.layout, variant)
             self.world = connect(self.layout, repository.pipeline, trust)
@@ -139,7 +164,10 @@ class Tasks:
             "uptodate": [self._all(tiers, self._wheels_reason)],
         }
         for tier in tiers:
+            needed = functools.partial(self._image_reason, tier)
             yield self._task(tier, "compile", "wheels", self._wheels_reason, self._compile) | {
+                "uptodate": [UpToDate(functools.partial(self._wheels_reason, tier), needed=needed)],
+                "params": COMPILE_PARAMS,
                 "clean": [(self._clean, ["clean_compile", tier])],
             }
 
@@ -266,6 +294,23 @@ class Tasks:
                 "meta": {"quiet": True},
             }
 
+    def cloudbuild(self) -> Task:
+        """cloudbuild: what Google Cloud Build runs."""
+        mode = {"name": "mode", "long": "mode", "default": "", "help": "only the file for these builds: trusted or pr"}
+        check = {
+            "name": "check",
+            "long": "check",
+            "type": bool,
+            "default": False,
+            "help": "only say whether it is stale",
+        }
+        return {
+            "actions": [self._cloudbuild],
+            "doc": "write ci/cloudbuild.yaml and ci/cloudbuild-pr.yaml (--check: are they stale?)",
+            "params": [mode, check],
+            "meta": {"quiet": True},
+        }
+
     def summary(self) -> Task:
         """The status table after a run that did something."""
         return {
@@ -370,12 +415,18 @@ class Tasks:
 
         return self._act(all_of_it)
 
-    def _compile(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+    def _compile(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.steps.compile import compile_wheels
 
+        try:
+            limit = parse_duration(timeout) if timeout else None
+        except ValueError:
+            return TaskFailed(str(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")))
         task = f"compile:{tier.name}"
         again = rebuild or task in self.seen().forced
-        return self._make(task, lambda: compile_wheels(self.plan, tier, self.layout, self.world, again=again))
+        return self._make(
+            task, lambda: compile_wheels(self.plan, tier, self.layout, self.world, again=again, limit=limit)
+        )
 
     def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps.image import ensure_image
@@ -448,6 +499,11 @@ class Tasks:
 
         return self._act(lambda: show_plan(self.plan, self.layout, self.world, to=json, every_reason=why))
 
+    def _cloudbuild(self, mode: str, check: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps.cloudbuild import write_cloudbuild
+
+        return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.world, mode=mode, check=check))
+
     def _ccache_pull(self, namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  the option's name
         from imagetiers.steps import ccache_verbs
 
@@ -505,6 +561,14 @@ class Tasks:
         self.world.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )
+
+
+def _volume() -> Volume | None:
+    text = os.environ.get(VOLUME_VARIABLE, "")
+    try:
+        return parse_volume(text)
+    except ValueError:
+        raise InvalidDodoFile(f"{VOLUME_VARIABLE}={text}: is not NAME:/PATH, a Docker volume and where it is") from None
 
 
 def _trust(variables: Variables) -> Trust:

@@ -18,6 +18,7 @@ from imagetiers.ports import World
 from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
+from imagetiers.steps.deadline import Deadline
 from imagetiers.steps.guard import check_may_build
 from imagetiers.steps.records import Record, Stopwatch, keep, keep_inputs
 from imagetiers.steps.survey import survey
@@ -30,12 +31,16 @@ STATS_LOG = ".ccache-stats.log"
 BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
 
 
-def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, again: bool = False) -> None:
+def compile_wheels(
+    plan: Plan, tier: TierPlan, layout: Layout, world: World, *, again: bool = False, limit: float | None = None
+) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
-    With `again` they are compiled (through ccache) although they are there. Raises BuildError, EngineError or
-    Interrupted. However it ends, the ccache directory keeps what was compiled.
+    With `again` they are compiled (through ccache) although they are there. After `limit` seconds the compile is ended
+    as by Ctrl-C. Raises BuildError, EngineError or Interrupted. However it ends, the ccache directory keeps what was
+    compiled.
     """
+    deadline = Deadline(limit)
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     with world.locks.hold(f"compile-{step.key}", f"compile:{tier.name}"):
@@ -46,14 +51,16 @@ def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, 
             return
         if plan.pipeline.registry is not None:
             check_may_build(plan, tier, survey(plan, layout, world), f"compile:{tier.name}", rebuild=again)
-        _compile(plan, tier, step, layout, world)
+        _compile(plan, tier, step, layout, world, deadline=deadline)
     try:
         wheels.publish(world, layout, step.key)
     except StoreError as error:
         world.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
 
 
-def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World) -> None:
+def _compile(
+    plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World, *, deadline: Deadline
+) -> None:
     watch = Stopwatch(world.now)
     task = f"compile:{tier.name}"
     _builder(plan, tier, step, layout, world)
@@ -69,7 +76,8 @@ def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
         watch.lap("pull")
         container = _start(step, warm.directory, layout, world)
     since = (partial_wheels / BEGAN).stat().st_mtime_ns
-    with world.cancel.on_request(partial(world.engine.stop, container, COMPILE_STOP_SECONDS)):
+    stop = partial(world.engine.stop, container, COMPILE_STOP_SECONDS)
+    with world.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, world) if warm.cached else None
         with checkpoints(warm, step.step.ccache, since, world) as keeper:
             code, log = _follow(tier, step, container, layout, world)
@@ -87,6 +95,9 @@ def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
             world.engine.remove(container)
     if code != 0 and world.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
+    if code != 0 and deadline.reached:
+        hint = "run it again: it goes on with what ccache has kept; or give it more time"
+        raise BuildError(Problem(task, f"was not done after {deadline.seconds:.0f} s and was stopped", hint))
     if code != 0:
         raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
     watch.lap("commit")
@@ -131,7 +142,8 @@ def _builder(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, worl
 
 def _checkout(layout: Layout) -> str:
     """Return a short name for this checkout: two of them may compile the same key at once, each for itself."""
-    return hashlib.sha256(str(layout.work.resolve()).encode()).hexdigest()[:8]
+    where = f"{layout.volume.name}:" if layout.volume is not None else ""
+    return hashlib.sha256(f"{where}{layout.work.resolve()}".encode()).hexdigest()[:8]
 
 
 def _running(step: CompilePlan, layout: Layout, world: World) -> str | None:

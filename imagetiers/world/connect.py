@@ -38,7 +38,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     console = RichConsole()
     store = open_store(pipeline.cache, layout.root, patience=_patience(os.environ.get(PATIENCE)))
     return World(
-        engine=DockerEngine(cancel),
+        engine=DockerEngine(cancel, layout.volume),
         store=store,
         bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
         registry=HttpRegistry(),

@@ -7,26 +7,33 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from imagetiers.commands import BuildImage, Container, Label
+from imagetiers.commands import BuildImage, Container, Label, Mount, VolumeMount, through_volume
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
+from imagetiers.layout import Volume
 from imagetiers.plan import ImageInfo
 from imagetiers.ports import Cancellation, ContainerState, EngineInfo, OnLine
 from imagetiers.world.process import run
 
 if TYPE_CHECKING:
+    from docker import types
     from docker.api.client import APIClient
 
 __all__ = ["DockerEngine"]
 
 _DISK_FULL = "no space left on device"
+_SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
 _T = TypeVar("_T")
 
 
 class DockerEngine:
-    """The real Engine. Connects when it is first asked something; `docker` is imported then, too."""
+    """The real Engine. Connects when it is first asked something; `docker` is imported then, too.
 
-    def __init__(self, cancel: Cancellation) -> None:
+    `volume` is where this process shares files with containers when it runs in a container itself.
+    """
+
+    def __init__(self, cancel: Cancellation, volume: Volume | None = None) -> None:
         self._cancel = cancel
+        self._volume = volume
         self._lock = threading.Lock()
         self._connected: APIClient | None = None
         self._buildx_checked = False
@@ -157,24 +164,19 @@ class DockerEngine:
         """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
 
         def create(api: APIClient) -> str:
-            from docker.types import Mount
-
-            mounts = [
-                Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
-                for mount in container.mounts
-            ]
+            given = self._as_the_daemon_sees_it(api, container)
             created = api.create_container(
-                image=container.image,
-                name=container.name,
-                entrypoint=list(container.argv[:1]),
-                command=list(container.argv[1:]),
-                user=container.user,
-                environment=dict(container.env),
-                labels=dict(container.labels),
+                image=given.image,
+                name=given.name,
+                entrypoint=list(given.argv[:1]),
+                command=list(given.argv[1:]),
+                user=given.user,
+                environment=dict(given.env),
+                labels=dict(given.labels),
                 host_config=api.create_host_config(
-                    mounts=mounts,
+                    mounts=[_mount(mount) for mount in given.mounts],
                     init=True,  # a shell as process 1 would ignore SIGTERM
-                    network_mode="bridge" if container.network else "none",
+                    network_mode="bridge" if given.network else "none",
                 ),
             )
             return str(created["Id"])
@@ -188,6 +190,12 @@ class DockerEngine:
             self.remove(container_id)
             raise
         return container_id
+
+    def _as_the_daemon_sees_it(self, api: APIClient, container: Container) -> Container:
+        if self._volume is None:
+            return container
+        version = tuple(int(part) for part in api.api_version.split("."))
+        return through_volume(container, self._volume, subpaths=version >= _SUBPATHS_SINCE)
 
     def follow(self, container_id: str, on_line: OnLine) -> int:
         """Pass on the container's output from its beginning until it ends; return its exit code."""
@@ -273,6 +281,17 @@ def _connect() -> APIClient:
         return APIClient(version="auto", **kwargs)
     except docker.errors.DockerException as error:
         raise _unreachable(error) from error
+
+
+def _mount(mount: Mount | VolumeMount) -> types.Mount:
+    from docker import types
+
+    if isinstance(mount, Mount):
+        return types.Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
+    made = types.Mount(mount.target, mount.volume, type="volume", read_only=mount.read_only, no_copy=True)
+    if mount.subpath:
+        made["VolumeOptions"]["Subpath"] = mount.subpath
+    return made
 
 
 def _tag(api: APIClient, *, ref: str, repository: str, tag: str) -> None:

@@ -88,6 +88,26 @@ def test_interrupted_in_parallel_mode_it_ends_too(checkout: Checkout) -> None:
     assert checkout.containers() == []
 
 
+def test_out_of_time_it_ends_its_container_and_goes_on_later(checkout: Checkout) -> None:
+    (checkout.root / "images/pytorch-clean/source.txt").write_text(" ".join(f"word{n}" for n in range(14)))
+    checkout.doit("compile", "--timeout", "1s")  # the image of the compile stage, and a few words
+    run = checkout.doit("compile:pytorch-clean", "--if-needed", "--timeout", "2s")
+
+    assert run.code == 1
+    assert run.err.strip() == (
+        "compile:pytorch-clean: was not done after 2 s and was stopped\n"
+        "  hint: run it again: it goes on with what ccache has kept; or give it more time"
+    )
+    assert checkout.containers() == []
+    kept = len(words(checkout))
+    assert 0 < kept < 14
+    assert f"{kept} of 14 compiler calls were hits" in checkout.doit("image:pytorch-clean").out
+
+    assert checkout.doit("clean", "compile").code == 0
+    assert checkout.doit("compile:pytorch-clean", "--if-needed").executed == [], "the image needs no wheels any more"
+    assert checkout.doit("compile:pytorch-clean", "--timeout", "1 h").code == 1
+
+
 def test_without_a_daemon(checkout: Checkout) -> None:
     run = checkout.doit(DOCKER_HOST="unix:///nonexistent/docker.sock")
 

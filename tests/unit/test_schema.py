@@ -15,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from imagetiers import model
-from imagetiers.config import load_config, parse_size
+from imagetiers.config import load_config, parse_duration, parse_size
 from imagetiers.layout import Layout
 from tests.conftest import HERE
 
@@ -34,6 +34,7 @@ DERIVED = {
     model.CompileStep: set(),
     model.CcacheSettings: set(),
     model.Budget: set(),
+    model.CloudBuild: set(),
 }
 
 
@@ -45,6 +46,7 @@ DERIVED = {
         (model.CompileStep, DEFS["compile"]),
         (model.CcacheSettings, DEFS["compile"]["properties"]["ccache"]),
         (model.Budget, DEFS["tier"]["properties"]["budget"]),
+        (model.CloudBuild, DEFS["cloudbuild"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -87,6 +89,14 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_the_repositorys_pipeline_is_valid_for_any_other_validator_too() -> None:
     Draft202012Validator(SCHEMA).validate(yaml.safe_load((REPO / "pipeline.yaml").read_text()))
+
+
+def test_cloudbuilds_defaults_agree() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(model.CloudBuild)}
+    for key, schema in DEFS["cloudbuild"]["properties"].items():
+        if "default" in schema:
+            value = schema["default"]
+            assert defaults[key] == (parse_duration(value) if "duration" in schema.get("$ref", "") else value), key
 
 
 def test_enums_agree() -> None:

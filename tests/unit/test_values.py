@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -11,15 +12,19 @@ from rich.console import Console
 from imagetiers.commands import (
     BuildImage,
     Container,
+    Mount,
+    VolumeMount,
     build_builder,
     build_image,
     compile_container,
     max_jobs,
+    through_volume,
     verify_container,
 )
+from imagetiers.config import parse_duration
 from imagetiers.gpus import arch_list, cuda_targets
 from imagetiers.hits import Hits, read_stats_log
-from imagetiers.layout import Layout
+from imagetiers.layout import Layout, Volume, parse_volume
 from imagetiers.model import Secret, Trust
 from imagetiers.plan import ImageInfo, Plan, Seen, State, decide, make_plan
 from imagetiers.ports import BucketSettings
@@ -96,6 +101,43 @@ def test_secrets_are_named_and_never_written_out() -> None:
         "--secret=id=token,env=THE_TOKEN",
         "--secret=id=key,src=id_rsa",
     ]
+
+
+def test_what_lies_on_a_volume_is_mounted_by_its_name() -> None:
+    volume = parse_volume("imagetiers:/imagetiers")
+    assert volume == Volume("imagetiers", Path("/imagetiers"))
+    elsewhere = Mount(Path("/other"), "/other", read_only=True)
+    container = Container(
+        name="c", image="i", argv=("x",), env={"A": "/ccache", "B": "/wheels/log", "C": "/wheelsaw"},
+        mounts=(Mount(volume.path / "ccache/n", "/ccache"), Mount(volume.path / "wheels/k", "/wheels"), elsewhere),
+    )  # fmt: skip
+
+    folders = through_volume(container, volume, subpaths=True)
+    assert folders.mounts == (
+        VolumeMount("imagetiers", "/ccache", "ccache/n"), VolumeMount("imagetiers", "/wheels", "wheels/k"), elsewhere,
+    )  # fmt: skip
+    assert folders.env == container.env
+
+    whole = through_volume(container, volume, subpaths=False)
+    assert whole.mounts == (elsewhere, VolumeMount("imagetiers", "/imagetiers"))
+    assert whole.env == {"A": "/imagetiers/ccache/n", "B": "/imagetiers/wheels/k/log", "C": "/wheelsaw"}
+
+
+@pytest.mark.parametrize("text", ["/imagetiers", "name:relative", "a:/b:/c", ":/b", "a b:/c"])
+def test_a_volume_must_have_a_name_and_a_path(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        parse_volume(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("3h30m", 12_600), ("1h1m1s", 3661)])
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "1 h", "1m1h", "h", "-1s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        parse_duration(text)
 
 
 @pytest.mark.parametrize(

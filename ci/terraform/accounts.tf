@@ -1,0 +1,81 @@
+# Trusted builds: write the cache, push images, read the secrets that are named.
+resource "google_service_account" "build" {
+  account_id   = "imagetiers-build"
+  display_name = "imagetiers: trusted builds"
+}
+
+# Builds of pull requests: whoever can open one can run code as this account.
+resource "google_service_account" "pr" {
+  account_id   = "imagetiers-pr"
+  display_name = "imagetiers: builds of pull requests"
+}
+
+resource "google_project_iam_member" "logs" {
+  for_each = {
+    build = google_service_account.build.member
+    pr    = google_service_account.pr.member
+  }
+  project = var.project
+  role    = "roles/logging.logWriter"
+  member  = each.value
+}
+
+resource "google_storage_bucket_iam_member" "build" {
+  bucket = google_storage_bucket.cache.name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.build.member
+}
+
+resource "google_storage_bucket_iam_member" "pr_reads" {
+  bucket = google_storage_bucket.cache.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.pr.member
+}
+
+resource "google_storage_bucket_iam_member" "pr_writes_its_own" {
+  count  = var.pull_requests_write ? 1 : 0
+  bucket = google_storage_bucket.cache.name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.pr.member
+  condition {
+    title      = "untrusted names only"
+    expression = join(" || ", [for start in local.untrusted : "resource.name.startsWith(\"projects/_/buckets/${var.bucket}/objects/${start}\")"])
+  }
+}
+
+resource "google_artifact_registry_repository_iam_member" "build_writes" {
+  for_each = {
+    images   = google_artifact_registry_repository.images.name
+    channels = google_artifact_registry_repository.channels.name
+  }
+  location   = var.region
+  repository = each.value
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.build.member
+}
+
+resource "google_artifact_registry_repository_iam_member" "build_reads_tools" {
+  location   = var.region
+  repository = google_artifact_registry_repository.tools.name
+  role       = "roles/artifactregistry.reader"
+  member     = google_service_account.build.member
+}
+
+resource "google_artifact_registry_repository_iam_member" "pr_reads" {
+  for_each = {
+    images   = google_artifact_registry_repository.images.name
+    channels = google_artifact_registry_repository.channels.name
+    tools    = google_artifact_registry_repository.tools.name
+  }
+  location   = var.region
+  repository = each.value
+  role       = "roles/artifactregistry.reader"
+  member     = google_service_account.pr.member
+}
+
+resource "google_secret_manager_secret_iam_member" "build" {
+  for_each  = var.secrets
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.build.member
+}
