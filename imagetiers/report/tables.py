@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagetiers.keys import short
-from imagetiers.plan import Decision, Plan, Seen, State
+from imagetiers.plan import Decision, Plan, Seen, State, TierPlan
 
 __all__ = ["plan_table", "size_text", "status_table"]
 
@@ -60,7 +60,8 @@ def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: boo
 def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) -> Table:
     """Return the status: what is here of each tier, and how the last compile went (`warmth`, by tier)."""
     table = _new(plan, "status")
-    for column in ("tier", "key", "image", "verified", "size", "over parent", "age", "wheels"):
+    remote = ("registry",) if plan.pipeline.registry is not None else ()
+    for column in ("tier", "key", "image", *remote, "verified", "size", "over parent", "age", "wheels"):
         right = column in {"size", "over parent", "age"}
         table.add_column(column, justify="right" if right else "left", no_wrap=column != "wheels")
     for tier in plan.tiers.values():
@@ -79,6 +80,7 @@ def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) 
             tier.name,
             short(tier.key),
             state,
+            *((_registry_text(tier, seen),) if remote else ()),
             Text("yes", style="green") if verified else Text("no", style="yellow"),
             size_text(image.size) if image else "",
             size_text(image.size - parent.size) if image and parent else "",
@@ -86,3 +88,12 @@ def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) 
             wheels,
         )
     return table
+
+
+def _registry_text(tier: TierPlan, seen: Seen) -> Text:
+    found = seen.registered.get(tier.name)
+    if found is None or found.unknown:
+        return Text("unknown", style="red")
+    if found.wrong:
+        return Text("wrong", style="red")
+    return Text("here", style="green") if found.digest else Text("absent", style="yellow")

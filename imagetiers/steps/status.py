@@ -15,11 +15,14 @@ __all__ = ["show_status"]
 
 
 def show_status(plan: Plan, layout: Layout, world: World) -> None:
-    """Print the status table, and why it is not known where the engine does not answer."""
+    """Print the status table, and what is not known, or not as it was published."""
     seen = survey(plan, layout, world)
     world.console.print(status_table(plan, seen, world.now(), _warmth(plan, world)))
     if seen.unknown is not None:
         world.console.line(seen.unknown)
+    for name, found in seen.registered.items():
+        if found.unknown or found.wrong:
+            world.console.line(f"{name}: {found.unknown or found.wrong}")
 
 
 def _warmth(plan: Plan, world: World) -> dict[str, str]:

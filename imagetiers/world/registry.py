@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +25,8 @@ __all__ = ["LOOK_UP", "HttpRegistry"]
 _T = TypeVar("_T")
 _THREADS = 16
 _DOWN_SECONDS = 30.0
-LOOK_UP = RetryPolicy(first=0.25, most=4.0, total=20.0, connect=5.0, answer=15.0)
+LOOK_UP = RetryPolicy(first=0.25, most=4.0, total=10.0, connect=5.0, answer=15.0)
+_PATIENCE = 6.0  # an order comes after hours of work, so it is tried so many times longer than a question
 
 
 class HttpRegistry:
@@ -32,6 +34,7 @@ class HttpRegistry:
 
     def __init__(self, policy: RetryPolicy = LOOK_UP) -> None:
         self._policy = policy
+        self._patient = replace(policy, total=_PATIENCE * policy.total)
         self._lock = threading.Lock()
         self._connected: Wire | None = None
         self._down: dict[str, tuple[float, str]] = {}  # host -> until when nobody waits for it again, and why
@@ -55,7 +58,7 @@ class HttpRegistry:
         manifest = self._call(ref, lambda wire: wire.manifest(f"{repository}@{digest}"))
         if manifest is None:
             raise RegistryError(Problem(f"{repository}@{digest}", "is not in the registry (any more)", "doit again"))
-        self._call(ref, lambda wire: wire.put_manifest(ref, manifest))
+        self._call(ref, lambda wire: wire.put_manifest(ref, manifest), self._patient)
         answer = self._look_up(ref)
         if answer != Present(digest, *_contents(manifest.body)):
             told = answer.reason if isinstance(answer, Unknown) else answer
@@ -91,7 +94,7 @@ class HttpRegistry:
         with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
             return dict(zip(names, pool.map(told, names), strict=True))
 
-    def _call(self, ref: str, work: Callable[[Wire], _T]) -> _T:
+    def _call(self, ref: str, work: Callable[[Wire], _T], policy: RetryPolicy | None = None) -> _T:
         """Ask with retries; a host that has just used up all of them is not waited for again at once."""
         from imagetiers.world import registry_wire
 
@@ -100,7 +103,7 @@ class HttpRegistry:
         if time.monotonic() < until:
             raise RegistryError(Problem(ref, reason))
         try:
-            return keep_trying(self._policy, lambda: work(self._wire()), partial(registry_wire.judge, ref))
+            return keep_trying(policy or self._policy, lambda: work(self._wire()), partial(registry_wire.judge, ref))
         except RegistryError as error:
             if error.problems[0].hint == registry_wire.NO_ANSWER:
                 self._down[host] = time.monotonic() + _DOWN_SECONDS, error.problems[0].what

@@ -154,14 +154,20 @@ def use_registry(checkout: Checkout, server: RegistryServer, cache: Path) -> Non
 
 
 def forget_images(checkout: Checkout) -> None:
-    """Make this machine's Docker a fresh worker's, as far as the checkout's pipeline goes."""
-    ids = set()
-    for line in docker("images", "--digests", "--format", "{{.Repository}} {{.ID}}").splitlines():
-        repository, id_ = line.split()
+    """Make this machine's Docker a fresh worker's, as far as the checkout's pipeline goes.
+
+    By reference and never by id: an image may have other names, which are other people's.
+    """
+    listed = docker("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}").splitlines()
+    refs = set()
+    for line in listed:
+        repository, tag, digest = line.split()
         if f"/{checkout.name}/" in f"/{repository}/":
-            ids.add(id_)
-    if ids:
-        docker("rmi", "-f", *ids)
+            refs |= {f"{repository}:{tag}"} if tag != "<none>" else set()
+            refs |= {f"{repository}@{digest}"} if digest != "<none>" else set()
+    for ref in sorted(refs):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            docker("rmi", ref)
 
 
 @pytest.fixture

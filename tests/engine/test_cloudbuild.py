@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
 import sysconfig
@@ -27,7 +28,7 @@ NewWorker = Callable[[], Worker]
 @pytest.fixture(scope="session")
 def builder() -> Iterator[str]:
     """The image that the steps run in."""
-    name = "imagetiers-builder:test"
+    name = f"imagetiers-builder:test-{secrets.token_hex(4)}"
     command = ["docker", "buildx", "build", "--load", "--quiet", "--tag", name, "-f", "ci/builder/Dockerfile", "."]
     built = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
