@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from imagetiers.dockerfile import Dockerfile, Instruction, Stage, mounts, stage_args
+from imagetiers.dockerfile import Dockerfile, Instruction, Stage, stage_args
 from imagetiers.model import Refresh
 from imagetiers.repository import REFRESH_ARG, TierInputs
 from imagetiers.snapshot import InputFile, ManifestLine
@@ -290,8 +290,3 @@ def _text(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     return json.dumps(value) if not isinstance(value, list) else " ".join(map(str, value))
-
-
-def uses_secrets(stages: tuple[Stage, ...]) -> bool:
-    """Say whether any of `stages` mounts a secret."""
-    return any(mount.get("type") == "secret" for stage in stages for i in stage.instructions for mount in mounts(i))

@@ -15,6 +15,7 @@ from imagetiers.plan import Answer, ImageInfo, Present, Unknown
 __all__ = [
     "Bar",
     "Blob",
+    "BucketSettings",
     "Cancellation",
     "Console",
     "ContainerState",
@@ -37,6 +38,16 @@ class Blob:
     size: int
     generation: int
     updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSettings:
+    """What a bucket does by itself. `soft_delete` in seconds; `lifecycle` are its rules, as JSON texts."""
+
+    soft_delete: int
+    versioning: bool
+    uniform_access: bool
+    lifecycle: tuple[str, ...]
 
 
 class Store(Protocol):
@@ -262,6 +273,7 @@ class World:
     console: Console
     locks: Locks
     cancel: Cancellation
+    bucket_settings: Callable[[], BucketSettings | None]
     trust: Trust
     user: tuple[int, int]
     now: Callable[[], float]

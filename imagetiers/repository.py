@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imagetiers.config import Config, load_config
-from imagetiers.dockerfile import Dockerfile, Stage, Unresolved, parse_dockerfile
+from imagetiers.dockerfile import Dockerfile, Stage, Unresolved
+from imagetiers.dockerparse import parse_dockerfile
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, Layout
 from imagetiers.model import Pipeline, Tier

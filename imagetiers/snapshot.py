@@ -6,6 +6,7 @@ A tier's manifest (`.image-manifest`) lists its inputs, one path or glob a line:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -167,6 +168,7 @@ def _manifest_lines(data: bytes, name: str, problems: list[Problem]) -> Iterator
         yield ManifestLine(number, pattern.rstrip("/"), exclude, from_root)
 
 
+@functools.cache
 def _glob(pattern: str) -> re.Pattern[str]:
     """Translate a manifest pattern; what it matches includes everything below a matched folder."""
     out = ""

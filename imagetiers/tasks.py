@@ -69,11 +69,11 @@ class Tasks:
         self.layout = Layout(root.resolve())
         try:
             repository = load_repository(self.layout, variant)
+            self.world = connect(self.layout, repository.pipeline, trust)
         except PipelineError as error:
             raise InvalidDodoFile(_headed(error)) from None
         self.variants = repository.variants
         self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
-        self.world = connect(self.layout, repository.pipeline, trust)
         self.layout.work.mkdir(parents=True, exist_ok=True)
         self._seen: Seen | None = None
         self._lock = threading.Lock()

@@ -32,9 +32,10 @@ from imagetiers.ccache.pack import (
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Store
 from imagetiers.steps.ccache_push import PUSH_MAX_SECONDS
-from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space
+from imagetiers.steps.ccache_space import Loaded, Next, Space
 from imagetiers.steps.ccache_stats import stored_bytes, stored_share
 from imagetiers.steps.ccache_upload import fill, packs_of
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["GRACE_MIN", "PruneOptions", "PruneResult", "prune"]
 

@@ -18,12 +18,13 @@ from imagetiers.ccache.entry import Kind
 from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.ccache.head import State, Use, check_step
 from imagetiers.ccache.index import Entry
-from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes, unite
+from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes, unite, version_of
 from imagetiers.errors import CorruptError, ForbiddenError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_local import LocalEntry, kind_of, scan, segments_folder, stamp
-from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space, describe
+from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
 from imagetiers.steps.ccache_upload import Candidate, upload
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["PushOptions", "PushOutcome", "PushResult", "push"]
 
@@ -209,7 +210,7 @@ def _candidates(run: _Run, live: Mapping[str, Entry], covered: Mapping[str, Entr
                 yield Candidate(name, file, kind)
             elif (mark := stamp(file.path, file.size)) is None:
                 run.skipped.append(f"{name}: vanished, or too short to be an entry")
-            elif supersedes(mark.kind, mark.created, mark.content, old):
+            elif supersedes(mark.kind, mark.version, version_of(old) if old else None):
                 yield Candidate(name, file, mark.kind)
         except OSError as error:
             run.skipped.append(f"{name}: {error.strerror}")

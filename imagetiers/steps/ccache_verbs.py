@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 from imagetiers.ccache.head import Use
 from imagetiers.errors import Problem, StoreError
 from imagetiers.layout import Layout
 from imagetiers.plan import Plan
-from imagetiers.ports import World
+from imagetiers.ports import BucketSettings, World
 from imagetiers.report.tables import age_text, size_text
 from imagetiers.steps.ccache_prune import PruneOptions, prune
 from imagetiers.steps.ccache_pull import pull
@@ -111,6 +112,38 @@ def show_stats(plan: Plan, world: World, *, namespace: str) -> None:
         return "\n  ".join(lines)
 
     _each(_stored(plan, world, namespace), world, one)
+    settings = world.bucket_settings()
+    if settings is not None:
+        world.console.line("\n".join([f"bucket of {world.store.url}:", *bucket_lines(settings)]))
+
+
+def bucket_lines(settings: BucketSettings) -> list[str]:
+    """Say which of a bucket's own settings cost money or break a cache, and the commands that mend them.
+
+    Soft delete keeps, and bills, everything that is replaced or deleted for its duration; a lifecycle rule that deletes by
+    age deletes packs that are still referred to (docs/cache-format.md).
+    """
+    lines = []
+    if settings.soft_delete:
+        lines.append(
+            f"  soft delete keeps what is deleted for {age_text(settings.soft_delete)}, billed:"
+            " gcloud storage buckets update gs://BUCKET --clear-soft-delete"
+        )
+    if settings.versioning:
+        lines.append(
+            "  versioning keeps every old head, billed: gcloud storage buckets update gs://BUCKET --no-versioning"
+        )
+    if not settings.uniform_access:
+        lines.append(
+            "  objects have access lists: gcloud storage buckets update gs://BUCKET --uniform-bucket-level-access"
+        )
+    for rule in settings.lifecycle:
+        parsed = json.loads(rule)
+        prefixes = parsed.get("condition", {}).get("matchesPrefix") or [""]
+        deletes = parsed.get("action", {}).get("type") == "Delete"
+        if deletes and not all("untrusted/" in prefix for prefix in prefixes):
+            lines.append(f"  a lifecycle rule deletes what may still be in use: {rule}")
+    return lines or ["  its settings are right for a cache"]
 
 
 def _use(step: str, how: str, use: Use, now: float) -> str:

@@ -19,7 +19,7 @@ from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
 from imagetiers.steps.guard import check_may_build
-from imagetiers.steps.records import Record, keep, keep_inputs
+from imagetiers.steps.records import Record, Stopwatch, keep, keep_inputs
 from imagetiers.steps.survey import survey
 from imagetiers.steps.toolchain import probe
 from imagetiers.steps.warm import Warmth, checkpoints, last_fingerprint, warm_up, warmth, why_cold
@@ -54,38 +54,54 @@ def compile_wheels(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, 
 
 
 def _compile(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World) -> None:
-    began = world.now()
+    watch = Stopwatch(world.now)
     task = f"compile:{tier.name}"
     _builder(plan, tier, step, layout, world)
+    watch.lap("builder image")
     warm = warmth(tier.name, step, probe(step, world), layout, world.trust)
     partial_wheels = layout.partial_wheels(step.key)
     container = _running(step, layout, world)
     if container is not None:
         world.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
     else:
+        watch.lap("probe")
         warm_up(warm, world)
+        watch.lap("pull")
         container = _start(step, warm.directory, layout, world)
     since = (partial_wheels / BEGAN).stat().st_mtime_ns
     with world.cancel.on_request(partial(world.engine.stop, container, COMPILE_STOP_SECONDS)):
         before = last_fingerprint(warm, world) if warm.cached else None
         with checkpoints(warm, step.step.ccache, since, world) as keeper:
             code, log = _follow(tier, step, container, layout, world)
+            watch.lap("compile container")
             if keeper is not None:
                 keeper.close(good=code == 0)
+        watch.lap("push")
         hits = _hits(partial_wheels / STATS_LOG)
-        if code == 0:
-            _judge(warm, step, hits, before, world)
-            wheels.commit(layout, step.key)
-        # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
-        world.engine.remove(container)
+        try:
+            if code == 0:
+                _judge(warm, step, hits, before, world)
+                wheels.commit(layout, step.key)
+        finally:
+            # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
+            world.engine.remove(container)
     if code != 0 and world.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
     if code != 0:
         raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
-    seconds = world.now() - began
-    world.console.line(f"{task}: done in {seconds:.0f} s; {hits}")
-    done = hits.direct + hits.preprocessed
-    keep(world, step.manifest, Record("compile", tier.name, step.key, began, seconds, hits=done, misses=hits.misses))
+    watch.lap("commit")
+    world.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
+    record = Record(
+        "compile",
+        tier.name,
+        step.key,
+        watch.began,
+        watch.seconds,
+        hits=hits.direct + hits.preprocessed,
+        misses=hits.misses,
+        phases=watch.phases,
+    )
+    keep(world, step.manifest, record)
     keep_inputs(world, step.key, step.files)
 
 

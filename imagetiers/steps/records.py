@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
 from imagetiers.keys import KeyManifest
 from imagetiers.ports import World
 from imagetiers.snapshot import InputFile
 
-__all__ = ["Record", "inputs_name", "keep", "keep_inputs"]
+__all__ = ["Record", "Stopwatch", "inputs_name", "keep", "keep_inputs"]
 
 MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what people edit by hand
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes."""
+    """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes.
+
+    `phases` says where the seconds went, in order.
+    """
 
     kind: str
     tier: str
@@ -30,6 +33,27 @@ class Record:
     misses: int = 0
     image: str = ""
     size: int = 0
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+class Stopwatch:
+    """Splits a time into phases: each call of `lap` names what went on since the one before."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.began = self._last = now()
+        self.phases: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        """Say what the time since the last lap was spent on."""
+        now = self._now()
+        self.phases[phase] = self.phases.get(phase, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def seconds(self) -> float:
+        """All of it so far."""
+        return self._now() - self.began
 
 
 def keep(world: World, manifest: KeyManifest, record: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import Layout
 from imagetiers.model import Pipeline, Trust
 from imagetiers.ports import World
@@ -17,16 +18,30 @@ from imagetiers.world.stores import open_store
 
 __all__ = ["connect"]
 
+PATIENCE = "IMAGETIERS_CACHE_PATIENCE"
+
+
+def _patience(text: str | None) -> float | None:
+    """Read for how many seconds a bucket that does not answer is tried again."""
+    if text is None:
+        return None
+    try:
+        return max(float(text), 0.0)
+    except ValueError:
+        raise PipelineError(Problem(PATIENCE, f"'{text}' is not a number of seconds", "such as 120")) from None
+
 
 def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     """Return the world of a checkout; takes over Ctrl-C and SIGTERM."""
     cancel = SignalCancellation()
     cancel.install()
     console = RichConsole()
+    store = open_store(pipeline.cache, layout.root, patience=_patience(os.environ.get(PATIENCE)))
     return World(
         engine=DockerEngine(cancel),
-        store=open_store(pipeline.cache, layout.root),
+        store=store,
         registry=HttpRegistry(),
+        bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
         console=console,
         locks=FileLocks(layout.locks, console),
         cancel=cancel,

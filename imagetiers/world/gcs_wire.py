@@ -7,6 +7,7 @@ resume instead of starting over), because they forget whether a lost answer was 
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from dataclasses import dataclass
 from typing import IO, Any
@@ -17,7 +18,7 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
-from imagetiers.ports import Blob
+from imagetiers.ports import Blob, BucketSettings
 from imagetiers.world.gcs_errors import (
     ChangedError,
     ChecksumError,
@@ -189,9 +190,24 @@ class Wire:
         page = next(found.pages, ())
         return [_blob(blob) for blob in page], found.next_page_token
 
+    def settings(self) -> BucketSettings:
+        """Ask for what the bucket does by itself."""
+        return settings(self._bucket, self._timeout)
+
     def delete(self, name: str, if_generation: int | None) -> None:
         """Remove the object; raises google.api_core's NotFound."""
         self._bucket.blob(name).delete(if_generation_match=if_generation, timeout=self._timeout, retry=None)
+
+
+def settings(bucket: storage.Bucket, timeout: tuple[float, float]) -> BucketSettings:
+    """Ask for what the bucket does by itself; needs storage.buckets.get."""
+    bucket.reload(timeout=timeout, retry=None)
+    return BucketSettings(
+        soft_delete=int(bucket.soft_delete_policy.retention_duration_seconds or 0),
+        versioning=bool(bucket.versioning_enabled),
+        uniform_access=bool(bucket.iam_configuration.uniform_bucket_level_access_enabled),
+        lifecycle=tuple(json.dumps(dict(rule), sort_keys=True) for rule in bucket.lifecycle_rules),
+    )
 
 
 def crc32c_base64(value: int) -> str:

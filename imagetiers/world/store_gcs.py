@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import google_crc32c
 
-from imagetiers.errors import NotFoundError, PreconditionError, Problem
-from imagetiers.ports import Blob
+from imagetiers.errors import NotFoundError, PreconditionError, Problem, UnavailableError
+from imagetiers.ports import Blob, BucketSettings
 from imagetiers.world.store_files import local_errors, pieces, replacing
 from imagetiers.world.store_names import check_name, is_name
 from imagetiers.world.store_retry import Judgement, RetryPolicy, keep_trying
@@ -59,6 +59,7 @@ class GcsStore:
         self._policy = policy or RetryPolicy()
         self._lock = threading.Lock()
         self._connection: tuple[int, Wire] | None = None
+        self._given_up = False
 
     def __repr__(self) -> str:
         return f"GcsStore({self.url!r})"
@@ -221,6 +222,10 @@ class GcsStore:
 
         return self._call(name, attempt)
 
+    def settings(self) -> BucketSettings:
+        """Say what the bucket does by itself. Raises ForbiddenError without storage.buckets.get, and StoreError."""
+        return self._call("", lambda wire: wire.settings())
+
     def _call(self, name: str, attempt: Callable[[Wire], _Result]) -> _Result:
         """Run an attempt with retries, connecting first if need be."""
 
@@ -229,7 +234,15 @@ class GcsStore:
 
             return gcs_errors.judge(error, self._where(name), self._bucket)
 
-        return keep_trying(self._policy, lambda: attempt(self._wire()), judge)
+        # A store that was given up is not waited for again by each of the calls that follow: one try tells whether it is back.
+        policy = replace(self._policy, total=0.0) if self._given_up else self._policy
+        try:
+            result = keep_trying(policy, lambda: attempt(self._wire()), judge)
+        except UnavailableError:
+            self._given_up = True
+            raise
+        self._given_up = False
+        return result
 
     def _wire(self) -> Wire:
         with self._lock:

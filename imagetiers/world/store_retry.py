@@ -26,7 +26,7 @@ class RetryPolicy:
 
     first: float = 0.25
     most: float = 16.0
-    total: float = 300.0
+    total: float = 120.0
     throttled: float = 1.0  # GCS takes 1 write a second to one object name
     connect: float = 10.0
     answer: float = 60.0

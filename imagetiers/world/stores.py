@@ -10,6 +10,7 @@ from imagetiers.ports import Store
 from imagetiers.world.store_dir import DirectoryStore
 from imagetiers.world.store_gcs import GcsStore
 from imagetiers.world.store_names import is_name
+from imagetiers.world.store_retry import RetryPolicy
 
 __all__ = ["open_store"]
 
@@ -17,10 +18,11 @@ _PREFIX_BYTES = 200  # with the longest object name, within GCS's 1,024
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-def open_store(url: str, root: Path, *, threads: int = 16) -> Store:
+def open_store(url: str, root: Path, *, threads: int = 16, patience: float | None = None) -> Store:
     """Make the store for `gs://bucket/prefix` or a directory (relative ones are below `root`). Touches nothing yet.
 
-    `threads` is how many will use it at once. Raises PipelineError for anything else.
+    `threads` is how many will use it at once, `patience` for how many seconds a bucket that does not answer is tried
+    again. Raises PipelineError for anything else.
     """
     scheme, found, rest = url.partition("://")
     if not found:
@@ -37,4 +39,5 @@ def open_store(url: str, root: Path, *, threads: int = 16) -> Store:
     prefix = prefix.strip("/")
     if prefix and not (is_name(prefix) and len(prefix.encode()) <= _PREFIX_BYTES):
         raise PipelineError(Problem("cache", f"{prefix!r} is not a prefix of object names", "write gs://BUCKET/PREFIX"))
-    return GcsStore(bucket, prefix, threads=threads)
+    policy = None if patience is None else RetryPolicy(total=patience)
+    return GcsStore(bucket, prefix, threads=threads, policy=policy)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-from tests.engine.conftest import Checkout, docker
+from tests.engine.conftest import REPO, Checkout, docker
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training"]
 EVERYTHING = ["compile:pytorch-clean"] + [f"image:{t}" for t in TIERS] + [f"verify:{t}" for t in TIERS]
@@ -214,3 +219,25 @@ def test_a_secret_reaches_the_build_and_nothing_else(checkout: Checkout) -> None
     assert secret.encode() not in saved
     assert secret.encode() not in kept
     assert secret not in docker("image", "inspect", image) + docker("history", "--no-trunc", image)
+
+
+def test_on_a_terminal_there_is_a_bar_with_an_eta(checkout: Checkout) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "doit", "compile"],
+        cwd=checkout.root,
+        env={**os.environ, "PYTHONPATH": str(REPO), "COLUMNS": "120", "TERM": "xterm"},
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the terminal's other side is closed
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+
+    assert process.returncode == 0, shown
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
+    assert re.search(r"compile:pytorch-clean .*3/6 .* eta .*0:00:\d\d .*Building three", text)
+    assert "0 of 6 compiler calls were hits" in text

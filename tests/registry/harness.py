@@ -199,6 +199,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None) -
     world = World(
         engine=engine,
         store=DirectoryStore(cache),
+        bucket_settings=lambda: None,
         registry=HttpRegistry(QUICK),
         console=console,
         locks=NoLocks(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imagetiers.dockerfile import Dockerfile, parse_dockerfile
+from imagetiers.dockerfile import Dockerfile
+from imagetiers.dockerparse import parse_dockerfile
 from imagetiers.dockershell import Unresolved, expand
 
 

@@ -22,9 +22,11 @@ from imagetiers.hits import Hits, read_stats_log
 from imagetiers.layout import Layout
 from imagetiers.model import Secret, Trust
 from imagetiers.plan import ImageInfo, Plan, Seen, State, decide, make_plan
+from imagetiers.ports import BucketSettings
 from imagetiers.report.tables import plan_table, status_table
 from imagetiers.repository import load_repository
 from imagetiers.steps.buildlog import BuildLog
+from imagetiers.steps.ccache_verbs import bucket_lines
 from tests.conftest import HERE, Golden
 
 REPO = HERE.parent
@@ -210,3 +212,18 @@ def test_gpus() -> None:
     assert arch_list(["H100", "T4", "A100", "L4", "RTX-3090", "H200"]) == "7.5;8.0;8.6;8.9;9.0"
     assert cuda_targets((12, 5)) == cuda_targets((12, 4))
     assert cuda_targets((10, 2)) is None
+
+
+def test_a_buckets_own_settings() -> None:
+    fine = BucketSettings(soft_delete=0, versioning=False, uniform_access=True, lifecycle=())
+    rule = '{"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["p/untrusted/"]}}'
+    careful = BucketSettings(0, versioning=False, uniform_access=True, lifecycle=(rule,))
+    careless = BucketSettings(604_800, versioning=True, uniform_access=False, lifecycle=(rule.replace("un", ""),))
+
+    assert bucket_lines(fine) == bucket_lines(careful) == ["  its settings are right for a cache"]
+    assert [line.split()[:3] for line in bucket_lines(careless)] == [
+        ["soft", "delete", "keeps"],
+        ["versioning", "keeps", "every"],
+        ["objects", "have", "access"],
+        ["a", "lifecycle", "rule"],
+    ]
