@@ -147,6 +147,7 @@ def use_registry(checkout: Checkout, server: RegistryServer, cache: Path) -> Non
     if server.digest("base/debian", "trixie-slim") is None:
         docker("tag", "debian:trixie-slim", base)
         docker("push", "-q", base)
+        docker("rmi", base)  # only the name; builds find it in the registry
     checkout.edit("pipeline.yaml", "version: 1\n", f"version: 1\nregistry: {server.host}\ncache: {cache}\n")
     checkout.edit("pipeline.yaml", "debian:trixie-slim", base)
     digest = server.digest("base/debian", "trixie-slim")
