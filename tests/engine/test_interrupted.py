@@ -90,14 +90,16 @@ def test_interrupted_in_parallel_mode_it_ends_too(checkout: Checkout) -> None:
 
 def test_out_of_time_it_ends_its_container_and_goes_on_later(checkout: Checkout) -> None:
     (checkout.root / "images/pytorch-clean/source.txt").write_text(" ".join(f"word{n}" for n in range(14)))
-    checkout.doit("compile", "--timeout", "1s")  # the image of the compile stage, and a few words
-    run = checkout.doit("compile:pytorch-clean", "--if-needed", "--timeout", "2s")
-
-    assert run.code == 1
-    assert run.err.strip() == (
-        "compile:pytorch-clean: was not done after 2 s and was stopped\n"
-        "  hint: run it again: it goes on with what ccache has kept; or give it more time"
-    )
+    checkout.doit("compile:pytorch-clean", "--timeout", "0s")  # the image of the compile stage
+    for seconds in (2, 3, 4, 6):  # a busy machine needs longer to begin
+        run = checkout.doit("compile:pytorch-clean", "--if-needed", "--timeout", f"{seconds}s")
+        assert run.code == 1
+        assert run.err.strip() == (
+            f"compile:pytorch-clean: was not done after {seconds} s and was stopped\n"
+            "  hint: run it again: it goes on with what ccache has kept; or give it more time"
+        )
+        if words(checkout):
+            break
     assert checkout.containers() == []
     kept = len(words(checkout))
     assert 0 < kept < 14

@@ -84,9 +84,13 @@ class Worker:
         self._env = env
         self._volumes: set[str] = set()
         holder = f"{self.id}-source"
-        docker("create", "--name", holder, "-v", f"{self._volume('workspace')}:/workspace", builder)
-        subprocess.run(["docker", "cp", "-", f"{holder}:/workspace"], input=_tar(checkout), check=True)
-        docker("rm", holder)
+        try:
+            docker("create", "--name", holder, "-v", f"{self._volume('workspace')}:/workspace", builder)
+            subprocess.run(["docker", "cp", "-", f"{holder}:/workspace"], input=_tar(checkout), check=True)
+            docker("rm", holder)
+        except BaseException:
+            self.destroy()
+            raise
 
     def start(self, file: Path, **substitutions: str) -> Build:
         document = yaml.safe_load(file.read_text())
