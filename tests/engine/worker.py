@@ -126,13 +126,20 @@ class Worker:
 
     def destroy(self) -> None:
         """Take away what only this worker had."""
-        for name in docker("ps", "-aq", "--filter", f"name={self.id}").split():
-            with contextlib.suppress(subprocess.CalledProcessError):
-                docker("rm", "-f", name)
+        self._remove_containers(f"name={self.id}")
         for volume in self._volumes:
-            for name in docker("ps", "-aq", "--filter", f"volume={volume}").split():
-                docker("rm", "-f", name)
+            self._remove_containers(f"volume={volume}")
             docker("volume", "rm", "-f", volume)
+
+    def _remove_containers(self, which: str) -> None:
+        """Remove containers and wait until they are gone: one that the engine is removing already refuses a second try."""
+        end = time.monotonic() + 30
+        while names := docker("ps", "-aq", "--filter", which).split():
+            assert time.monotonic() < end, names
+            for name in names:
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    docker("rm", "-f", name)
+            time.sleep(0.1)
 
     def _volume(self, name: str) -> str:
         own = f"{self.id}-{name}"
