@@ -46,10 +46,13 @@ class PushOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """`recompress` packs raw payloads together (2x fewer bytes of a real PyTorch cache, more CPU)."""
+    """`recompress` packs raw payloads together (2x fewer bytes of a real PyTorch cache, more CPU).
+
+    `threads` upload one pack each; four are as fast as sixteen, and each costs some 30 MB.
+    """
 
     recompress: bool = True
-    threads: int = 8
+    threads: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass, replace
 
-from imagetiers.ccache.head import Head, SegmentRef, State, encode_head
+from imagetiers.ccache.head import HISTORY_MAX, Head, SegmentRef, State, encode_head
 from imagetiers.ccache.index import decode_segment
 from imagetiers.ccache.pack import PackRef
 from imagetiers.errors import CorruptError, NotFoundError
@@ -48,7 +48,9 @@ def rollback(store: Store, namespace: str, *, to: int | None = None) -> Rollback
         if lost:
             raise CorruptError.of(lost[0], f"state {target.sequence} lists a segment that is missing or damaged")
         state = replace(target, written=time.time(), reason=f"rollback to {target.sequence}")
-        return Next(state, rows)
+        # All of it, also a checkpoint, which a push would let go: going back must never be a way to lose something.
+        kept = (*history, current.view.head.state)[-HISTORY_MAX:]
+        return Next(state, rows, history=kept)
 
     after = space.commit(space.load(), change)
     return RollbackResult(target.sequence, after.view.head.state.sequence, len(after.view.live))

@@ -1,6 +1,6 @@
 """Read entry files, encode them on a few threads, fill packs in order, upload each as soon as it is full.
 
-Memory: at most `_GROUPS_AHEAD` groups are being read and encoded and `_PACKS_IN_FLIGHT` packs uploaded at a time.
+Memory: at most `_GROUPS_AHEAD` groups are being read and encoded and `threads` packs uploaded at a time.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ from imagetiers.steps.ccache_space import Space
 
 __all__ = ["Candidate", "UploadStats", "fill", "packs_of", "upload"]
 
-_GROUP_BYTES = {Kind.RESULT: 4 * 1024 * 1024, Kind.MANIFEST: 2 * 1024 * 1024}
-_GROUPS_AHEAD = 3
-_PACKS_IN_FLIGHT = 6
+_GROUP_BYTES = {Kind.RESULT: 2 * 1024 * 1024, Kind.MANIFEST: 2 * 1024 * 1024}
+_GROUPS_AHEAD = 2
 _PACK_FILE_BYTES = 32 * 1024 * 1024
 _SKIP_MAX = 16
 
@@ -103,7 +102,7 @@ def upload(
         progress.start(sum(candidate.file.size for candidate in candidates))
     ordered = sorted(candidates, key=lambda c: (-c.kind, c.file.mtime, c.name))
     payoff = _Payoff(enabled=options.recompress)
-    room = threading.BoundedSemaphore(_PACKS_IN_FLIGHT)
+    room = threading.BoundedSemaphore(options.threads)
     with (
         ThreadPoolExecutor(min(_GROUPS_AHEAD, os.cpu_count() or 1), "ccache-pack") as encoders,
         ThreadPoolExecutor(options.threads, "ccache-upload") as senders,
@@ -116,6 +115,7 @@ def upload(
             for sections in packs_of(_encoded(encoders, groups, payoff, skipped)):
                 _raise_early(sent)
                 data, entries = fill(space, sections)
+                sections.clear()  # their bytes are in `data` now
                 room.acquire()
                 future = senders.submit(_send, space, data, entries, progress)
                 future.add_done_callback(lambda _: room.release())
@@ -191,7 +191,7 @@ def _encode(group: list[Candidate], payoff: _Payoff, skipped: list[str]) -> list
 
 
 def packs_of(sections: Iterator[Section]) -> Iterator[list[Section]]:
-    """Fill packs in order; verbatim sections are cut so that packs are full."""
+    """Fill packs in order; verbatim sections are cut so that packs are full. The caller may clear what it got."""
     pack: list[Section] = []
     held = files = 0
     for whole in sections:
