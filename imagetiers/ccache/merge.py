@@ -1,8 +1,9 @@
 """What a namespace holds at one moment (the view), and how two writers' changes become one.
 
 Results: the key is the identity, so the first one wins. Manifests: ccache rewrites them and stamps each rewrite with a
-new creation time, so the later one wins (a lost manifest update costs a preprocessor-mode hit, not a compile); equal
-times are decided by content id, so that all writers agree whatever their order.
+new creation time in seconds, so the later one wins, within a second the larger one (they only grow), and then the one
+with the greater content id, so that all writers agree whatever their order. What the loser alone knew costs a
+preprocessor-mode hit, not a compile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from imagetiers.ccache.head import Head, SegmentRef, Use, decode_bits, encode_bi
 from imagetiers.ccache.index import Entry
 from imagetiers.ccache.pack import PackRef
 
-__all__ = ["View", "carry_uses", "fold", "make_use", "supersedes", "unite"]
+__all__ = ["View", "carry_uses", "fold", "make_use", "supersedes", "unite", "version_of"]
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,23 @@ class View:
         return set().union(*chosen) if chosen else None
 
 
-def supersedes(kind: Kind, created: int, content: bytes, old: Entry | None) -> bool:
-    """Say whether an entry with these values should take the place of `old`."""
-    if old is None:
-        return True
-    if kind is Kind.RESULT or content == old.slot.content:
-        return False
-    return (created, content) > (old.slot.created, old.slot.content)
+Version = tuple[int, int, bytes]
+"""What orders a manifest's versions: creation time (Unix seconds), file size (manifests grow), content id."""
+
+
+def version_of(entry: Entry) -> Version:
+    """Return the version of an entry that an index lists."""
+    return (entry.slot.created, entry.slot.size, entry.slot.content)
+
+
+def supersedes(kind: Kind, version: Version, old: Version | None) -> bool:
+    """Say whether an entry of this version should take the place of `old` (None = there is none)."""
+    return old is None or (kind is Kind.MANIFEST and version[-1] != old[-1] and version > old)
 
 
 def unite(own: Iterable[Entry], live: Mapping[str, Entry]) -> list[Entry]:
     """Return those of a writer's own entries that are still worth adding to what is there by now."""
-    return [e for e in own if supersedes(e.kind, e.slot.created, e.slot.content, live.get(e.name))]
+    return [e for e in own if e.name not in live or supersedes(e.kind, version_of(e), version_of(live[e.name]))]
 
 
 def fold(view: View, own: Sequence[Entry]) -> tuple[tuple[SegmentRef, ...], tuple[Sequence[Entry], ...], list[Entry]]:

@@ -59,7 +59,7 @@ class Checkpointer:
         self.close(good=False)
 
     def now(self) -> None:
-        """Ask for a checkpoint at once; returns immediately. Safe to call from a signal handler's code path."""
+        """Ask for a checkpoint at once; returns immediately."""
         self._wake.set()
 
     def close(self, *, good: bool) -> CheckpointReport:

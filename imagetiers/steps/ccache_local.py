@@ -42,11 +42,10 @@ class LocalEntry:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells two versions of an entry apart, read from 31 bytes of the file."""
+    """What tells two versions of an entry apart (see `merge.Version`), read from 31 bytes of the file."""
 
     kind: Kind
-    created: int
-    content: bytes
+    version: tuple[int, int, bytes]
 
 
 def segments_folder(directory: Path) -> Path:
@@ -79,7 +78,7 @@ def stamp(path: str, size: int) -> Stamp | None:
         os.close(fd)
     if len(head) != _STAMP_SIZE or len(content) != TRAILER or head[3] > Kind.MANIFEST:
         return None
-    return Stamp(Kind(head[3]), int.from_bytes(head[7:15], "big"), content)
+    return Stamp(Kind(head[3]), (int.from_bytes(head[7:15], "big"), size, content))
 
 
 def put(directory: str, name: str, data: bytes, mtime: int, *, replace: bool) -> bool:

@@ -32,9 +32,10 @@ from imagetiers.ccache.pack import (
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Store
 from imagetiers.steps.ccache_push import PUSH_MAX_SECONDS
-from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space
+from imagetiers.steps.ccache_space import Loaded, Next, Space
 from imagetiers.steps.ccache_stats import stored_bytes, stored_share
 from imagetiers.steps.ccache_upload import fill, packs_of
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["GRACE_MIN", "PruneOptions", "PruneResult", "prune"]
 
@@ -129,7 +130,7 @@ def prune(
         raise ValueError(f"a grace period of {chosen.grace} s is shorter than the {GRACE_MIN:.0f} s that pushes need")
     started = time.monotonic()
     counting = CountingStore(store)
-    with tempfile.TemporaryDirectory(prefix="imagetiers-prune-") as folder:
+    with tempfile.TemporaryDirectory(prefix="imagetiers-prune-", ignore_cleanup_errors=True) as folder:
         space = Space(counting, namespace, Path(folder))
         loaded = space.load()
         now = clock() if clock else time.time() if dry_run else _store_time(space)
@@ -149,7 +150,9 @@ def prune(
                 nonlocal plan, objects
                 if current is not loaded:
                     plan = _plan(space, current, here)
-                following, objects = _next(space, current, plan, compacted, here)
+                # What took too long may meanwhile be noted as left behind, as in a push: then nothing is moved.
+                moved = compacted if time.monotonic() - started < PUSH_MAX_SECONDS else {}
+                following, objects = _next(space, current, plan, moved, here)
                 return following
 
             objects = _Objects({}, ())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import threading
 import time
@@ -19,21 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetiers.ccache.entry import Kind
-from imagetiers.ccache.index import Entry
-from imagetiers.ccache.pack import Codec, PackRef, SectionRef, decode_section, parse_pack, restore_entry
+from imagetiers.ccache.merge import supersedes, version_of
+from imagetiers.ccache.pack import Codec, PackRef
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_bare import fetch_bare
+from imagetiers.steps.ccache_fetch import Wanted, extents_of, fetch, fetched_size
 from imagetiers.steps.ccache_local import LocalEntry, put, recount, scan, segments_folder, stamp
-from imagetiers.steps.ccache_space import CountingStore, Space, describe
+from imagetiers.steps.ccache_space import Space, describe
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["PullResult", "pull"]
-
-GAP_MAX = 256 * 1024
-"""Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes."""
-
-WHOLE_SHARE = 0.5
-"""A pack of which more than this share is wanted is fetched whole."""
 
 BUDGET = 112 * 1024 * 1024
 """Bytes of packs and decoded entries held at a time, whatever the threads; a pack that needs more is refused."""
@@ -64,15 +59,6 @@ class PullResult:
         text += f"{self.present} already there; {self.requests} requests, {self.seconds:.1f} s"
         text += f"; {len(self.quarantined)} quarantined" if self.quarantined else ""
         return text + (f"; stopped: {self.stopped}" if self.stopped else "")
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An entry to restore, from which namespace, and whether it replaces an older manifest that is there."""
-
-    entry: Entry
-    space: Space
-    replace: bool
 
 
 class _Budget:
@@ -147,8 +133,8 @@ def pull(
     there = {name: file for name, file in scan(directory).items() if file.size}
     run = _Run(os.fspath(directory), time.time_ns(), progress)
     sequences: dict[str, int] = {}
-    first: dict[str, _Wanted] = {}
-    rest: dict[str, _Wanted] = {}
+    first: dict[str, Wanted] = {}
+    rest: dict[str, Wanted] = {}
     for namespace in namespaces:
         space = Space(counting, namespace, segments_folder(directory))
         try:
@@ -162,9 +148,9 @@ def pull(
         sequences[namespace] = loaded.view.head.state.sequence
         for name, entry in loaded.view.live.items():
             if name not in first and (wanted is None or name in wanted):
-                first[name] = _Wanted(entry, space, replace=False)
+                first[name] = Wanted(entry, space, replace=False)
             elif everything and name not in rest:
-                rest[name] = _Wanted(entry, space, replace=False)
+                rest[name] = Wanted(entry, space, replace=False)
     chosen = [*first.values()] + [w for name, w in rest.items() if name not in first]
     missing = list(_missing(chosen, there))
     _fetch_all(run, missing, threads)
@@ -186,7 +172,7 @@ def pull(
     )
 
 
-def _missing(chosen: Sequence[_Wanted], there: Mapping[str, LocalEntry]) -> Iterator[_Wanted]:
+def _missing(chosen: Sequence[Wanted], there: Mapping[str, LocalEntry]) -> Iterator[Wanted]:
     """Leave out what is there, but for manifests of which the store has a newer version."""
     for wanted in chosen:
         file = there.get(wanted.entry.name)
@@ -195,20 +181,19 @@ def _missing(chosen: Sequence[_Wanted], there: Mapping[str, LocalEntry]) -> Iter
         elif wanted.entry.kind is Kind.MANIFEST:
             with contextlib.suppress(OSError):
                 mark = stamp(file.path, file.size)
-                slot = wanted.entry.slot
-                if mark and mark.content != slot.content and mark.created < slot.created:
-                    yield _Wanted(wanted.entry, wanted.space, replace=True)
+                if mark and supersedes(Kind.MANIFEST, version_of(wanted.entry), mark.version):
+                    yield Wanted(wanted.entry, wanted.space, replace=True)
 
 
-def _fetch_all(run: _Run, missing: Sequence[_Wanted], threads: int) -> None:
+def _fetch_all(run: _Run, missing: Sequence[Wanted], threads: int) -> None:
     """Fetch pack by pack, in the order in which the packs' first entries are wanted."""
-    by_pack: dict[tuple[str, PackRef], list[_Wanted]] = {}
+    by_pack: dict[tuple[str, PackRef], list[Wanted]] = {}
     for wanted in missing:
         by_pack.setdefault((wanted.space.namespace, wanted.entry.pack), []).append(wanted)
     if not by_pack:
         return
     if run.progress:
-        run.progress.start(sum(_fetched_size(pack, _extents(some)) for (_, pack), some in by_pack.items()))
+        run.progress.start(sum(fetched_size(pack, extents_of(some)) for (_, pack), some in by_pack.items()))
     for folder in {wanted.entry.name[:2] for wanted in missing}:
         Path(run.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(threads, "ccache-pull") as pool:
@@ -221,7 +206,7 @@ def _fetch_all(run: _Run, missing: Sequence[_Wanted], threads: int) -> None:
             raise
 
 
-def _task(run: _Run, pack: PackRef, wanted: Sequence[_Wanted]) -> None:
+def _task(run: _Run, pack: PackRef, wanted: Sequence[Wanted]) -> None:
     if run.stopped:
         return
     space = wanted[0].space
@@ -234,8 +219,8 @@ def _task(run: _Run, pack: PackRef, wanted: Sequence[_Wanted]) -> None:
                     run.done(1, one.entry.slot.size)
                 run.got(pack.size)
             return
-        extents = _extents(wanted)
-        cost = _fetched_size(pack, extents) + sum(one.entry.slot.size for one in wanted)
+        extents = extents_of(wanted)
+        cost = fetched_size(pack, extents) + sum(one.entry.slot.size for one in wanted)
         cost += (
             max(ref.raw for ref in extents if ref.codec is Codec.ZSTD)
             if any(ref.codec is Codec.ZSTD for ref in extents)
@@ -244,7 +229,7 @@ def _task(run: _Run, pack: PackRef, wanted: Sequence[_Wanted]) -> None:
         if cost > BUDGET:
             raise CorruptError.of(where, "the pack holds more than a pack may")
         with run.budget.held(cost):
-            _apply(run, _decoded(run, space, pack, wanted, extents))
+            _apply(run, fetch(space, pack, wanted, extents, run.got))
     except (CorruptError, NotFoundError) as error:
         run.quarantined.append(describe(error) if error.problems[0].where == where else f"{where}: {describe(error)}")
     except OSError as error:
@@ -253,94 +238,9 @@ def _task(run: _Run, pack: PackRef, wanted: Sequence[_Wanted]) -> None:
         run.stopped = str(error)
 
 
-def _apply(run: _Run, files: Sequence[tuple[_Wanted, bytes]]) -> None:
+def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes]]) -> None:
     for wanted, data in files:
         slot = wanted.entry.slot
         replace = wanted.replace or wanted.entry.kind is Kind.RESULT
         if put(run.directory, slot.name, data, min(slot.mtime, run.now), replace=replace):
             run.done(1, slot.size)
-
-
-_Extents = dict[SectionRef, list[tuple[int, int]]]
-"""Wanted byte ranges of a pack, by section: all of a compressed one, single entries of another."""
-
-
-def _extents(wanted: Sequence[_Wanted]) -> _Extents:
-    extents: _Extents = {}
-    for one in wanted:
-        section, slot = one.entry.section, one.entry.slot
-        if section.codec is Codec.VERBATIM:
-            start = section.offset + slot.offset
-            extents.setdefault(section, []).append((start, start + slot.length))
-        else:
-            extents[section] = [(section.offset, section.offset + section.stored)]
-    return extents
-
-
-def _ranges(extents: _Extents) -> list[tuple[int, int]]:
-    """Merge extents over gaps of at most GAP_MAX bytes."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(extent for some in extents.values() for extent in some):
-        if merged and start - merged[-1][1] <= GAP_MAX:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _whole(pack: PackRef, extents: _Extents) -> bool:
-    return sum(end - start for some in extents.values() for start, end in some) > WHOLE_SHARE * pack.size
-
-
-def _fetched_size(pack: PackRef, extents: _Extents) -> int:
-    return pack.size if _whole(pack, extents) else sum(end - start for start, end in _ranges(extents))
-
-
-def _decoded(
-    run: _Run, space: Space, pack: PackRef, wanted: Sequence[_Wanted], extents: _Extents
-) -> list[tuple[_Wanted, bytes]]:
-    """Fetch and check all that is wanted of a pack. Raises CorruptError, NotFoundError before anything is applied."""
-    where = space.object("packs", pack.name)
-    pieces: list[tuple[int, memoryview]] = []
-    if _whole(pack, extents):
-        data, _ = space.store.read(where)
-        run.got(len(data))
-        if len(data) != pack.size or hashlib.sha256(data).hexdigest() != pack.sha256:
-            raise CorruptError.of(where, "the pack is not what its name says")
-        if not set(extents) <= set(parse_pack(data, where)):
-            raise CorruptError.of(where, "the index lists a section that the pack does not have")
-        pieces.append((0, memoryview(data)))
-    else:
-        for start, end in _ranges(extents):
-            data, _ = space.store.read(where, start=start, length=end - start)
-            run.got(len(data))
-            if len(data) != end - start:
-                raise CorruptError.of(where, "the pack is shorter than the index says")
-            pieces.append((start, memoryview(data)))
-    return list(_restored(wanted, pieces, where))
-
-
-def _restored(
-    wanted: Sequence[_Wanted], pieces: Sequence[tuple[int, memoryview]], where: str
-) -> Iterator[tuple[_Wanted, bytes]]:
-    decoded_of: SectionRef | None = None
-    decoded: bytes | memoryview = b""
-    order = sorted(wanted, key=lambda one: (one.entry.section.offset, one.entry.slot.offset))
-    for one in order:
-        section, slot = one.entry.section, one.entry.slot
-        if section.codec is Codec.VERBATIM:
-            start = section.offset + slot.offset
-            part: bytes | memoryview = _cut(pieces, start, start + slot.length)
-        else:
-            if section != decoded_of:
-                stored = _cut(pieces, section.offset, section.offset + section.stored)
-                decoded, decoded_of = decode_section(section, stored, where), section
-            part = memoryview(decoded)[slot.offset : slot.offset + slot.length]
-        yield one, restore_entry(section.codec, slot, part, one.entry.kind)
-
-
-def _cut(pieces: Sequence[tuple[int, memoryview]], start: int, end: int) -> memoryview:
-    for at, data in pieces:
-        if at <= start and end <= at + len(data):
-            return data[start - at : end - at]
-    raise CorruptError.of("", "the index lists bytes that the pack does not have")

@@ -18,12 +18,13 @@ from imagetiers.ccache.entry import Kind
 from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.ccache.head import State, Use, check_step
 from imagetiers.ccache.index import Entry
-from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes, unite
-from imagetiers.errors import ForbiddenError
+from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes, unite, version_of
+from imagetiers.errors import CorruptError, ForbiddenError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_local import LocalEntry, kind_of, scan, segments_folder, stamp
-from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space, describe
+from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
 from imagetiers.steps.ccache_upload import Candidate, upload
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["PushOptions", "PushOutcome", "PushResult", "push"]
 
@@ -183,11 +184,14 @@ def _push(
 
 
 def _covered(store: Store, parents: Sequence[str], directory: Path, step: str) -> dict[str, Entry]:
-    """Return what a pull of this step through the parents restores anyway."""
+    """Return what a pull of this step through the parents restores anyway: nothing of one that cannot be read."""
     covered: dict[str, Entry] = {}
     for parent in parents:
-        view = Space(store, parent, segments_folder(directory)).load().view
-        wanted = view.working_set(step)
+        try:
+            view = Space(store, parent, segments_folder(directory)).load().view
+            wanted = view.working_set(step)
+        except (CorruptError, ForbiddenError):
+            continue
         for name, entry in view.live.items():
             if (wanted is None or name in wanted) and name not in covered:
                 covered[name] = entry
@@ -206,7 +210,7 @@ def _candidates(run: _Run, live: Mapping[str, Entry], covered: Mapping[str, Entr
                 yield Candidate(name, file, kind)
             elif (mark := stamp(file.path, file.size)) is None:
                 run.skipped.append(f"{name}: vanished, or too short to be an entry")
-            elif supersedes(mark.kind, mark.created, mark.content, old):
+            elif supersedes(mark.kind, mark.version, version_of(old) if old else None):
                 yield Candidate(name, file, mark.kind)
         except OSError as error:
             run.skipped.append(f"{name}: {error.strerror}")

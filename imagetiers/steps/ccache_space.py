@@ -15,9 +15,8 @@ import hashlib
 import random
 import re
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +26,9 @@ from imagetiers.ccache.index import Entry, decode_segment, encode_segment
 from imagetiers.ccache.merge import View
 from imagetiers.ccache.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, StoreError, UnavailableError
-from imagetiers.ports import Blob, Store
+from imagetiers.ports import Store
 
-__all__ = ["CountingStore", "Loaded", "Next", "Space", "namespace_name"]
+__all__ = ["Loaded", "Next", "Space", "namespace_name"]
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _ATTEMPTS = 40
@@ -46,53 +45,6 @@ def namespace_name(trust: str, line: str, ccache_version: str) -> str:
     release = ".".join(ccache_version.split(".")[:2])
     text = f"{trust}.{line}.ccache-{release}".lower()
     return re.sub(r"[^a-z0-9._-]", "-", text)[:100].lstrip("._-") or "none"
-
-
-class CountingStore:
-    """A store that counts its calls; a listing counts as one, whatever its pages."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self.requests = 0
-
-    @property
-    def url(self) -> str:
-        """Where the store is."""
-        return self._store.url
-
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
-        """Count and pass on."""
-        return self._counted().read(name, start=start, length=length)
-
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
-        """Count and pass on."""
-        return self._counted().write(name, data, if_generation=if_generation)
-
-    def read_file(self, name: str, path: Path) -> int:
-        """Count and pass on."""
-        return self._counted().read_file(name, path)
-
-    def write_file(self, name: str, path: Path, *, if_generation: int | None = None) -> int:
-        """Count and pass on."""
-        return self._counted().write_file(name, path, if_generation=if_generation)
-
-    def stat(self, name: str) -> Blob | None:
-        """Count and pass on."""
-        return self._counted().stat(name)
-
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Count and pass on."""
-        return self._counted().list(prefix)
-
-    def delete(self, name: str, *, if_generation: int | None = None) -> None:
-        """Count and pass on."""
-        self._counted().delete(name, if_generation=if_generation)
-
-    def _counted(self) -> Store:
-        with self._lock:
-            self.requests += 1
-        return self._store
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from imagetiers.ccache.pack import Codec, PackRef, decode_section, parse_pack, r
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_bare import check_file
-from imagetiers.steps.ccache_space import CountingStore, Loaded, Next, Space, describe
+from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
+from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["VerifyResult", "verify"]
 

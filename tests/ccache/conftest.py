@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from imagetiers.world.store_dir import DirectoryStore
 
 MEMORY = Path("/dev/shm")  # noqa: S108  a directory store syncs every write: thousands of these tests' seconds on a disk
+
+# A busy machine is no failure.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture

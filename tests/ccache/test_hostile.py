@@ -170,6 +170,22 @@ def test_a_bad_entry_in_a_pack_with_a_right_hash_is_never_half_applied(store: Di
     assert len(result.quarantined) == 1
 
 
+def test_a_pack_fetched_whole_is_refused_for_a_bit_that_nobody_wants(store: DirectoryStore, tmp_path: Path) -> None:
+    data, entries = good_pack(6, recompress=False)
+    publish(store, entries[:-1], data)
+    pack = objects(store, "packs")[0]
+    flip(store, pack, len(data) - 30)
+    result = pull(store, ["main"], tmp_path / "b")
+    assert (result.entries, len(result.quarantined)) == (0, 1)
+
+
+def test_an_index_that_lists_another_section_than_the_pack_has(store: DirectoryStore, tmp_path: Path) -> None:
+    data, entries = good_pack(6, recompress=False)
+    publish(store, [replace(e, section=replace(e.section, count=7)) for e in entries], data)
+    result = pull(store, ["main"], tmp_path / "b")
+    assert (result.entries, len(result.quarantined)) == (0, 1)
+
+
 def test_a_bomb_costs_neither_memory_nor_disk(store: DirectoryStore, tmp_path: Path) -> None:
     good, good_entries = good_pack(3, recompress=True, seed=50)
     body = zstandard.compress(bytes(range(256)) * 4 + bytes((8 << 20) - 1024))

@@ -283,3 +283,25 @@ def test_stats_add_up(store: DirectoryStore, tmp_path: Path) -> None:
     assert found.live_bytes <= found.pack_bytes
     assert (found.other_objects, found.retired, found.lost) == (0, 0, ())
     assert found.uses["torch", "good"].count == 60
+
+
+def test_a_pack_that_was_in_use_again_gets_a_grace_period_of_its_own(store: DirectoryStore, tmp_path: Path) -> None:
+    """Noted while its push was under way, used, dropped much later: readers of the last head still have their time."""
+    make_directory(tmp_path / "x", 1, seed=9)
+    push(store, "main", tmp_path / "x")
+    made = make_directory(tmp_path / "a", 20)
+    slow = FaultyStore(store)
+    done: list[PruneResult] = []
+
+    def between(verb: str, name: str) -> None:
+        if verb == "write" and name.endswith("/head") and not done:
+            done.append(prune(store, "main", GRACE))
+
+    slow.hook = between
+    assert push(slow, "main", tmp_path / "a", since=NEVER).pushed == frozenset(made)
+    now = time.time()
+    aged = PruneOptions(max_age=0.0, grace=GRACE_MIN, keep_history=0)
+    dropped = prune(store, "main", aged, clock=lambda: now + 2 * GRACE_MIN)
+    assert dropped.dropped >= len(made)
+    packs = {blob.name for blob in store.list("ccache/main/packs/")}
+    assert len(packs) == 2

@@ -11,7 +11,7 @@ import pytest
 
 from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.errors import ForbiddenError, UnavailableError
-from imagetiers.steps import ccache_pull
+from imagetiers.steps import ccache_fetch
 from imagetiers.steps.ccache_local import recount, scan
 from imagetiers.steps.ccache_pull import pull
 from imagetiers.steps.ccache_push import PushOptions, PushOutcome, PushResult, push
@@ -75,6 +75,15 @@ def test_entries_of_all_levels_and_both_schemes_and_nothing_else(store: Director
     assert entries_in(tmp_path / "b") == made
 
 
+def test_an_entry_at_two_levels_is_the_one_that_ccache_reads(store: DirectoryStore, tmp_path: Path) -> None:
+    name = make_name(1, 1)
+    put_entry(tmp_path / "a", name, make_entry(b"deeper, so never read", kind=1), level=3)
+    put_entry(tmp_path / "a", name, make_entry(b"read", kind=1), level=2)
+    push(store, "main", tmp_path / "a")
+    pull(store, ["main"], tmp_path / "b")
+    assert entries_in(tmp_path / "b") == {name: make_entry(b"read", kind=1)}
+
+
 def test_a_warm_build_costs_at_most_three_requests(store: DirectoryStore, tmp_path: Path) -> None:
     make_directory(tmp_path / "a", 200)
     push(store, "main", tmp_path / "a")
@@ -114,6 +123,13 @@ def test_a_manifest_is_pushed_again_when_it_was_rewritten_and_only_then(store: D
     put_entry(tmp_path / "b", name, make_entry(b"third", kind=1, created=300))
     assert pull(store, ["main"], tmp_path / "b").entries == 0
     assert entries_in(tmp_path / "b") == {name: make_entry(b"third", kind=1, created=300)}
+
+
+def test_two_versions_of_one_second_the_larger_wins(store: DirectoryStore, tmp_path: Path) -> None:
+    name = make_name(1, 1)
+    for body in (b"one", b"one, two", b"one, two, three"):
+        put_entry(tmp_path / "a", name, make_entry(body, kind=1, created=100))
+        assert push(store, "main", tmp_path / "a").entries == 1
 
 
 def test_a_result_is_never_pushed_twice(store: DirectoryStore, tmp_path: Path) -> None:
@@ -276,7 +292,7 @@ def test_packs_stay_below_one_multipart_request(store: DirectoryStore, tmp_path:
 def test_few_entries_of_a_pack_are_fetched_by_ranges(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ccache_pull, "GAP_MAX", 1000)
+    monkeypatch.setattr(ccache_fetch, "GAP_MAX", 1000)
     a = tmp_path / "a"
     made = make_directory(a, 200, manifests=0.0)
     push(store, "main", a)
@@ -386,3 +402,23 @@ def test_segments_stay_few(store: DirectoryStore, tmp_path: Path) -> None:
         assert len(Space(store, "main").load().view.head.state.segments) <= 6
     pull(store, ["main"], tmp_path / "b")
     assert entries_in(tmp_path / "b") == made
+
+
+def test_a_lost_race_drops_what_the_winner_has_in_a_later_version(store: DirectoryStore, tmp_path: Path) -> None:
+    manifest, result = make_name(1, 1), make_name(2)
+    for folder, created in (("a", 100), ("b", 200)):
+        put_entry(tmp_path / folder, manifest, make_entry(folder.encode(), kind=1, created=created))
+        put_entry(tmp_path / folder, result, make_entry(b"the same"))
+    racing = FaultyStore(store)
+    done: list[PushResult] = []
+
+    def other_writer(verb: str, name: str) -> None:
+        if verb == "write" and name.endswith("/head") and not done:
+            done.append(push(store, "main", tmp_path / "b"))
+
+    racing.hook = other_writer
+    assert push(racing, "main", tmp_path / "a").pushed == frozenset()
+    pull(store, ["main"], tmp_path / "c")
+    assert entries_in(tmp_path / "c") == entries_in(tmp_path / "b")
+    assert len(Space(store, "main").load().view.live) == 2
+    assert sum(map(len, Space(store, "main").load().view.rows)) == 2
