@@ -5,8 +5,8 @@
 
 writes RESULTS.json (after every run, so a stopped session keeps what it has) and RESULTS.md. `--runs` has for each
 latency the number of runs of the methods that take seconds, of those with one object a file, and of gcloud. With
-`--render` the tables are made anew from the JSON. All data lie in a temporary folder (about 5 GB at scale 1), which is
-removed; the server holds as much memory again.
+`--add` the JSON's measurements stay and these are added; with `--render` the tables are made anew from them. All data
+lie in a temporary folder (about 5 GB at scale 1), which is removed; the server holds as much memory again.
 """
 
 from __future__ import annotations
@@ -250,8 +250,12 @@ def parse() -> argparse.Namespace:
         "--real", type=Path, help="a directory that ccache has filled: bytes and seconds of real entries"
     )
     parser.add_argument("--real-is", default="", help="what the real entries are")
+    parser.add_argument("--only-real", action="store_true", help="measure nothing but these")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/cache"), help="without a suffix")
     parser.add_argument("--note", action="append", default=[], help="a paragraph for the report")
+    parser.add_argument(
+        "--add", action="store_true", help="keep what RESULTS.json holds; its session described the data"
+    )
     parser.add_argument("--render", action="store_true", help="only make the tables from the JSON")
     return parser.parse_args()
 
@@ -284,11 +288,19 @@ def session(options: argparse.Namespace, results: Path) -> None:
         command = (
             f"python -m benchmarks.cache --latency {options.latency} --runs {options.runs} --scale {options.scale:g}"
         )
+        command += (
+            " --real DIRECTORY" * bool(options.real) + " --only-real" * options.only_real + " --add" * options.add
+        )
         about = report.Session(
             *(machine(), command, began, began, len(names), data.size_of(bench.base, names), real, notes)
         )
+        if options.add:
+            earlier, bench.measured = report.load(results)
+            if (earlier.entries, earlier.bytes) != (about.entries, about.bytes):
+                sys.exit(f"{results} was measured with other data: give another --results")
+            about = replace(earlier, command=f"{earlier.command}; {command}", real=real or earlier.real)
         for latency, counts in zip(latencies, runs, strict=True):
-            for number in range(max(counts)):
+            for number in range(0 if options.only_real else max(counts)):
                 turn = [method for method in methods if number < counts[method.pace]]
                 with a_round(bench, latency, number, turn) as this:
                     this.everything()
