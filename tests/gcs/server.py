@@ -720,10 +720,10 @@ def error(status: int, message: str, **headers: str) -> Answer:
 
 def _parse_multipart(content_type: str, body: bytes) -> tuple[Json, bytes, str]:
     """Return metadata, data and the data's content type. Lines end with CRLF or, from gsutil and gcloud, bare LF."""
-    found = re.search(r'boundary=(?:"([^"]+)"|([^;\s]+))', content_type)
+    found = re.search(r"""boundary=(?:"([^"]+)"|'([^']+)'|([^;\s]+))""", content_type)  # gcloud writes apostrophes
     if not found:
         raise Refused(400, "multipart without a boundary")
-    mark = b"--" + (found[1] or found[2]).encode()
+    mark = b"--" + (found[1] or found[2] or found[3]).encode()
     start = body.find(mark)
     after = start + len(mark)
     newline = b"\r\n" if body[after : after + 2] == b"\r\n" else b"\n"

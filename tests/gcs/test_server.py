@@ -39,12 +39,15 @@ def name() -> str:
 
 
 @pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("quote_mark", ['"', "'", ""])
 @pytest.mark.parametrize("data", [b"", b"x", b"ends with newline\r\n", b"\n\r\n--other\r\n", os.urandom(1000)])
-def test_multipart_with_both_line_ends(gcs_server: GcsServer, name: str, newline: bytes, data: bytes) -> None:
+def test_multipart_with_both_line_ends(
+    gcs_server: GcsServer, name: str, newline: bytes, quote_mark: str, data: bytes
+) -> None:
     meta = json.dumps({"name": name, "crc32c": crc(data), "metadata": {"k": "v"}}).encode()
     parts = [b"--BOUND", b"Content-Type: application/json", b"", meta, b"--BOUND", b"content-type: text/x", b"", data]
     body = newline.join([*parts, b"--BOUND--"])
-    headers = {"Content-Type": 'multipart/related; boundary="BOUND"'}
+    headers = {"Content-Type": f"multipart/related; boundary={quote_mark}BOUND{quote_mark}"}
     status, _, answer = gcs_server.request("POST", f"{UPLOAD}?uploadType=multipart", body, headers)
     resource = json.loads(answer)
     assert status == 200, answer
