@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import threading
 from dataclasses import dataclass
 from typing import IO, Any
@@ -33,6 +34,7 @@ __all__ = ["Content", "Upload", "Wire", "check_crc32c", "crc32c_base64"]
 
 _TOKEN_KEY = "imagetiers-write"  # noqa: S105  the name of a metadata field
 _CHUNK = 16 << 20  # of a resumable upload; held in memory. A multiple of 256 KiB
+_WHOLE = 8 << 20  # bytes: more go into a resumable upload
 _FIELDS = "name,size,generation,timeCreated"
 _PAGE = 1000  # the most that GCS gives
 
@@ -54,6 +56,13 @@ class Upload:
     size: int
     crc32c: str
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    size: int
+    generation: int
+    crc32c: str
 
 
 class _CountingAdapter(HTTPAdapter):
@@ -139,12 +148,54 @@ class Wire:
 
     def put(self, name: str, upload: Upload, if_generation: int | None) -> int:
         """Upload; return the new generation. At most 8 MiB are one request, more are a resumable upload."""
+        upload.stream.seek(0)
+        stored = (self._put_whole if upload.size <= _WHOLE else self._put_chunks)(name, upload, if_generation)
+        if stored.size != upload.size or stored.crc32c != upload.crc32c:
+            raise ChecksumError(
+                f"stored {stored.size} bytes, CRC32C {stored.crc32c}; sent {upload.size}, {upload.crc32c}"
+            )
+        return stored.generation
+
+    def _put_whole(self, name: str, upload: Upload, if_generation: int | None) -> _Stored:
+        """Upload in one multipart request.
+
+        Not by the client: it puts the request together in steps, each of which copies all of it; the copies are a third
+        of what pushing a pack costs.
+        """
+        resource = {"name": name, "crc32c": upload.crc32c, "metadata": {_TOKEN_KEY: upload.token}}
+        boundary = secrets.token_hex(16)
+        body = b"".join(
+            (
+                f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
+                json.dumps(resource).encode(),
+                f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
+                upload.stream.read(upload.size),
+                f"\r\n--{boundary}--\r\n".encode(),
+            )
+        )
+        query = {"uploadType": "multipart"}
+        if if_generation is not None:
+            query["ifGenerationMatch"] = str(if_generation)
+        answer = self._client._http.post(  # noqa: SLF001
+            f"{self._client.api_endpoint}/upload/storage/v1{self._bucket.path}/o",
+            params=query,
+            data=body,
+            headers={"Content-Type": f'multipart/related; boundary="{boundary}"'},
+            timeout=self._timeout,
+        )
+        if answer.status_code != requests.codes.ok:
+            refused = api.from_http_response(answer)
+            _raise_damaged(refused)
+            raise refused
+        found = answer.json()
+        return _Stored(int(found["size"]), int(found["generation"]), str(found["crc32c"]))
+
+    def _put_chunks(self, name: str, upload: Upload, if_generation: int | None) -> _Stored:
+        """Upload in several requests, resumed where one breaks."""
         blob = self._bucket.blob(name, chunk_size=_CHUNK)
         # Sent with the object: the server then refuses damaged content, instead of us finding it stored.
         blob.crc32c = upload.crc32c
         blob.metadata = {_TOKEN_KEY: upload.token}
-        upload.stream.seek(0)
-        resumable = upload.size > storage.blob._MAX_MULTIPART_SIZE  # noqa: SLF001
         try:
             blob.upload_from_file(
                 upload.stream,
@@ -153,17 +204,14 @@ class Wire:
                 if_generation_match=if_generation,
                 checksum=None,
                 timeout=self._timeout,
-                retry=self._resume if resumable else None,
+                retry=self._resume,
             )
         except api.GoogleAPICallError as error:
-            if resumable and error.code in (404, 410) and not bucket_is_missing(error):
+            if error.code in (404, 410) and not bucket_is_missing(error):
                 raise SessionLostError from error
-            if error.code == 400 and "crc32c" in server_text(error).lower():  # noqa: PLR2004
-                raise ChecksumError(f"the server received damaged content: {server_text(error)}") from error
+            _raise_damaged(error)
             raise
-        if blob.size != upload.size or blob.crc32c != upload.crc32c:
-            raise ChecksumError(f"stored {blob.size} bytes, CRC32C {blob.crc32c}; sent {upload.size}, {upload.crc32c}")
-        return int(blob.generation)
+        return _Stored(int(blob.size), int(blob.generation), str(blob.crc32c))
 
     def meta(self, name: str) -> tuple[Blob, str] | None:
         """Return what is known of the object and the token of the write that made it; None when it is not there."""
@@ -219,6 +267,12 @@ def check_crc32c(actual: int, expected: str) -> None:
     """Raise ChecksumError unless it is the expected one; an emulator may send none."""
     if expected and crc32c_base64(actual) != expected:
         raise ChecksumError(f"the content's CRC32C is {crc32c_base64(actual)}, the object's is {expected}")
+
+
+def _raise_damaged(error: api.GoogleAPICallError) -> None:
+    """Raise ChecksumError if that is what the server refused an upload for."""
+    if error.code == requests.codes.bad_request and "crc32c" in server_text(error).lower():
+        raise ChecksumError(f"the server received damaged content: {server_text(error)}") from error
 
 
 def _blob(blob: Any) -> Blob:

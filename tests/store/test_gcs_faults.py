@@ -103,6 +103,7 @@ def inject(server: GcsServer, fault: str, op: str, **more: object) -> None:
 def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make resumable uploads of small ones, for speed; test_conformance.py and the costs below use the real limit."""
     monkeypatch.setattr(storage.blob, "_MAX_MULTIPART_SIZE", QUANTUM)
+    monkeypatch.setattr(gcs_wire, "_WHOLE", QUANTUM)
 
 
 @pytest.fixture
