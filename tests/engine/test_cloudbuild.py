@@ -192,7 +192,7 @@ def test_the_runner_itself(tmp_path: Path) -> None:
         assert build.statuses == {"write": "SUCCESS", "read": "FAILURE", "never": "CANCELLED"}
         assert build.steps["read"].log == "hi /builder/home\nx\n"
 
-        file.write_text(yaml.safe_dump({"steps": [step("slow", "sleep 60", timeout="1s")]}))
+        file.write_text(yaml.safe_dump({"steps": [step("slow", "sleep 60", timeout="5s")]}))
         assert worker.run(file).status == "TIMEOUT"
     finally:
         worker.destroy()

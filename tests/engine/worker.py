@@ -171,7 +171,7 @@ class Worker:
             )
             state.log, state.status = ran.stdout, "SUCCESS" if ran.returncode == 0 else "FAILURE"
         except subprocess.TimeoutExpired:
-            docker("kill", self._container(step["id"]))
+            self._remove_containers(f"name={self._container(step['id'])}")
             state.status = "TIMEOUT"
         state.ended = time.monotonic()
         if state.status == "SUCCESS":
