@@ -72,13 +72,8 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
     """Read and check everything. Raises PipelineError with all problems, those of pipeline.yaml in line order first."""
     config = load_config(layout, variant)
     problems = sorted(config.problems, key=_line_order)
-    files: Mapping[str, TierFiles] = {}
-    try:
-        files = take_snapshot(layout, [])
-        files, missing = _snapshot(layout, config)
-        problems.extend(missing)
-    except PipelineError as error:
-        problems.extend(error.problems)
+    files, missing = _snapshot(layout, config)
+    problems.extend(missing)
     inputs: dict[str, TierInputs] = {}
     for name, tier_files in files.items():
         tier = config.pipeline.tiers[name]
