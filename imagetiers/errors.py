@@ -104,6 +104,10 @@ class RegistryError(ImagetiersError):
     """The registry refused, did not answer, or holds what it should not. Nothing is rebuilt because of it."""
 
 
+class TagMovedError(RegistryError):
+    """A tag that was just moved points elsewhere when it is read back: somebody moves it at the same time."""
+
+
 class Interrupted(ImagetiersError):  # noqa: N818  the field's word is not an error's
     """Ctrl-C or SIGTERM: containers were stopped, caches kept."""
 

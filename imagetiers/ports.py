@@ -214,7 +214,7 @@ class Registry(Protocol):
         ...
 
     def point(self, ref: str, digest: str) -> None:
-        """Let the tag `ref` point to a manifest of the same repository, and read it back."""
+        """Let the tag `ref` point to a manifest of the same repository, and read it back. Raises TagMovedError."""
         ...
 
 

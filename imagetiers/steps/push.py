@@ -7,9 +7,10 @@ with it. Where the registry has immutable tags, it refuses the second push itsel
 
 from __future__ import annotations
 
+import contextlib
 import json
 
-from imagetiers.errors import PreconditionError, Problem, RegistryError, StoreError
+from imagetiers.errors import PreconditionError, Problem, RegistryError, StoreError, TagMovedError
 from imagetiers.keys import short
 from imagetiers.layout import Layout
 from imagetiers.plan import Absent, Plan, Present, Registered, Seen, TierPlan, Unknown
@@ -21,7 +22,7 @@ from imagetiers.steps.verify import verify_image
 
 __all__ = ["push_image"]
 
-_ROUNDS = 5
+_ROUNDS = 10
 
 
 def push_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, again: bool = False) -> None:
@@ -100,7 +101,8 @@ def _settle(tier: TierPlan, ours: str, world: World) -> str:
         if winner == there:
             _check_labels(tier, answer, world)
             return winner
-        world.registry.point(tier.ref, winner)
+        with contextlib.suppress(TagMovedError):  # one more builder has pushed; the next round sees what is there now
+            world.registry.point(tier.ref, winner)
     raise RegistryError(Problem(f"push:{tier.name}", f"{tier.ref} changes all the time", "who else pushes there?"))
 
 

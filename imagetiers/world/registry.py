@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.commands import Label
-from imagetiers.errors import ImagetiersError, Problem, RegistryError
+from imagetiers.errors import ImagetiersError, Problem, RegistryError, TagMovedError
 from imagetiers.plan import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.world.store_retry import RetryPolicy, keep_trying
 
@@ -53,16 +53,17 @@ class HttpRegistry:
         return self._batch([repository], self._tags)[repository]
 
     def point(self, ref: str, digest: str) -> None:
-        """Let the tag `ref` point to a manifest of the same repository, and read it back."""
+        """Let the tag `ref` point to a manifest of the same repository, and read it back. Raises TagMovedError."""
         repository = ref.rpartition(":")[0]
         manifest = self._call(ref, lambda wire: wire.manifest(f"{repository}@{digest}"))
         if manifest is None:
             raise RegistryError(Problem(f"{repository}@{digest}", "is not in the registry (any more)", "doit again"))
         self._call(ref, lambda wire: wire.put_manifest(ref, manifest), self._patient)
         answer = self._look_up(ref)
-        if answer != Present(digest, *_contents(manifest.body)):
-            told = answer.reason if isinstance(answer, Unknown) else answer
-            raise RegistryError(Problem(ref, f"was moved to {digest[:19]}, but read back it is: {told}", "doit again"))
+        if not isinstance(answer, Present) or answer.digest != digest:
+            told = answer.digest[:19] if isinstance(answer, Present) else "absent"
+            what = f"was pointed to {digest[:19]}, but read back it is {told}"
+            raise TagMovedError(Problem(ref, what, "somebody moves it at the same time; doit again"))
 
     def _look_up(self, ref: str) -> Answer:
         manifest = self._call(ref, lambda wire: wire.manifest(ref))

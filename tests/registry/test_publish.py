@@ -11,20 +11,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from imagetiers.errors import ImagetiersError, RegistryError, StoreError
+from imagetiers.errors import ImagetiersError, RegistryError, StoreError, TagMovedError
 from imagetiers.model import Trust
-from imagetiers.plan import Plan, Registered, State, decide, push_reason
+from imagetiers.plan import Answer, Plan, Registered, State, decide, push_reason
 from imagetiers.steps.fetch import pull_image
 from imagetiers.steps.guard import check_may_build
 from imagetiers.steps.push import push_image
 from imagetiers.steps.registered import publication_name
 from imagetiers.steps.survey import survey
+from imagetiers.world.registry import HttpRegistry
 from tests.conftest import HERE
-from tests.registry.harness import Builder, builder, upload
+from tests.registry.harness import QUICK, Builder, builder, upload
 from tests.registry_server import RegistryServer
 
 REPO = HERE.parent
@@ -118,6 +120,53 @@ def test_the_other_one_wins_between_look_and_push(machine: Machine, registry_ser
     assert second.engine.table[second.tier().ref].id == image.id
 
 
+class Interrupting(HttpRegistry):
+    """A registry at which somebody else acts between the moving of a tag and the reading back."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__(QUICK)
+        self._acts, self._armed = [act], False
+
+    def point(self, ref: str, digest: str) -> None:
+        self._armed = True
+        super().point(ref, digest)
+
+    def _look_up(self, ref: str) -> Answer:
+        if self._armed and self._acts:
+            self._acts.pop()()
+        return super()._look_up(ref)
+
+
+def test_a_third_one_pushes_before_the_tag_is_read_back(machine: Machine, registry_server: RegistryServer) -> None:
+    first, second, third = machine(), machine(), machine()
+    image = first.make()
+    second.make()
+    third.make()
+    second.engine.before_push = lambda: push(first)
+    late = Interrupting(lambda: third.engine.push(third.tier().ref, lambda _: None))
+
+    push(replace(second, world=replace(second.world, registry=late)))
+
+    repository, tag = place(first)
+    assert registry_server.digest(repository, tag) == found(first).digest
+    assert found(first).image == image.id == second.engine.table[second.tier().ref].id
+
+
+def test_a_friendly_tag_that_somebody_moves_at_the_same_time(machine: Machine, registry_server: RegistryServer) -> None:
+    only, other = machine(), machine()
+    only.make()
+    other.make()
+    repository, _ = place(only)
+    latest = f"{only.tier().repository}:latest"
+    other.engine.table[latest] = other.engine.table[other.tier().ref]
+    late = Interrupting(lambda: other.engine.push(latest, lambda _: None))
+
+    with pytest.raises(TagMovedError, match=f"{latest}: was pointed to sha256:.*but read back it is sha256:"):
+        push(replace(only, world=replace(only.world, registry=late)))
+    push(only)
+    assert registry_server.digest(repository, "latest") == found(only).digest
+
+
 def test_a_registry_with_immutable_tags_refuses_the_second(machine: Machine) -> None:
     first, second = machine(), machine()
     image = first.make()
@@ -160,7 +209,8 @@ def test_builders_at_once_in_processes(
         for one in machines
     ]
     outputs = [racer.communicate(timeout=60) for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0, 0], outputs
+    assert "".join(err for _, err in outputs) == ""
+    assert [racer.returncode for racer in racers] == [0, 0, 0]
     results = [json.loads(out)["results"] for out, _ in outputs]
 
     assert results[0] == results[1] == results[2]
