@@ -6,9 +6,11 @@ EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it name
 
     versions: {pytorch-c10: "2.6.0"}   what `arr-run --version` names; local parts such as +cu124 do not count
     run: true                          `arr-run run` trains and leaves a result
+    agent: vertex                      `arr-run agent` is there, with what it needs to submit jobs to Vertex AI
     params: {steps: 50}                the options of that training
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -58,12 +60,24 @@ def check_run(expected, options):
     return f"{result['steps']} steps by {result['backend']}, loss {result['loss']:.5f}"
 
 
+def check_agent(expected, _options):
+    """The agent imports these only when it meets a queue of that kind: a missing one would show with the first job."""
+    if expected != "vertex":
+        raise Failed(f"no such kind of agent: {expected}; there is vertex")
+    if "launch agent" not in call("agent", "--help"):
+        raise Failed("arr-run agent --help does not speak of a launch agent")
+    for module in VERTEX:
+        importlib.import_module(f"wandb.sdk.launch.{module}")
+    return "arr-run agent --help; " + ", ".join(VERTEX)
+
+
 def check_unknown(name):
     """A misspelt expectation must not pass for one that holds."""
     raise Failed(f"{name} is no check of this tier; there are params, " + ", ".join(CHECKS))
 
 
-CHECKS = {"versions": check_versions, "run": check_run}
+VERTEX = ("agent", "environment.gcp_environment", "runner.vertex_runner", "builder.noop")
+CHECKS = {"versions": check_versions, "run": check_run, "agent": check_agent}
 
 
 def run(name, check, *args):

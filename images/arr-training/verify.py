@@ -5,7 +5,8 @@
 EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
 
     backend: c10                           what does the arithmetic
-    fit: {weight: 3, bias: -2, within: 0.05}   train, and compare what was learned
+    fit: {weight: 3, bias: -2, within: 0.05}   of the program c10: train, and compare what was learned
+    learn: {accuracy: 0.9}                 of the program torch: train half of the steps, go on from the checkpoint, and be judged
     params: {steps: 400}                   the options of that training
 """
 
@@ -20,15 +21,16 @@ class Failed(Exception):
     """What is wrong, in one line."""
 
 
-def train(options):
-    """The result of one training with these options."""
+def train(*stages):
+    """The last result of trainings with these options, one after the other in the same folder."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "arr_train", "--out", folder]
-        command += [f"--{name}={value}" for name, value in options.items()]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise Failed(f"the training ended with {done.returncode}: {last}")
+        for options in stages:
+            command = [sys.executable, "-m", "arr_train", "--out", folder]
+            command += [f"--{name}={value}" for name, value in options.items()]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = (done.stderr.strip() or "no message").splitlines()[-1]
+                raise Failed(f"the training ended with {done.returncode}: {last}")
         return json.loads(pathlib.Path(folder, "result.json").read_text())
 
 
@@ -49,12 +51,23 @@ def check_fit(expected, options):
     return f"y = {result['weight']:.4f} x + {result['bias']:.4f} after {result['steps']} steps"
 
 
+def check_learn(expected, options):
+    """More is right than guessing would give, and nothing was lost when the training was interrupted half-way."""
+    half = options["steps"] // 2
+    result = train({**options, "steps": half}, options)
+    if result["first"] != half:
+        raise Failed(f"it went on after step {result['first']}, not after {half}")
+    if not result["accuracy"] >= expected["accuracy"]:
+        raise Failed(f"the accuracy is {result['accuracy']:.2f}, not {expected['accuracy']} or more")
+    return f"accuracy {result['accuracy']:.2f} after {half} and {options['steps'] - half} steps"
+
+
 def check_unknown(name):
     """A misspelt expectation must not pass for one that holds."""
     raise Failed(f"{name} is no check of this tier; there are params, " + ", ".join(CHECKS))
 
 
-CHECKS = {"backend": check_backend, "fit": check_fit}
+CHECKS = {"backend": check_backend, "fit": check_fit, "learn": check_learn}
 
 
 def run(name, check, *args):

@@ -52,7 +52,7 @@ def check_torch(expected):
 
 
 def check_torchvision(expected):
-    """Call an operator that it has compiled."""
+    """Call what it has compiled: an operator, and the image libraries."""
     found = check_version("torchvision", expected)
     import torch
     import torchvision
@@ -61,7 +61,14 @@ def check_torchvision(expected):
     kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
     if kept != [0, 2]:
         raise Failed(f"nms keeps {kept}, not [0, 2]")
-    return f"{found}: imported, nms is right"
+    # A torchvision that was compiled without libpng or libjpeg imports, and raises here.
+    image = torch.arange(3 * 16 * 16, dtype=torch.uint8).reshape(3, 16, 16)
+    if not torch.equal(torchvision.io.decode_png(torchvision.io.encode_png(image)), image):
+        raise Failed("an image is another one after PNG")
+    jpeg = torchvision.io.decode_jpeg(torchvision.io.encode_jpeg(image))
+    if jpeg.shape != image.shape:
+        raise Failed(f"an image has the shape {tuple(jpeg.shape)} after JPEG")
+    return f"{found}: imported, nms is right, PNG and JPEG are read and written"
 
 
 def check_torchaudio(expected):

@@ -1,1 +1,0 @@
-"""The training program of the images. backend.py is the part that differs: arithmetic by torch, or by c10 alone."""
