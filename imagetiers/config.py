@@ -239,6 +239,9 @@ def _cloudbuild_problems(tree: Node) -> Iterator[Problem]:
     for key in ("machine", "disk"):
         if settings.pool is not None and key in given:
             yield problem(key, "a private pool has a machine and a disk of its own", "set it where the pool is made")
+    if settings.usd_per_hour is not None and not settings.cpus:
+        what = "nobody says how many processors that machine has, so no record can be compared with it"
+        yield problem("usd_per_hour", what, "processors: 32, or as many as it has")
     yield from _substitution_problems(tree, given, settings.substitutions)
 
 

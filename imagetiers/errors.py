@@ -5,6 +5,7 @@
     +- EngineError              Docker is missing, down, forbidden or full
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
+    +- NotBuiltError            something would have to be built, and was asked not to be (plan --require-built)
     +- RegistryError            the registry refused, did not answer, or holds what it should not
     +- Interrupted              Ctrl-C or SIGTERM; everything that was won is kept
     +- StoreError               the cache's store failed
@@ -33,6 +34,7 @@ __all__ = [
     "ForbiddenError",
     "ImagetiersError",
     "Interrupted",
+    "NotBuiltError",
     "NotFoundError",
     "PipelineError",
     "PreconditionError",
@@ -98,6 +100,10 @@ class BuildError(ImagetiersError):
 
 class VerifyError(ImagetiersError):
     """An image was built but failed its checks."""
+
+
+class NotBuiltError(ImagetiersError):
+    """Something would have to be built, or nobody can tell whether it would: `doit plan --require-built`."""
 
 
 class RegistryError(ImagetiersError):

@@ -131,7 +131,8 @@ class Trust:
 class CloudBuild:
     """How Google Cloud Build runs the pipeline. Durations in seconds, `disk` in GB.
 
-    With a private `pool`, which has a machine and a disk of its own, `machine` and `disk` mean nothing.
+    With a private `pool`, which has a machine and a disk of its own, `machine` and `disk` mean nothing. `usd_per_hour` is
+    what the machine costs, None: nobody has said it; `processors` how many it has, None: its name says it, or nobody knows.
     """
 
     builder: str
@@ -145,6 +146,20 @@ class CloudBuild:
     logs: str | None = None
     queue_ttl: int = 3600
     substitutions: Mapping[str, str] = field(default_factory=_none)
+    usd_per_hour: float | None = None
+    processors: int | None = None
+
+    @property
+    def cpus(self) -> int:
+        """How many processors the machine has, 0 where nobody has said it: E2_MEDIUM shares its own."""
+        _, _, number = self.machine.rpartition("_")
+        named = int(number) if number.isdigit() and self.pool is None else 0
+        return self.processors or named
+
+    @property
+    def worker(self) -> str:
+        """What people call the machine."""
+        return self.machine if self.pool is None else self.pool.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from imagetiers.keys import short
 from imagetiers.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
 from imagetiers.model import Pipeline, Trust
 from imagetiers.plan import Plan, Seen, TierPlan, make_plan, push_reason, why_absent
+from imagetiers.plan_task import plan_task
 from imagetiers.ports import World
 from imagetiers.repository import load_repository
 from imagetiers.steps.survey import clear_wish, survey, wish
@@ -139,21 +140,8 @@ class Tasks:
         }
 
     def plan_task(self) -> Task:
-        """plan: what would be done, and why."""
-        return {
-            "actions": [self._plan],
-            "doc": "show what would be done, and why (--why: every reason; --json FILE)",
-            "params": [
-                {
-                    "name": "json",
-                    "long": "json",
-                    "default": "",
-                    "help": "write the plan with its key manifests to this file (- = stdout)",
-                },
-                {"name": "why", "long": "why", "type": bool, "default": False, "help": "show every reason"},
-            ],
-            "meta": {"quiet": True},
-        }
+        """plan: what would be done, why, and what it would take."""
+        return plan_task(self._act, self.plan, self.layout, self.world)
 
     def compile(self) -> Iterator[Task]:
         """compile:<tier>: wheels, through ccache."""
@@ -493,11 +481,6 @@ class Tasks:
         from imagetiers.steps.status import show_status
 
         show_status(self.plan, self.layout, self.world)
-
-    def _plan(self, json: str, why: bool) -> TaskFailed | None:  # noqa: FBT001
-        from imagetiers.steps.plan import show_plan
-
-        return self._act(lambda: show_plan(self.plan, self.layout, self.world, to=json, every_reason=why))
 
     def _cloudbuild(self, mode: str, check: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps.cloudbuild import write_cloudbuild

@@ -10,7 +10,7 @@ from rich.text import Text
 from imagetiers.keys import short
 from imagetiers.plan import Decision, Plan, Seen, State, TierPlan
 
-__all__ = ["plan_table", "size_text", "status_table"]
+__all__ = ["age_text", "plan_table", "size_text", "status_table", "titled"]
 
 _STYLE = {State.FOUND_LOCALLY: "green", State.FOUND_IN_REGISTRY: "green", State.BUILD: "yellow", State.UNKNOWN: "red"}
 _SHOWN_REASONS = 3
@@ -32,7 +32,8 @@ def age_text(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _new(plan: Plan, what: str) -> Table:
+def titled(plan: Plan, what: str) -> Table:
+    """Return an empty table, titled with the pipeline's name, its variant and `what`."""
     variant = f", variant {plan.pipeline.variant}" if plan.pipeline.variant else ""
     title = f"{plan.pipeline.name}{variant}: {what}"
     return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
@@ -40,7 +41,7 @@ def _new(plan: Plan, what: str) -> Table:
 
 def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: bool = False) -> Table:
     """Return the plan: state, key, why, and what would run for each tier."""
-    table = _new(plan, "plan")
+    table = titled(plan, "plan")
     for column in ("tier", "state", "key", "why", "would run"):
         table.add_column(column, overflow="fold", no_wrap=column in {"tier", "state", "key"})
     for decision in decisions:
@@ -59,7 +60,7 @@ def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: boo
 
 def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) -> Table:
     """Return the status: what is here of each tier, and how the last compile went (`warmth`, by tier)."""
-    table = _new(plan, "status")
+    table = titled(plan, "status")
     remote = ("registry",) if plan.pipeline.registry is not None else ()
     for column in ("tier", "key", "image", *remote, "verified", "size", "over parent", "age", "wheels"):
         right = column in {"size", "over parent", "age"}

@@ -28,7 +28,7 @@ from imagetiers.steps.ccache_local import LocalEntry, put, recount, scan, segmen
 from imagetiers.steps.ccache_space import Space, describe
 from imagetiers.steps.counting_store import CountingStore
 
-__all__ = ["PullResult", "pull"]
+__all__ = ["Peek", "PullResult", "peek", "pull"]
 
 BUDGET = 112 * 1024 * 1024
 """Bytes of packs and decoded entries held at a time, whatever the threads; a pack that needs more is refused."""
@@ -59,6 +59,25 @@ class PullResult:
         text += f"{self.present} already there; {self.requests} requests, {self.seconds:.1f} s"
         text += f"; {len(self.quarantined)} quarantined" if self.quarantined else ""
         return text + (f"; stopped: {self.stopped}" if self.stopped else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What a pull would find: a good run of the step, any entries (also such as are here), and the bytes that it fetches."""
+
+    good: bool = False
+    some: bool = False
+    bytes: int = 0
+
+
+@dataclass
+class _Chosen:
+    """The entries that a pull wants, in order, and what was seen on the way to them."""
+
+    entries: list[Wanted] = field(default_factory=list)
+    sequences: dict[str, int] = field(default_factory=dict)
+    quarantined: list[str] = field(default_factory=list)
+    good: bool = False
 
 
 class _Budget:
@@ -130,29 +149,10 @@ def pull(
     started = time.monotonic()
     counting = CountingStore(store)
     directory.mkdir(parents=True, exist_ok=True)
-    there = {name: file for name, file in scan(directory).items() if file.size}
     run = _Run(os.fspath(directory), time.time_ns(), progress)
-    sequences: dict[str, int] = {}
-    first: dict[str, Wanted] = {}
-    rest: dict[str, Wanted] = {}
-    for namespace in namespaces:
-        space = Space(counting, namespace, segments_folder(directory))
-        try:
-            loaded = space.load()
-            wanted = loaded.view.working_set(step)
-        except CorruptError as error:
-            run.quarantined.append(describe(error))
-            sequences[namespace] = 0
-            continue
-        run.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
-        sequences[namespace] = loaded.view.head.state.sequence
-        for name, entry in loaded.view.live.items():
-            if name not in first and (wanted is None or name in wanted):
-                first[name] = Wanted(entry, space, replace=False)
-            elif everything and name not in rest:
-                rest[name] = Wanted(entry, space, replace=False)
-    chosen = [*first.values()] + [w for name, w in rest.items() if name not in first]
-    missing = list(_missing(chosen, there))
+    chosen = _choose(counting, namespaces, directory, step=step, everything=everything)
+    run.quarantined += chosen.quarantined
+    missing = list(_missing(chosen.entries, _there(directory)))
     _fetch_all(run, missing, threads)
     if counters is not None and run.entries:
         try:
@@ -163,13 +163,54 @@ def pull(
         run.entries,
         run.entry_bytes,
         run.fetched,
-        len(chosen) - len(missing),
+        len(chosen.entries) - len(missing),
         counting.requests,
         time.monotonic() - started,
         tuple(run.quarantined),
         run.stopped,
-        sequences,
+        chosen.sequences,
     )
+
+
+def peek(store: Store, namespaces: Sequence[str], directory: Path, *, step: str) -> Peek:
+    """Say what `pull` would find for `step`, and fetch no pack. Raises StoreError when a namespace cannot be read."""
+    chosen = _choose(store, namespaces, directory, step=step)
+    there = _there(directory)
+    packs = _by_pack(list(_missing(chosen.entries, there))).items()
+    size = sum(fetched_size(pack, extents_of(some)) for (_, pack), some in packs)
+    return Peek(chosen.good, bool(chosen.entries or there), size)
+
+
+def _there(directory: Path) -> dict[str, LocalEntry]:
+    return {name: file for name, file in scan(directory).items() if file.size} if directory.is_dir() else {}
+
+
+def _choose(
+    store: Store, namespaces: Sequence[str], directory: Path, *, step: str | None, everything: bool = False
+) -> _Chosen:
+    chosen = _Chosen()
+    first: dict[str, Wanted] = {}
+    rest: dict[str, Wanted] = {}
+    kept = segments_folder(directory) if directory.is_dir() else None
+    for namespace in namespaces:
+        space = Space(store, namespace, kept)
+        try:
+            loaded = space.load()
+            wanted = loaded.view.working_set(step)
+        except CorruptError as error:
+            chosen.quarantined.append(describe(error))
+            chosen.sequences[namespace] = 0
+            continue
+        chosen.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
+        chosen.sequences[namespace] = loaded.view.head.state.sequence
+        chosen.good |= (step, "good") in loaded.view.head.state.uses
+        for name, entry in loaded.view.live.items():
+            if name not in first and (wanted is None or name in wanted):
+                first[name] = Wanted(entry, space, replace=False)
+            elif everything and name not in rest:
+                rest[name] = Wanted(entry, space, replace=False)
+    chosen.entries = [*first.values()] + [w for name, w in rest.items() if name not in first]
+    return chosen
 
 
 def _missing(chosen: Sequence[Wanted], there: Mapping[str, LocalEntry]) -> Iterator[Wanted]:
@@ -185,11 +226,16 @@ def _missing(chosen: Sequence[Wanted], there: Mapping[str, LocalEntry]) -> Itera
                     yield Wanted(wanted.entry, wanted.space, replace=True)
 
 
-def _fetch_all(run: _Run, missing: Sequence[Wanted], threads: int) -> None:
-    """Fetch pack by pack, in the order in which the packs' first entries are wanted."""
+def _by_pack(missing: Sequence[Wanted]) -> dict[tuple[str, PackRef], list[Wanted]]:
+    """Sort by pack, in the order in which the packs' first entries are wanted."""
     by_pack: dict[tuple[str, PackRef], list[Wanted]] = {}
     for wanted in missing:
         by_pack.setdefault((wanted.space.namespace, wanted.entry.pack), []).append(wanted)
+    return by_pack
+
+
+def _fetch_all(run: _Run, missing: Sequence[Wanted], threads: int) -> None:
+    by_pack = _by_pack(missing)
     if not by_pack:
         return
     if run.progress:

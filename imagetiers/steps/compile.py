@@ -19,6 +19,7 @@ from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
 from imagetiers.steps.deadline import Deadline
+from imagetiers.steps.forecast import expect_compile
 from imagetiers.steps.guard import check_may_build
 from imagetiers.steps.records import Record, Stopwatch, keep, keep_inputs
 from imagetiers.steps.survey import survey
@@ -68,6 +69,7 @@ def _compile(
     warm = warmth(tier.name, step, probe(step, world), layout, world.trust)
     partial_wheels = layout.partial_wheels(step.key)
     container = _running(step, layout, world)
+    expected = expect_compile(plan, tier, warm, world) if container is None else None
     if container is not None:
         world.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
     else:
@@ -112,7 +114,8 @@ def _compile(
         misses=hits.misses,
         phases=watch.phases,
     )
-    keep(world, step.manifest, record)
+    # The seconds of a compile that was adopted are not all of it: such a record is like no build.
+    keep(world, step.manifest, expected.onto(record) if expected is not None else record)
     keep_inputs(world, step.key, step.files)
 
 

@@ -11,6 +11,7 @@ from imagetiers.ports import World
 from imagetiers.snapshot import context_tar
 from imagetiers.steps import wheels
 from imagetiers.steps.buildlog import BuildLog
+from imagetiers.steps.forecast import expect_image
 from imagetiers.steps.guard import check_may_build
 from imagetiers.steps.records import Record, keep, keep_inputs
 from imagetiers.steps.survey import survey
@@ -33,6 +34,7 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
             return
         check_may_build(plan, tier, seen, f"image:{tier.name}", rebuild=rebuild)
         parent = _parent(plan, tier, seen)
+        expected = expect_image(plan, tier, seen, world, afresh=rebuild)
         began = world.now()
         folder = layout.wheels(tier.compile.key) if tier.compile is not None else None
         if tier.compile is not None and not wheels.have(layout, tier.compile.key):
@@ -55,9 +57,8 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
             )
         seconds = world.now() - began
         world.console.line(f"image:{tier.name}: {short(tier.key)} built in {seconds:.0f} s, {built.size / 1e6:,.0f} MB")
-        keep(
-            world, tier.manifest, Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
-        )
+        record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
+        keep(world, tier.manifest, expected.onto(record))
         keep_inputs(world, tier.key, tier.files)
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.errors import ImagetiersError, RegistryError, StoreError, TagMovedError
+from imagetiers.errors import EngineError, ImagetiersError, NotBuiltError, RegistryError, StoreError, TagMovedError
 from imagetiers.model import Trust
 from imagetiers.plan import Answer, Plan, Registered, State, decide, push_reason
 from imagetiers.steps.fetch import pull_image
 from imagetiers.steps.guard import check_may_build
+from imagetiers.steps.plan import show_plan
 from imagetiers.steps.push import push_image
 from imagetiers.steps.registered import publication_name
 from imagetiers.steps.survey import survey
@@ -87,6 +88,40 @@ def test_published_once_and_found_by_others(machine: Machine, registry_server: R
     pull_image(second.plan, second.tier(), second.layout, second.world)
     assert second.engine.table[second.tier().ref].id == image.id
     assert push_reason(second.tier(), survey(second.plan, second.layout, second.world)) == ""
+
+
+def test_a_deploy_job_needs_the_registry_and_no_docker(machine: Machine, tmp_path: Path) -> None:
+    """`doit plan --require-built` on a machine without an engine: built, not built, and nobody can tell."""
+    first, job = machine(), machine()
+    job.engine.images = lambda: (_ for _ in ()).throw(EngineError.of("docker", "is not there"))  # type: ignore[method-assign]
+    for name in first.plan.tiers:
+        first.make(name)
+        push_image(first.plan, first.tier(name), first.layout, first.world)
+    to = str(tmp_path / "plan.json")
+
+    def gate(one: Builder) -> str:
+        try:
+            show_plan(one.plan, one.layout, one.world, to=to, require_built=True)
+        except NotBuiltError as error:
+            return str(error)
+        return ""
+
+    assert gate(job) == ""
+    told = json.loads((tmp_path / "plan.json").read_text())
+    assert told["forecast"]["pull_bytes"] == 0, "what is published and verified is not pulled"
+
+    (first.layout.root / "images/arr-training/config/arr-training.txt").write_text("edited")
+    fresh = builder(first.layout.root, "", tmp_path / "cache")
+    assert gate(fresh).count("is not built") == 1
+    assert "arr-training: is not built, image:arr-training would run" in gate(fresh)
+    step = json.loads((tmp_path / "plan.json").read_text())["tiers"][2]["forecast"]
+    assert step["steps"][0]["change"] == "image, parent pulled"
+    assert [pull["what"] for pull in step["pulls"]] == ["image arr-base"]
+    assert step["pulls"][0]["bytes"] > 0
+
+    away = machine(host="127.0.0.1:9")
+    assert gate(away).count("nobody can tell whether it is built") == 3
+    assert "is not built" not in gate(away)
 
 
 def test_who_comes_second_adopts(machine: Machine, registry_server: RegistryServer) -> None:
