@@ -77,7 +77,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A BuildKit secret: its id, and the environment variable or the file that holds the value on this machine."""
+    """A secret of image builds and compiles: its id, and the environment variable or file that holds it on this machine."""
 
     id: str
     env: str | None = None

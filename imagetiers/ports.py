@@ -128,7 +128,7 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """A container that exists: whether it runs, and its exit code when it does not."""
+    """A container that exists: whether it runs, and its exit code when it does not (-1: it has never been started)."""
 
     id: str
     name: str
@@ -178,8 +178,11 @@ class Engine(Protocol):
         """Return the containers with that label, running or not."""
         ...
 
-    def start(self, container: Container, files: bytes | None = None) -> str:
-        """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id.
+
+        `stdin` is what it reads there, to the end; should we die meanwhile, it meets the end early.
+        """
         ...
 
     def follow(self, container_id: str, on_line: OnLine) -> int:

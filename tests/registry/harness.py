@@ -118,7 +118,7 @@ class TableEngine:
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         raise NotImplementedError
 
-    def start(self, container: Container, files: bytes | None = None) -> str:
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
         raise NotImplementedError
 
     def follow(self, container_id: str, on_line: OnLine) -> int:
