@@ -5,7 +5,7 @@
     +- EngineError              Docker is missing, down, forbidden or full
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
-    +- RegistryError            the registry refused, did not answer, or holds what it should not
+    +- RegistryError            the registry, or a git server, refused, did not answer, or holds what it should not
     +- Interrupted              Ctrl-C or SIGTERM; everything that was won is kept
     +- StoreError               the cache's store failed
        +- NotFoundError         no such object
@@ -101,7 +101,7 @@ class VerifyError(ImagetiersError):
 
 
 class RegistryError(ImagetiersError):
-    """The registry refused, did not answer, or holds what it should not. Nothing is rebuilt because of it."""
+    """The registry, or a git server, refused, did not answer, or holds what it should not. Nothing is rebuilt for that."""
 
 
 class TagMovedError(RegistryError):

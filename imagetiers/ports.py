@@ -10,7 +10,7 @@ from typing import Protocol
 
 from imagetiers.commands import BuildImage, Container
 from imagetiers.model import Trust
-from imagetiers.plan import Answer, ImageInfo, Present, Unknown
+from imagetiers.plan import Absent, Answer, ImageInfo, Present, Unknown
 
 __all__ = [
     "Bar",
@@ -21,6 +21,7 @@ __all__ = [
     "ContainerState",
     "Engine",
     "EngineInfo",
+    "Git",
     "Locks",
     "OnLine",
     "Progress",
@@ -221,6 +222,14 @@ class Registry(Protocol):
         ...
 
 
+class Git(Protocol):
+    """Git repositories, by URL. Questions never fail: who does not get an answer is told Unknown."""
+
+    def look_up(self, url: str, refs: Iterable[str]) -> Mapping[str, str | Absent | Unknown]:
+        """Return the commits of a repository's tags and branches (a tag first, as git does), in one request."""
+        ...
+
+
 class Bar(Protocol):
     """A bar on a terminal; now and then a line elsewhere."""
 
@@ -273,6 +282,7 @@ class World:
     engine: Engine
     store: Store
     registry: Registry
+    git: Git
     console: Console
     locks: Locks
     cancel: Cancellation

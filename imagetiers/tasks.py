@@ -231,7 +231,7 @@ class Tasks:
         """lock: pin what the tiers are built from."""
         return {
             "actions": [self._lock_pins],
-            "doc": "pin outside images in pipeline.lock.yaml (--check: is it up to date?)",
+            "doc": "pin outside images and git refs in pipeline.lock.yaml (--check: is it up to date?)",
             "params": [
                 {
                     "name": "check",
