@@ -18,7 +18,7 @@ Policy: code below `tasks.py` raises these and never prints, exits or logs a tra
 are collected and raised together, never first-only. Their text is stable and held by golden tests.
 
 Exit codes (doit's own): 0 done or nothing to do, 1 a task failed, 2 doit met an error or an unmet dependency,
-3 the pipeline or the command line is wrong and nothing ran, 130 interrupted.
+3 the pipeline or the command line is wrong, or a secret is missing, and nothing ran, 130 interrupted.
 """
 
 from __future__ import annotations

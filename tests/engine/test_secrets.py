@@ -146,17 +146,23 @@ def test_a_secret_that_is_missing_is_told_before_anything_starts(planted: tuple[
     checkout, _ = planted
     (checkout.root.parent / "keys" / "key").unlink()
 
-    for target in ("compile", "image:pytorch-clean"):
+    head = "ERROR: something is missing; nothing was run\n"
+    for target, code, first in (("compile", 1, ""), ("image:arr-training", 3, head), ("verify", 3, head)):
         run = checkout.doit(target)
-        assert run.code == 1
+        assert run.code == code
         assert run.err.strip() == (
-            f"pipeline.yaml: tiers.pytorch-clean.secrets.key: the file {checkout.root}/../keys/key cannot be read: "
+            f"{first}pipeline.yaml: tiers.pytorch-clean.secrets.key: the file {checkout.root}/../keys/key cannot be read: "
             "No such file or directory\n"
             "  hint: put the secret's value there\n"
             "pipeline.yaml: tiers.pytorch-clean.secrets.token: the environment variable THE_TOKEN is not set, or empty\n"
             "  hint: export THE_TOKEN=..."
         )
-    assert checkout.refs() == set()
+    (checkout.root.parent / "keys" / "key").write_text("a key")
+    checkout.edit("pipeline.yaml", "{parent: arr-base}", "{parent: arr-base, secrets: {late: {env: LATE_TOKEN}}}")
+    child = checkout.doit(THE_TOKEN="enough")
+    assert child.code == 3
+    assert "tiers.arr-training.secrets.late: the environment variable LATE_TOKEN is not set" in child.err
+    assert checkout.refs() == set(), "not even what a compile of hours begins with"
 
 
 def test_a_compile_whose_secrets_are_cut_off_does_not_begin(
