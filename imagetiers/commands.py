@@ -23,6 +23,7 @@ __all__ = [
     "build_image",
     "compile_container",
     "max_jobs",
+    "secrets_stream",
     "through_volume",
     "verify_container",
 ]
@@ -30,6 +31,23 @@ __all__ = [
 # The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer manifest lies only in the cache.
 MAX_LABEL = 100_000
 COMPILE_STOP_SECONDS = 10
+
+SECRETS = "/run/secrets"  # where BuildKit puts them, too
+MAX_SECRET = 500 * 1024  # bytes; BuildKit's own limit
+
+# Takes the secrets from its stdin into a tmpfs and becomes the command: so they are in no option, layer or host's folder.
+# `read` takes a line from a pipe and not a byte more, and so does dd with its block of one.
+_TAKE_SECRETS = f"""\
+while read -r word size id; do
+  case $word in
+    end) exec "$@" </dev/null ;;
+    secret) (umask 377; dd bs=1 count="$size" of="{SECRETS}/$id" 2>/dev/null) ;;
+  esac
+  [ "$(wc -c <"{SECRETS}/$id")" -eq "$size" ] || break
+done
+echo "the secrets did not arrive" >&2
+exit 1
+"""
 
 
 class Label:
@@ -97,7 +115,10 @@ class VolumeMount:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own."""
+    """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
+
+    `tmpfs` are folders in memory, with their mount options.
+    """
 
     name: str
     image: str
@@ -107,6 +128,7 @@ class Container:
     mounts: tuple[Mount | VolumeMount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     network: bool = False
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
 
 
 def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
@@ -166,17 +188,26 @@ def build_builder(plan: CompilePlan, tier: TierPlan, platform: str) -> BuildImag
 
 
 def compile_container(
-    plan: CompilePlan, *, user: tuple[int, int], jobs: int, ccache: Path, wheels: Path, checkout: str
+    plan: CompilePlan,
+    *,
+    user: tuple[int, int],
+    jobs: int,
+    ccache: Path,
+    wheels: Path,
+    checkout: str,
+    secrets: int = 0,
 ) -> Container:
     """Return the container that compiles: ccache and wheels are folders of the host, and there is no network.
 
     The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
+    With so many `secrets` it first reads `secrets_stream` from its stdin; they are files of its user, in memory.
     """
     settings = plan.step.ccache
+    options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
     return Container(
         name=f"imagetiers-compile-{plan.key[:12]}-{checkout}",
         image=plan.builder,
-        argv=plan.step.run,
+        argv=("/bin/sh", "-c", _TAKE_SECRETS, "imagetiers", *plan.step.run) if secrets else plan.step.run,
         user=f"{user[0]}:{user[1]}",
         env={
             "MAX_JOBS": str(jobs),
@@ -188,7 +219,14 @@ def compile_container(
         },
         mounts=(Mount(ccache, "/ccache"), Mount(wheels, "/wheels")),
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
+        tmpfs={SECRETS: options} if secrets else {},
     )
+
+
+def secrets_stream(values: Mapping[str, bytes]) -> bytes:
+    """Return what a compile container with secrets reads from its stdin; one that is cut off starts no compile."""
+    parts = [f"secret {len(value)} {id_}\n".encode() + value for id_, value in sorted(values.items())]
+    return b"".join([*parts, b"end\n"])
 
 
 def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:

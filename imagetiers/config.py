@@ -13,11 +13,13 @@ from imagetiers.compat import TORCH_FAMILY
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.gpus import GPUS, arch_list, cuda_targets
 from imagetiers.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
+from imagetiers.lockfile import GIT, IMAGES
 from imagetiers.model import (
     Budget,
     CcacheSettings,
     CloudBuild,
     CompileStep,
+    GitRef,
     Pipeline,
     Refresh,
     Secret,
@@ -32,6 +34,10 @@ __all__ = ["Config", "load_config", "parse_duration", "parse_size"]
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _DAY, _SHORTEST = 86_400, 300
 _SUBSTITUTION = re.compile(r"\$\{?(_[A-Z0-9_]+)")
+_LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
+    IMAGES: (r"sha256:[0-9a-f]{64}", "digest", "sha256: and 64 hex digits"),
+    GIT: (r"[0-9a-f]{40}|[0-9a-f]{64}", "commit", "40 hex digits"),
+}
 _NOT_IN_VARIANTS = ("version", "name", "variants")
 
 
@@ -110,19 +116,27 @@ def _read(layout: Layout) -> Node:
     return tree
 
 
-def _pins(layout: Layout) -> dict[str, str]:
-    """Read pipeline.lock.yaml: outside image references and the digests that they are pinned to."""
+def _pins(layout: Layout) -> dict[str, Mapping[str, str]]:
+    """Read pipeline.lock.yaml: by section, references and what they are pinned to."""
     if not layout.lock.exists():
-        return {}
+        return dict.fromkeys(_LOCKED, MappingProxyType({}))
     tree = parse_yaml(layout.lock.read_bytes(), PIPELINE_LOCK)
-    images = tree.at(("images",))
-    if images is tree or not isinstance(images.value, dict):
-        raise PipelineError(Problem(PIPELINE_LOCK, "has no mapping 'images'", "write: images: {}"))
-    for ref, digest in images.value.items():
-        if not isinstance(digest.value, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest.value):
-            where = f"{PIPELINE_LOCK}:{digest.line}:{digest.column}: images.{ref}"
-            raise PipelineError(Problem(where, "is not a digest", "sha256: and 64 hex digits"))
-    return {ref: str(digest.value) for ref, digest in images.value.items()}
+    found: dict[str, Mapping[str, str]] = {}
+    problems: list[Problem] = []
+    for section, (pattern, noun, hint) in _LOCKED.items():
+        entries = tree.at((section,))
+        if entries is tree and section != IMAGES:  # what has no git refs needs no place for them
+            entries = Node({}, 1, 1)
+        if entries is tree or not isinstance(entries.value, dict):
+            problems.append(Problem(PIPELINE_LOCK, f"has no mapping '{section}'", f"write: {section}: {{}}"))
+            continue
+        for ref, pin in entries.value.items():
+            if not re.fullmatch(pattern, pin.text):
+                where = f"{PIPELINE_LOCK}:{pin.line}:{pin.column}: {section}.{ref}"
+                problems.append(Problem(where, f"is not a {noun}", hint))
+        found[section] = MappingProxyType({ref: pin.text for ref, pin in entries.value.items()})
+    PipelineError.raise_if(problems)
+    return found
 
 
 def _variant_problems(base: Node, names: tuple[str, ...]) -> Iterator[Problem]:
@@ -142,9 +156,22 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
+        yield from _twice_problems(tree, name, plain)
         args = plain.get("args") if isinstance(plain, dict) else None
         if isinstance(args, dict):
             yield from _family_problems(tree, name, args)
+
+
+def _twice_problems(tree: Node, tier: str, plain: Any) -> Iterator[Problem]:
+    """A build argument has one value: from args, from bases or from sources."""
+    sections = {key: plain.get(key) for key in ("args", "bases", "sources")} if isinstance(plain, dict) else {}
+    seen: dict[str, str] = {}
+    for section, given in sections.items():
+        for name in given if isinstance(given, dict) else ():
+            if name in seen:
+                where = place(tree, ("tiers", tier, section, name), PIPELINE_FILE, key=True)
+                yield Problem(where, f"is given under {seen[name]}, too", "remove one of the two")
+            seen.setdefault(name, section)
 
 
 def _parent_problems(tree: Node) -> Iterator[Problem]:
@@ -271,7 +298,7 @@ def _cloudbuild(given: dict[str, Any], registry: str | None) -> CloudBuild:
     return CloudBuild(builder=builder, **values)
 
 
-def _pipeline(tree: Node, variant: str | None, pins: dict[str, str], wrong: set[Path]) -> Pipeline:
+def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]], wrong: set[Path]) -> Pipeline:
     """Make the model of all that has no problem; tiers that have one are left out."""
     top: dict[str, Any] = tree.plain()
     broken = {path[1] for path in wrong if len(path) > 1 and path[0] == "tiers"}
@@ -295,7 +322,8 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, str], wrong: set[
             }
         ),
         cloudbuild=_cloudbuild(settings if ok else {}, top.get("registry")),
-        pins=MappingProxyType(pins),
+        pins=pins[IMAGES],
+        commits=pins[GIT],
     )
 
 
@@ -307,6 +335,9 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         parent=given.get("parent"),
         bases=MappingProxyType(given.get("bases", {})),
         args=MappingProxyType(given.get("args", {})),
+        sources=MappingProxyType(
+            {name: GitRef(source["git"], source["ref"]) for name, source in sorted(given.get("sources", {}).items())}
+        ),
         target=given.get("target"),
         compile=_compile_step(given["compile"]) if "compile" in given else None,
         verify=Verify(json.dumps(given.get("verify", {}), sort_keys=True)),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from doit.cmd_forget import Forget as DoitForget
 from doit.cmd_info import Info as DoitInfo
 from doit.dependency import SqliteDB
-from doit.exceptions import BaseFail, InvalidCommand
+from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
+
+from imagetiers.errors import ImagetiersError, Problem
 
 __all__ = ["Forget", "Info", "PromptDB", "Reporter"]
 
@@ -94,6 +98,19 @@ class Reporter(ConsoleReporter):
 
     desc = "console, errors as plain text"
 
+    def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
+        """Refuse a run that would end in hours for want of something that can be looked for now."""
+        super().initialize(tasks, selected_tasks)
+        problems: dict[Problem, None] = {}
+        try:
+            for name in _would_run(tasks, selected_tasks):
+                missing = (tasks[name].meta or {}).get("missing")
+                problems.update(dict.fromkeys(missing() if missing is not None else ()))
+        except ImagetiersError:
+            return  # the task meets it, too, and says whose it is
+        if problems:
+            raise InvalidDodoFile("\n".join(["something is missing; nothing was run", *map(str, problems)]))
+
     def execute_task(self, task: Any) -> None:
         """Print the task's title, unless its output is all that shall be seen."""
         if not (task.meta or {}).get("quiet"):
@@ -112,3 +129,20 @@ class Reporter(ConsoleReporter):
         """Repeat nothing: failures were told when they happened."""
         self.failures = []
         super().complete_run()
+
+
+def _would_run(tasks: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """Yield the tasks that these need and that are not up to date, as doit is going to find them."""
+    seen: set[str] = set()
+    left = deque(names)
+    while left:
+        name = left.popleft()
+        if name in seen:
+            continue
+        seen.add(name)
+        task = tasks[name]
+        left += task.task_dep
+        is_up_to_date = (task.meta or {}).get("up_to_date")
+        if is_up_to_date is None or not is_up_to_date(task, {}):
+            yield name
+            left += task.setup_tasks

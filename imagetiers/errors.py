@@ -6,7 +6,7 @@
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
     +- NotBuiltError            something would have to be built, and was asked not to be (plan --require-built)
-    +- RegistryError            the registry refused, did not answer, or holds what it should not
+    +- RegistryError            the registry, or a git server, refused, did not answer, or holds what it should not
     +- Interrupted              Ctrl-C or SIGTERM; everything that was won is kept
     +- StoreError               the cache's store failed
        +- NotFoundError         no such object
@@ -19,7 +19,7 @@ Policy: code below `tasks.py` raises these and never prints, exits or logs a tra
 are collected and raised together, never first-only. Their text is stable and held by golden tests.
 
 Exit codes (doit's own): 0 done or nothing to do, 1 a task failed, 2 doit met an error or an unmet dependency,
-3 the pipeline or the command line is wrong and nothing ran, 130 interrupted.
+3 the pipeline or the command line is wrong, or a secret is missing, and nothing ran, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class NotBuiltError(ImagetiersError):
 
 
 class RegistryError(ImagetiersError):
-    """The registry refused, did not answer, or holds what it should not. Nothing is rebuilt because of it."""
+    """The registry, or a git server, refused, did not answer, or holds what it should not. Nothing is rebuilt for that."""
 
 
 class TagMovedError(RegistryError):

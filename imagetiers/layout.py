@@ -67,7 +67,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """The pins: outside images by digest."""
+        """The pins: outside images by digest, git refs by commit."""
         return self.root / PIPELINE_LOCK
 
     @property

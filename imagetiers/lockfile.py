@@ -6,14 +6,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PinChange", "changes", "with_pins"]
+__all__ = ["GIT", "IMAGES", "PinChange", "changes", "with_pins"]
 
-HEADER = """\
+IMAGES, GIT = "images", "git"  # the sections
+HEADERS = {
+    IMAGES: """\
 # Outside images, pinned: reference -> digest. Written by `doit lock`; comments stay.
 images: {}
-"""
+""",
+    GIT: """\
+
+# Git refs, pinned: repository#ref -> commit. Written by `doit lock`; comments stay.
+git: {}
+""",
+}
 _ENTRY = re.compile(r"""(?P<indent> +)(?P<quote>["']?)(?P<ref>\S+?)(?P=quote): +(?P<value>\S+)(?P<rest>.*)""")
-_SECTION = re.compile(r"images:\s*(\{\s*\})?\s*(#.*)?")
+_SECTION = re.compile(r"\w+:\s*(\{\s*\})?\s*(#.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +48,24 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[PinCha
     )
 
 
-def with_pins(text: str, pins: Mapping[str, str]) -> str:
-    """Return the file with these pins and no others: known ones are changed in place, new ones stand at the end."""
-    lines = (text if re.search(r"^images:", text, re.MULTILINE) else text + HEADER).splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith("images:"))
+def with_pins(text: str, pins: Mapping[str, str], section: str = IMAGES) -> str:
+    """Return the file with these pins and no others in a section: known ones change in place, new ones stand at the end.
+
+    A file without the section gets it; but without git refs it needs none.
+    """
+    if not re.search(rf"^{section}:", text, re.MULTILINE):
+        if section != IMAGES and not pins:
+            return text
+        text = text.rstrip("\n") + "\n" if text else ""
+        text += HEADERS[section] if text else HEADERS[section].lstrip()
+    lines = text.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith(f"{section}:"))
     if not _SECTION.fullmatch(lines[at]):  # all of it in one line: {a: b, c: d}
-        lines[at] = "images:"
+        lines[at] = f"{section}:"
     left = dict(pins)
     body: list[str] = []
-    number = at + 1
-    for line in lines[at + 1 :]:
-        if line and not line.startswith((" ", "#")):
-            break
-        number += 1
+    number = _end(lines, at + 1)
+    for line in lines[at + 1 : number]:
         entry = _ENTRY.fullmatch(line)
         if entry is None:
             body.append(line)
@@ -63,8 +76,18 @@ def with_pins(text: str, pins: Mapping[str, str]) -> str:
     while body and not body[-1].strip():
         body.pop()
     body += [f"  {ref}: {digest}" for ref, digest in sorted(left.items())]
-    section = _SECTION.fullmatch(lines[at])
-    comment = section[2] if section else None
-    head = "images:" if pins else "images: {}"
+    title = _SECTION.fullmatch(lines[at])
+    comment = title[2] if title else None
+    head = f"{section}:" if pins else f"{section}: {{}}"
     lines[at:number] = [head + (f"  {comment}" if comment else ""), *body]
     return "\n".join(lines) + "\n"
+
+
+def _end(lines: list[str], begin: int) -> int:
+    """Return where a section ends: before the comments and empty lines that stand above the next one."""
+    end = begin
+    while end < len(lines) and (not lines[end] or lines[end].startswith((" ", "#"))):
+        end += 1
+    while begin < end < len(lines) and not lines[end - 1].startswith(" "):
+        end -= 1
+    return end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,6 +13,7 @@ __all__ = [
     "CcacheSettings",
     "CloudBuild",
     "CompileStep",
+    "GitRef",
     "Pipeline",
     "Refresh",
     "Secret",
@@ -77,11 +79,29 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A BuildKit secret: its id, and the environment variable or the file that holds the value on this machine."""
+    """A secret of image builds and compiles: its id, and the environment variable or file that holds it on this machine."""
 
     id: str
     env: str | None = None
     file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GitRef:
+    """A tag, branch or commit of a git repository, by its URL."""
+
+    git: str
+    ref: str
+
+    @property
+    def name(self) -> str:
+        """How pipeline.lock.yaml calls it."""
+        return f"{self.git}#{self.ref}"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the ref is a commit itself, so that there is nothing to resolve."""
+        return re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.ref) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +113,7 @@ class Tier:
     parent: str | None = None
     bases: Mapping[str, str] = field(default_factory=_none)
     args: Mapping[str, str] = field(default_factory=_none)
+    sources: Mapping[str, GitRef] = field(default_factory=lambda: MappingProxyType({}))
     target: str | None = None
     compile: CompileStep | None = None
     verify: Verify = field(default_factory=Verify)
@@ -164,7 +185,10 @@ class CloudBuild:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file."""
+    """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
+
+    What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
+    """
 
     name: str
     variant: str | None
@@ -176,6 +200,11 @@ class Pipeline:
     tiers: Mapping[str, Tier]
     cloudbuild: CloudBuild
     pins: Mapping[str, str] = field(default_factory=_none)
+    commits: Mapping[str, str] = field(default_factory=_none)
+
+    def commit(self, source: GitRef) -> str | None:
+        """Return the commit that a git ref is, None when nothing pins it."""
+        return source.ref if source.fixed else self.commits.get(source.name)
 
     def order(self) -> tuple[Tier, ...]:
         """Return the tiers parents first, otherwise in the order of the file. The parents must form no cycle."""

@@ -35,7 +35,7 @@ __all__ = [
     "decide",
     "make_plan",
     "push_reason",
-    "unpinned_bases",
+    "unpinned",
 ]
 
 _NAMESPACE_MAX = 56
@@ -385,10 +385,15 @@ def push_reason(tier: TierPlan, seen: Seen) -> str:
     return f"the registry's tag {moved[0]} points elsewhere" if moved else ""
 
 
-def unpinned_bases(tier: TierPlan) -> tuple[str, ...]:
-    """Return the outside images that the tier or its wheels are made from and that no digest pins."""
-    bases = {**tier.manifest.bases, **(tier.compile.manifest.bases if tier.compile is not None else {})}
-    return tuple(sorted(ref for ref, digest in bases.items() if digest == keys.UNPINNED))
+def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return what the tier or its wheels are made from without a pin: outside images first, then git refs."""
+    manifests = (tier.manifest, *((tier.compile.manifest,) if tier.compile is not None else ()))
+    images = {ref for manifest in manifests for ref, digest in manifest.bases.items() if digest == keys.UNPINNED}
+    used = {name for manifest in manifests for name in manifest.args}
+    refs = {
+        source.name for name, source in tier.tier.sources.items() if name in used and pipeline.commit(source) is None
+    }
+    return (*sorted(images), *sorted(refs))
 
 
 def why_absent(plan: Plan, tier: TierPlan, seen: Seen) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from imagetiers.commands import BuildImage, Container
 from imagetiers.model import Trust
-from imagetiers.plan import Answer, ImageInfo, Present, Unknown
+from imagetiers.plan import Absent, Answer, ImageInfo, Present, Unknown
 
 __all__ = [
     "Bar",
@@ -21,6 +21,7 @@ __all__ = [
     "ContainerState",
     "Engine",
     "EngineInfo",
+    "Git",
     "Locks",
     "OnLine",
     "Progress",
@@ -128,7 +129,7 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """A container that exists: whether it runs, and its exit code when it does not."""
+    """A container that exists: whether it runs, and its exit code when it does not (-1: it has never been started)."""
 
     id: str
     name: str
@@ -178,8 +179,11 @@ class Engine(Protocol):
         """Return the containers with that label, running or not."""
         ...
 
-    def start(self, container: Container, files: bytes | None = None) -> str:
-        """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id.
+
+        `stdin` is what it reads there, to the end; should we die meanwhile, it meets the end early.
+        """
         ...
 
     def follow(self, container_id: str, on_line: OnLine) -> int:
@@ -215,6 +219,14 @@ class Registry(Protocol):
 
     def point(self, ref: str, digest: str) -> None:
         """Let the tag `ref` point to a manifest of the same repository, and read it back. Raises TagMovedError."""
+        ...
+
+
+class Git(Protocol):
+    """Git repositories, by URL. Questions never fail: who does not get an answer is told Unknown."""
+
+    def look_up(self, url: str, refs: Iterable[str]) -> Mapping[str, str | Absent | Unknown]:
+        """Return the commits of a repository's tags and branches (a tag first, as git does), in one request."""
         ...
 
 
@@ -270,6 +282,7 @@ class World:
     engine: Engine
     store: Store
     registry: Registry
+    git: Git
     console: Console
     locks: Locks
     cancel: Cancellation

@@ -24,7 +24,11 @@ _AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})
 
 @dataclass(frozen=True, slots=True)
 class TierInputs:
-    """A tier and all that was read for it. `args` are those of pipeline.yaml and the derived TORCH_CUDA_ARCH_LIST."""
+    """A tier and all that was read for it.
+
+    `args` are those of pipeline.yaml, the derived TORCH_CUDA_ARCH_LIST, and the commits of its sources; of one that
+    nothing pins, the ref itself.
+    """
 
     tier: Tier
     files: TierFiles
@@ -83,7 +87,7 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
         except PipelineError as error:
             problems.extend(error.problems)
             continue
-        args = dict(tier.args)
+        args = {**tier.args, **{arg: config.pipeline.commit(ref) or ref.ref for arg, ref in tier.sources.items()}}
         if config.pipeline.arch_list and ARCH_LIST_ARG in dockerfile.declared_args():
             args.setdefault(ARCH_LIST_ARG, config.pipeline.arch_list)
         inputs[name] = TierInputs(tier, tier_files, dockerfile, args)
@@ -116,7 +120,7 @@ def _line_order(problem: Problem) -> tuple[int, int]:
 def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
     tier, dockerfile = inputs.tier, inputs.dockerfile
     declared = dockerfile.declared_args()
-    for section, given in (("args", tier.args), ("bases", tier.bases)):
+    for section, given in (("args", tier.args), ("bases", tier.bases), ("sources", tier.sources)):
         for name in given:
             if name not in declared:
                 where = config.place("tiers", tier.name, section, name)

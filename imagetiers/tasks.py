@@ -167,7 +167,9 @@ class Tasks:
             setup = [f"image:{tier.tier.parent}"] if tier.tier.parent else []
             if tier.compile is not None:
                 setup.append(f"compile:{tier.name}")
-            yield self._task(tier, "image", "image", self._image_reason, self._image) | {
+            task = self._task(tier, "image", "image", self._image_reason, self._image)
+            task["meta"]["missing"] = functools.partial(self._missing, tier)
+            yield task | {
                 "setup": setup,
                 "clean": [(self._clean, ["clean_image", tier])],
             }
@@ -219,7 +221,7 @@ class Tasks:
         """lock: pin what the tiers are built from."""
         return {
             "actions": [self._lock_pins],
-            "doc": "pin outside images in pipeline.lock.yaml (--check: is it up to date?)",
+            "doc": "pin outside images and git refs in pipeline.lock.yaml (--check: is it up to date?)",
             "params": [
                 {
                     "name": "check",
@@ -361,19 +363,31 @@ class Tasks:
         self, tier: TierPlan, verb: str, noun: str, reason: Callable[[TierPlan], str], action: Callable[..., Any]
     ) -> Task:
         name = f"{verb}:{tier.name}"
+        check = functools.partial(reason, tier)
+        up_to_date = (
+            UpToDate(check, details=functools.partial(self._details, tier)) if verb == "image" else UpToDate(check)
+        )
         key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
         return {
             "name": tier.name,
             "doc": f"{noun} {short(key)} of {tier.name}",
             "title": lambda _task: f"{name}  {short(key)}",
             "actions": [(action, [tier])],
-            "uptodate": [UpToDate(functools.partial(reason, tier), details=functools.partial(self._details, tier))]
-            if verb == "image"
-            else [UpToDate(functools.partial(reason, tier))],
+            "uptodate": [up_to_date],
             "params": [REBUILD],
             "io": {"capture": False},
-            "meta": {"forget": functools.partial(wish, self.layout, name)},
+            "meta": {"forget": functools.partial(wish, self.layout, name), "up_to_date": up_to_date},
         }
+
+    def _missing(self, tier: TierPlan) -> tuple[Problem, ...]:
+        """Return what a build of the tier lacks on this machine."""
+        from imagetiers.steps.secret_files import read_secrets
+
+        try:
+            read_secrets(tier.tier, self.layout, self.world.trust)
+        except PipelineError as error:
+            return error.problems
+        return ()
 
     def _act(self, work: Callable[[], None]) -> TaskFailed | None:
         """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""

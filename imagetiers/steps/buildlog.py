@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Self
 
 from imagetiers.errors import Problem
 from imagetiers.ports import Bar
+from imagetiers.steps.masking import Masker
 
 __all__ = ["BuildLog"]
 
@@ -23,10 +25,11 @@ _TAIL = 12
 
 
 class BuildLog:
-    """Takes a build's lines one by one. `path` is the file with all of them."""
+    """Takes a build's lines one by one. `path` is the file with all of them; the values of `secrets` are masked."""
 
-    def __init__(self, path: Path, progress: Bar) -> None:
+    def __init__(self, path: Path, progress: Bar, secrets: Iterable[bytes] = ()) -> None:
         self.path = path
+        self._masker = Masker(secrets)
         self._progress = progress
         self._file: IO[str] | None = None
         self._first: list[str] = []
@@ -39,11 +42,20 @@ class BuildLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._flush()
         if self._file is not None:
             self._file.close()
 
     def take(self, line: str) -> None:
         """Write a line to the file; let it move the progress and be searched for the first error."""
+        for clear in self._masker.feed(line):
+            self._take(clear)
+
+    def _flush(self) -> None:
+        for line in self._masker.close():
+            self._take(line)
+
+    def _take(self, line: str) -> None:
         if self._file is not None:
             self._file.write(line + "\n")
             self._file.flush()
@@ -63,6 +75,7 @@ class BuildLog:
 
     def failure(self, where: str, what: str) -> Problem:
         """Return the problem of a failed build: the first error of its log, else its end, and the log's path."""
+        self._flush()
         excerpt = "\n".join(f"    {line}" for line in (self._first or self._tail))
         title = "the first error" if self._first else "its last lines"
         return Problem(where, f"{what}; {title}:\n{excerpt}", f"the full log is {self.path}")

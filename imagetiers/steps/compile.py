@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from imagetiers.ccache.fingerprint import Fingerprint
-from imagetiers.commands import COMPILE_STOP_SECONDS, Label, build_builder, compile_container, max_jobs
+from imagetiers.commands import (
+    COMPILE_STOP_SECONDS,
+    Label,
+    build_builder,
+    compile_container,
+    max_jobs,
+    secrets_stream,
+)
 from imagetiers.errors import BuildError, Interrupted, Problem, StoreError
 from imagetiers.hits import Hits, read_stats_log
 from imagetiers.keys import short
@@ -22,6 +30,7 @@ from imagetiers.steps.deadline import Deadline
 from imagetiers.steps.forecast import expect_compile
 from imagetiers.steps.guard import check_may_build
 from imagetiers.steps.records import Record, Stopwatch, keep, keep_inputs
+from imagetiers.steps.secret_files import read_secrets
 from imagetiers.steps.survey import survey
 from imagetiers.steps.toolchain import probe
 from imagetiers.steps.warm import Warmth, checkpoints, last_fingerprint, warm_up, warmth, why_cold
@@ -52,7 +61,8 @@ def compile_wheels(
             return
         if plan.pipeline.registry is not None:
             check_may_build(plan, tier, survey(plan, layout, world), f"compile:{tier.name}", rebuild=again)
-        _compile(plan, tier, step, layout, world, deadline=deadline)
+        secrets = read_secrets(tier.tier, layout, world.trust)
+        _compile(plan, tier, step, layout, world, deadline=deadline, secrets=secrets)
     try:
         wheels.publish(world, layout, step.key)
     except StoreError as error:
@@ -60,11 +70,18 @@ def compile_wheels(
 
 
 def _compile(
-    plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World, *, deadline: Deadline
+    plan: Plan,
+    tier: TierPlan,
+    step: CompilePlan,
+    layout: Layout,
+    world: World,
+    *,
+    deadline: Deadline,
+    secrets: Mapping[str, bytes],
 ) -> None:
     watch = Stopwatch(world.now)
     task = f"compile:{tier.name}"
-    _builder(plan, tier, step, layout, world)
+    _builder(plan, tier, step, layout, world, secrets=secrets)
     watch.lap("builder image")
     warm = warmth(tier.name, step, probe(step, world), layout, world.trust)
     partial_wheels = layout.partial_wheels(step.key)
@@ -76,13 +93,13 @@ def _compile(
         watch.lap("probe")
         warm_up(warm, world)
         watch.lap("pull")
-        container = _start(step, warm.directory, layout, world)
+        container = _start(step, warm.directory, layout, world, secrets)
     since = (partial_wheels / BEGAN).stat().st_mtime_ns
     stop = partial(world.engine.stop, container, COMPILE_STOP_SECONDS)
     with world.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, world) if warm.cached else None
         with checkpoints(warm, step.step.ccache, since, world) as keeper:
-            code, log = _follow(tier, step, container, layout, world)
+            code, log = _follow(tier, step, container, layout, world, secrets=secrets)
             watch.lap("compile container")
             if keeper is not None:
                 keeper.close(good=code == 0)
@@ -131,12 +148,15 @@ def _judge(warm: Warmth, step: CompilePlan, hits: Hits, before: Fingerprint | No
     world.console.line(f"{warm.task}: {what}")
 
 
-def _builder(plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World) -> None:
+def _builder(
+    plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, world: World, *, secrets: Mapping[str, bytes]
+) -> None:
     if world.engine.has_image(step.builder):
         return
     build = build_builder(step, tier, plan.pipeline.platform)
     title = f"compile:{tier.name}: builder image"
-    with world.console.progress(title) as bar, BuildLog(layout.log(tier.name, "builder", step.key), bar) as log:
+    path = layout.log(tier.name, "builder", step.key)
+    with world.console.progress(title) as bar, BuildLog(path, bar, secrets.values()) as log:
         try:
             world.engine.build(build, context_tar(step.files, step.dockerfile), log.take)
         except BuildError as error:
@@ -165,7 +185,7 @@ def _running(step: CompilePlan, layout: Layout, world: World) -> str | None:
     return None
 
 
-def _start(step: CompilePlan, ccache: Path, layout: Layout, world: World) -> str:
+def _start(step: CompilePlan, ccache: Path, layout: Layout, world: World, secrets: Mapping[str, bytes]) -> str:
     info = world.engine.info()
     folder = layout.partial_wheels(step.key)
     shutil.rmtree(folder, ignore_errors=True)
@@ -178,17 +198,20 @@ def _start(step: CompilePlan, ccache: Path, layout: Layout, world: World) -> str
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
         checkout=_checkout(layout),
+        secrets=len(secrets),
     )
-    return world.engine.start(container)
+    return world.engine.start(container, stdin=secrets_stream(secrets) if secrets else None)
 
 
-def _follow(tier: TierPlan, step: CompilePlan, container: str, layout: Layout, world: World) -> tuple[int, BuildLog]:
+def _follow(
+    tier: TierPlan, step: CompilePlan, container: str, layout: Layout, world: World, *, secrets: Mapping[str, bytes]
+) -> tuple[int, BuildLog]:
     """Wait for the container to end; whatever else happens here, it does not outlive us."""
     path = layout.log(tier.name, "compile", step.key)
     try:
         with (
             world.console.progress(f"compile:{tier.name}") as bar,
-            BuildLog(path, bar) as log,
+            BuildLog(path, bar, secrets.values()) as log,
         ):
             return world.engine.follow(container, log.take), log
     except BaseException:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from imagetiers.errors import PipelineError, Problem, RegistryError
 from imagetiers.layout import PIPELINE_LOCK
-from imagetiers.plan import Plan, Seen, TierPlan, unpinned_bases
+from imagetiers.plan import Plan, Seen, TierPlan, unpinned
 
 __all__ = ["check_may_build"]
 
 
 def check_may_build(plan: Plan, tier: TierPlan, seen: Seen, task: str, *, rebuild: bool) -> None:
-    """Raise RegistryError when the registry did not tell, and PipelineError when a trusted build has unpinned bases.
+    """Raise RegistryError when the registry did not tell, and PipelineError when a trusted build is of what is not pinned.
 
     Without a registry nothing is asked, and nothing leaves this machine, so tags will do.
     """
@@ -22,11 +22,9 @@ def check_may_build(plan: Plan, tier: TierPlan, seen: Seen, task: str, *, rebuil
         raise RegistryError(
             Problem(task, f"the registry does not tell whether the image is there: {found.unknown}", hint)
         )
-    unpinned = unpinned_bases(tier) if seen.trust.trusted else ()
-    if unpinned:
-        what = (
-            f"{', '.join(unpinned)} {'is' if len(unpinned) == 1 else 'are'} not pinned, but what is built is for others"
-        )
+    loose = unpinned(tier, plan.pipeline) if seen.trust.trusted else ()
+    if loose:
+        what = f"{', '.join(loose)} {'is' if len(loose) == 1 else 'are'} not pinned, but what is built is for others"
         raise PipelineError(
             Problem(f"{task}: {PIPELINE_LOCK}", what, "doit lock, then look at the change and commit it")
         )

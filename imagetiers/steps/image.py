@@ -14,6 +14,7 @@ from imagetiers.steps.buildlog import BuildLog
 from imagetiers.steps.forecast import expect_image
 from imagetiers.steps.guard import check_may_build
 from imagetiers.steps.records import Record, keep, keep_inputs
+from imagetiers.steps.secret_files import read_secrets
 from imagetiers.steps.survey import survey
 
 __all__ = ["ensure_image"]
@@ -39,9 +40,11 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
         folder = layout.wheels(tier.compile.key) if tier.compile is not None else None
         if tier.compile is not None and not wheels.have(layout, tier.compile.key):
             raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
+        secrets = read_secrets(tier.tier, layout, world.trust)
         build = build_image(tier, plan.pipeline, folder, world.trust, parent=parent, no_cache=rebuild)
         title = f"image:{tier.name}"
-        with world.console.progress(title) as bar, BuildLog(layout.log(tier.name, "image", tier.key), bar) as log:
+        path = layout.log(tier.name, "image", tier.key)
+        with world.console.progress(title) as bar, BuildLog(path, bar, secrets.values()) as log:
             try:
                 world.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
             except BuildError as error:

@@ -1,14 +1,16 @@
-"""lock: resolve the tags of outside images, in all variants, and pin them in pipeline.lock.yaml."""
+"""lock: resolve the tags of outside images and git refs, in all variants, and pin them in pipeline.lock.yaml."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from imagetiers.config import load_config
 from imagetiers.errors import PipelineError, Problem, RegistryError
 from imagetiers.layout import PIPELINE_LOCK, Layout
-from imagetiers.lockfile import changes, with_pins
+from imagetiers.lockfile import GIT, changes, with_pins
+from imagetiers.model import GitRef, Tier
 from imagetiers.plan import Present, Unknown
 from imagetiers.ports import World
 
@@ -22,39 +24,58 @@ def lock_pins(layout: Layout, variants: Iterable[str], world: World, *, check: b
     `check` finds it stale.
     """
     configs = [load_config(layout, variant) for variant in (None, *variants)]
-    before = dict(configs[0].pipeline.pins)
-    refs = sorted(
-        {
-            ref
-            for config in configs
-            for tier in config.pipeline.tiers.values()
-            for ref in tier.bases.values()
-            if "@" not in ref
-        }
-    )
-    asked = [ref for ref in refs if not (keep and ref in before)]
-    after = {ref: before[ref] for ref in refs if ref in before}
-    problems = []
-    for ref, answer in world.registry.look_up(asked).items():
-        if isinstance(answer, Present):
-            after[ref] = answer.digest
-        elif isinstance(answer, Unknown):
-            problems.append(Problem(ref, f"cannot be resolved: {answer.reason}", f"{PIPELINE_LOCK} stays as it is"))
-        else:
-            problems.append(Problem(ref, "its registry has no such image", "correct tiers.*.bases in pipeline.yaml"))
+    tiers = [tier for config in configs for tier in config.pipeline.tiers.values()]
+    problems: list[Problem] = []
+    pinned = configs[0].pipeline
+    images = _images(tiers, pinned.pins, world, problems, keep=keep)
+    commits = _commits(tiers, pinned.commits, world, problems, keep=keep)
     RegistryError.raise_if(problems)
-    changed = changes(before, after)
-    shown = "\n".join(map(str, changed))
-    if not changed:
-        world.console.line(f"{PIPELINE_LOCK}: {len(after)} pins are up to date")
+    shown = "\n".join(map(str, (*changes(pinned.pins, images), *changes(pinned.commits, commits))))
+    if not shown:
+        world.console.line(f"{PIPELINE_LOCK}: {len(images) + len(commits)} pins are up to date")
     elif check:
         raise PipelineError(
             Problem(PIPELINE_LOCK, f"is stale:\n{shown}", "doit lock, then look at the change and commit it")
         )
     else:
         text = layout.lock.read_text(encoding="utf-8") if layout.lock.exists() else ""
-        _write(layout, with_pins(text, after))
+        _write(layout, with_pins(with_pins(text, images), commits, GIT))
         world.console.line(f"{PIPELINE_LOCK}:\n{shown}")
+
+
+def _images(
+    tiers: Iterable[Tier], before: Mapping[str, str], world: World, problems: list[Problem], *, keep: bool
+) -> dict[str, str]:
+    refs = sorted({ref for tier in tiers for ref in tier.bases.values() if "@" not in ref})
+    after = {ref: before[ref] for ref in refs if ref in before}
+    for ref, answer in world.registry.look_up([ref for ref in refs if not (keep and ref in before)]).items():
+        if isinstance(answer, Present):
+            after[ref] = answer.digest
+        elif isinstance(answer, Unknown):
+            problems.append(Problem(ref, f"cannot be resolved: {answer.reason}", f"{PIPELINE_LOCK} stays as it is"))
+        else:
+            problems.append(Problem(ref, "its registry has no such image", "correct tiers.*.bases in pipeline.yaml"))
+    return after
+
+
+def _commits(
+    tiers: Iterable[Tier], before: Mapping[str, str], world: World, problems: list[Problem], *, keep: bool
+) -> dict[str, str]:
+    sources = {source.name: source for tier in tiers for source in tier.sources.values() if not source.fixed}
+    after = {name: before[name] for name in sorted(sources) if name in before}
+    asked = [source for name, source in sorted(sources.items()) if not (keep and name in before)]
+    for url, group in groupby(asked, key=lambda source: source.git):
+        for ref, answer in world.git.look_up(url, [source.ref for source in group]).items():
+            name = GitRef(url, ref).name
+            if isinstance(answer, str):
+                after[name] = answer
+            elif isinstance(answer, Unknown):
+                hint = f"{PIPELINE_LOCK} stays as it is"
+                problems.append(Problem(name, f"cannot be resolved: {answer.reason}", hint))
+            else:
+                hint = "correct tiers.*.sources in pipeline.yaml; of a commit, write all 40 digits"
+                problems.append(Problem(name, "the repository has no such tag or branch", hint))
+    return after
 
 
 def _write(layout: Layout, text: str) -> None:

@@ -12,6 +12,7 @@ from imagetiers.ports import World
 from imagetiers.world.cancel import SignalCancellation
 from imagetiers.world.console import RichConsole
 from imagetiers.world.engine import DockerEngine
+from imagetiers.world.git import GitRemotes
 from imagetiers.world.locks import FileLocks
 from imagetiers.world.registry import HttpRegistry
 from imagetiers.world.stores import open_store
@@ -42,6 +43,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
         store=store,
         bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
         registry=HttpRegistry(),
+        git=GitRemotes(cancel),
         console=console,
         locks=FileLocks(layout.locks, console),
         cancel=cancel,

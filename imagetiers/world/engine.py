@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DockerEngine"]
 
 _DISK_FULL = "no space left on device"
+_STDIN_SECONDS = 60
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
 _T = TypeVar("_T")
 
@@ -157,11 +160,15 @@ class DockerEngine:
             except docker.errors.NotFound:
                 continue  # it went between the two questions
             name = container["Names"][0].lstrip("/")
-            states.append(ContainerState(container["Id"], name, bool(state["Running"]), int(state["ExitCode"])))
+            code = -1 if state["Status"] == "created" else int(state["ExitCode"])
+            states.append(ContainerState(container["Id"], name, bool(state["Running"]), code))
         return tuple(states)
 
-    def start(self, container: Container, files: bytes | None = None) -> str:
-        """Create and start a container, `files` (a tar) unpacked at its root first; return its id."""
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id.
+
+        Raises EngineError when it does not read its `stdin`.
+        """
 
         def create(api: APIClient) -> str:
             given = self._as_the_daemon_sees_it(api, container)
@@ -173,10 +180,12 @@ class DockerEngine:
                 user=given.user,
                 environment=dict(given.env),
                 labels=dict(given.labels),
+                stdin_open=stdin is not None,
                 host_config=api.create_host_config(
                     mounts=[_mount(mount) for mount in given.mounts],
                     init=True,  # a shell as process 1 would ignore SIGTERM
                     network_mode="bridge" if given.network else "none",
+                    tmpfs=dict(given.tmpfs) or None,
                 ),
             )
             return str(created["Id"])
@@ -185,7 +194,10 @@ class DockerEngine:
         try:
             if files is not None:
                 self._ask(lambda api: api.put_archive(container_id, "/", files))
-            self._ask(lambda api: api.start(container_id))
+            if stdin is None:
+                self._ask(lambda api: api.start(container_id))
+            else:
+                self._ask(lambda api: _start_and_feed(api, container_id, stdin))
         except BaseException:
             self.remove(container_id)
             raise
@@ -292,6 +304,31 @@ def _mount(mount: Mount | VolumeMount) -> types.Mount:
     if mount.subpath:
         made["VolumeOptions"]["Subpath"] = mount.subpath
     return made
+
+
+def _start_and_feed(api: APIClient, container_id: str, stdin: bytes) -> None:
+    """Start a container and write its stdin, which the engine neither keeps nor logs.
+
+    Attached before the start: when we die at any moment, the container is not started, or meets the end of its stdin.
+    """
+    attached = api.attach_socket(container_id, params={"stdin": 1, "stream": 1})
+    pipe = getattr(
+        attached, "_sock", attached
+    )  # a reader around the socket, unless the daemon is reached by SSH or TLS
+    try:
+        api.start(container_id)
+        pipe.settimeout(_STDIN_SECONDS)
+        pipe.sendall(stdin)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it ended early; its exit code and its log tell why
+    except TimeoutError:
+        raise EngineError(
+            Problem(container_id[:12], f"does not read its stdin for {_STDIN_SECONDS} s", "try again")
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            pipe.shutdown(socket.SHUT_RDWR)
+        attached.close()
 
 
 def _tag(api: APIClient, *, ref: str, repository: str, tag: str) -> None:

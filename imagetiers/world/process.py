@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -23,11 +24,12 @@ def run(
     env: Mapping[str, str] | None = None,
     on_line: OnLine = lambda _line: None,
     cancel: Cancellation | None = None,
+    seconds: float | None = None,
 ) -> int:
     """Run a program, pass on its lines (stdout and stderr together), return its exit code.
 
     It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
-    FileNotFoundError when there is no such program.
+    FileNotFoundError when there is no such program, TimeoutError when it has not ended after so many `seconds`.
     """
     process = subprocess.Popen(
         argv,
@@ -40,15 +42,38 @@ def run(
     watch = cancel.on_request(process.terminate) if cancel is not None else contextlib.nullcontext()
     feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
     feeder.start()
+    late = threading.Event()
+    timer = _timer(seconds, late, process)
     try:
         with watch:
             assert process.stdout is not None  # noqa: S101  PIPE was asked for
             for raw in process.stdout:
                 on_line(raw.decode(errors="replace").rstrip("\r\n"))
-            return process.wait()
+            code = process.wait()
+        if late.is_set():
+            raise TimeoutError(f"{argv[0]}: has not ended after {seconds} s")
+        return code
     finally:
+        if timer is not None:
+            timer.cancel()
         _end(process)
         feeder.join()
+
+
+def _timer(seconds: float | None, late: threading.Event, process: subprocess.Popen[bytes]) -> threading.Timer | None:
+    if seconds is None:
+        return None
+
+    def over() -> None:
+        late.set()
+        # Its children, too (git's helpers): they hold the other end of our pipe.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, over)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _feed(pipe: IO[bytes] | None, data: bytes) -> None:

@@ -26,6 +26,7 @@ from imagetiers.plan import ImageInfo, Plan, TierPlan, make_plan
 from imagetiers.ports import Bar, ContainerState, EngineInfo, OnLine, World
 from imagetiers.repository import load_repository
 from imagetiers.steps.survey import keep_verdict
+from imagetiers.world.git import GitRemotes
 from imagetiers.world.registry import HttpRegistry
 from imagetiers.world.store_dir import DirectoryStore
 from imagetiers.world.store_retry import RetryPolicy
@@ -118,7 +119,7 @@ class TableEngine:
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         raise NotImplementedError
 
-    def start(self, container: Container, files: bytes | None = None) -> str:
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
         raise NotImplementedError
 
     def follow(self, container_id: str, on_line: OnLine) -> int:
@@ -201,6 +202,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None) -
         store=DirectoryStore(cache),
         bucket_settings=lambda: None,
         registry=HttpRegistry(QUICK),
+        git=GitRemotes(NoCancellation(), seconds=5),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

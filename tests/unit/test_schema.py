@@ -29,8 +29,9 @@ SPREAD: dict[type[Any], dict[str, str | None]] = {
     model.Tier: {"args": "args"},
 }
 DERIVED = {
-    model.Pipeline: {"variant", "arch_list", "pins"},
+    model.Pipeline: {"variant", "arch_list", "pins", "commits"},
     model.Tier: {"name"},
+    model.GitRef: set(),
     model.CompileStep: set(),
     model.CcacheSettings: set(),
     model.Budget: set(),
@@ -43,6 +44,7 @@ DERIVED = {
     [
         (model.Pipeline, SCHEMA),
         (model.Tier, DEFS["tier"]),
+        (model.GitRef, DEFS["tier"]["properties"]["sources"]["additionalProperties"]),
         (model.CompileStep, DEFS["compile"]),
         (model.CcacheSettings, DEFS["compile"]["properties"]["ccache"]),
         (model.Budget, DEFS["tier"]["properties"]["budget"]),

@@ -67,6 +67,9 @@ def test_commands(plan: Plan, golden: Golden) -> None:
         "compile_container": compile_container(
             tier.compile, user=(1000, 1000), jobs=2, ccache=ccache, wheels=wheels, checkout="0123abcd"
         ),
+        "compile_container with secrets": compile_container(
+            tier.compile, user=(1000, 1000), jobs=2, ccache=ccache, wheels=wheels, checkout="0123abcd", secrets=2
+        ),
         "verify_container": verify_container(plan.tiers["arr-base"], "0a1b"),
     }
 
