@@ -139,6 +139,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     yield from _parent_problems(tree)
     yield from _gpu_problems(tree)
     yield from _cloudbuild_problems(tree)
+    yield from _channel_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
@@ -212,6 +213,13 @@ def _family_problems(tree: Node, tier: str, args: dict[str, Any]) -> Iterator[Pr
         if given is not None and given != wanted:
             where = place(tree, ("tiers", tier, "args", name), PIPELINE_FILE)
             yield Problem(where, f"{given} does not pair with PYTORCH_VERSION {torch}", f'write "{wanted}"')
+
+
+def _channel_problems(tree: Node) -> Iterator[Problem]:
+    given = tree.plain()
+    if given.get("channels") is not None and given.get("registry") is None:
+        what = "there is no registry, so nothing would ever be kept there"
+        yield Problem(place(tree, ("channels",), PIPELINE_FILE), what, "registry: HOST/PATH, or channels: null")
 
 
 def _cloudbuild_problems(tree: Node) -> Iterator[Problem]:
@@ -293,6 +301,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, str], wrong: set[
         ),
         cloudbuild=_cloudbuild(settings if ok else {}, top.get("registry")),
         pins=MappingProxyType(pins),
+        channels=top.get("channels"),
     )
 
 

@@ -149,7 +149,10 @@ class CloudBuild:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file."""
+    """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
+
+    `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
+    """
 
     name: str
     variant: str | None
@@ -161,6 +164,7 @@ class Pipeline:
     tiers: Mapping[str, Tier]
     cloudbuild: CloudBuild
     pins: Mapping[str, str] = field(default_factory=_none)
+    channels: str | None = None
 
     def order(self) -> tuple[Tier, ...]:
         """Return the tiers parents first, otherwise in the order of the file. The parents must form no cycle."""
