@@ -153,6 +153,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     yield from _parent_problems(tree)
     yield from _gpu_problems(tree)
     yield from _cloudbuild_problems(tree)
+    yield from _channel_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
@@ -241,6 +242,13 @@ def _family_problems(tree: Node, tier: str, args: dict[str, Any]) -> Iterator[Pr
             yield Problem(where, f"{given} does not pair with PYTORCH_VERSION {torch}", f'write "{wanted}"')
 
 
+def _channel_problems(tree: Node) -> Iterator[Problem]:
+    given = tree.plain()
+    if given.get("channels") is not None and given.get("registry") is None:
+        what = "there is no registry, so nothing would ever be kept there"
+        yield Problem(place(tree, ("channels",), PIPELINE_FILE), what, "registry: HOST/PATH, or channels: null")
+
+
 def _cloudbuild_problems(tree: Node) -> Iterator[Problem]:
     """What Cloud Build would refuse, or do otherwise than meant."""
     section = tree.at(("cloudbuild",))
@@ -324,6 +332,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         cloudbuild=_cloudbuild(settings if ok else {}, top.get("registry")),
         pins=pins[IMAGES],
         commits=pins[GIT],
+        channels=top.get("channels"),
     )
 
 

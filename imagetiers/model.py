@@ -187,6 +187,7 @@ class CloudBuild:
 class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
 
+    `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
     What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
     """
 
@@ -201,6 +202,7 @@ class Pipeline:
     cloudbuild: CloudBuild
     pins: Mapping[str, str] = field(default_factory=_none)
     commits: Mapping[str, str] = field(default_factory=_none)
+    channels: str | None = None
 
     def commit(self, source: GitRef) -> str | None:
         """Return the commit that a git ref is, None when nothing pins it."""

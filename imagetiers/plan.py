@@ -78,7 +78,10 @@ class VerifyPlan:
 
 @dataclass(frozen=True, slots=True)
 class TierPlan:
-    """One tier's key and how its image is made. `ref` is the reference by key; `tags` are the friendly ones."""
+    """One tier's key and how its image is made.
+
+    `ref` is the reference by key; `tags` are the friendly ones, which may lie in another repository (`channels`).
+    """
 
     tier: Tier
     manifest: KeyManifest
@@ -165,7 +168,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         wheels=compile_plan.key if compile_plan else None,
         epoch=epoch,
     )
-    repo = "/".join(part for part in (pipeline.registry, pipeline.name, tier.name) if part)
+    repo = _repository(pipeline.registry, pipeline, tier)
     args = {**inputs.args, **_pinned(tier.bases, pipeline.pins)}
     if parent is not None:
         args[PARENT_ARG] = parent.ref
@@ -175,7 +178,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         tier=tier,
         manifest=manifest,
         ref=f"{repo}:{short(manifest.key)}",
-        tags=(f"{repo}:{tier.tag}",),
+        tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
         target=tier.target,
         args=MappingProxyType(args),
         files=keys.image_files(inputs),
@@ -183,6 +186,10 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         compile=compile_plan,
         verify=_verify_plan(repository, tier),
     )
+
+
+def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
+    return "/".join(part for part in (place, pipeline.name, tier.name) if part)
 
 
 def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:

@@ -217,8 +217,11 @@ class Registry(Protocol):
         """Return the tags of a repository; none when there is no such repository."""
         ...
 
-    def point(self, ref: str, digest: str) -> None:
-        """Let the tag `ref` point to a manifest of the same repository, and read it back. Raises TagMovedError."""
+    def point(self, ref: str, digest: str, source: str = "") -> None:
+        """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
+
+        From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.
+        """
         ...
 
 

@@ -3,6 +3,11 @@ output "registry" {
   value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
 }
 
+output "channels" {
+  description = "channels: in pipeline.yaml."
+  value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.channels.repository_id}"
+}
+
 output "cache" {
   description = "cache: in pipeline.yaml."
   value       = trimsuffix("gs://${google_storage_bucket.cache.name}/${var.prefix}", "/")

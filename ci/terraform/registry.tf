@@ -1,4 +1,5 @@
-# Images by key: REGION-docker.pkg.dev/PROJECT/images, the `registry:` of pipeline.yaml.
+# Images by key: REGION-docker.pkg.dev/PROJECT/images, the `registry:` of pipeline.yaml. With immutable tags the policies
+# wait, and "keep-channels" is for pipelines without `channels:`, whose friendly tags lie here.
 resource "google_artifact_registry_repository" "images" {
   repository_id = "images"
   location      = var.region
@@ -36,7 +37,8 @@ resource "google_artifact_registry_repository" "images" {
   depends_on = [google_project_service.needed]
 }
 
-# Friendly tags, which move: apart, so that tags by key can be immutable.
+# Friendly tags, which move: the `channels:` of pipeline.yaml, apart, so that tags by key can be immutable. Each has its image
+# here too, so it stays whatever becomes of the image by key.
 resource "google_artifact_registry_repository" "channels" {
   repository_id = "channels"
   location      = var.region

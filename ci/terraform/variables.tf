@@ -72,11 +72,12 @@ variable "keep_newest" {
 
 variable "immutable_keys" {
   description = <<-EOT
-    Whether nobody can overwrite, move or delete a tag in the repository of the keys. Artifact Registry then deletes no tagged
-    image either, so its cleanup policies only find untagged ones; and friendly tags must be kept in the other repository.
+    Whether nobody can overwrite, move or delete a tag in the repository of the keys. Friendly tags must then be kept in the
+    other one (channels: in pipeline.yaml). Artifact Registry deletes no tagged image of an immutable repository, so the cleanup
+    policies wait: set this to false for a day now and then, and they drop what is old.
   EOT
   type        = bool
-  default     = false
+  default     = true
 }
 
 variable "untrusted_days" {

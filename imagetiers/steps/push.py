@@ -51,7 +51,7 @@ def push_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, agai
         _agree_here(plan, tier, digest, layout, world)
         for tag in tier.tags:
             if tag not in found.tags or digest != found.digest:
-                world.registry.point(tag, digest)
+                world.registry.point(tag, digest, tier.repository)
                 world.console.line(f"{task}: {tag} -> {digest[:19]}")
 
 

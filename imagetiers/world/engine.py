@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from imagetiers.layout import Volume
 from imagetiers.plan import ImageInfo
 from imagetiers.ports import Cancellation, ContainerState, EngineInfo, OnLine
 from imagetiers.world.process import run
+from imagetiers.world.store_retry import Judgement, RetryPolicy, keep_trying
 
 if TYPE_CHECKING:
     from docker import types
@@ -25,7 +27,20 @@ __all__ = ["DockerEngine"]
 _DISK_FULL = "no space left on device"
 _STDIN_SECONDS = 60
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
+# How the engine words a registry's 5xx and 429, and a connection that broke.
+_MOMENTARY = re.compile(
+    r"HTTP status: (5\d\d|429)|toomanyrequests|connection reset|i/o timeout|handshake timeout|\bEOF$"
+)
+_TRANSFER = RetryPolicy(first=0.5, most=4.0, total=60.0)
 _T = TypeVar("_T")
+
+
+class MomentaryError(Exception):
+    """What the engine says when a registry may do better the next time; it has the error to raise if not."""
+
+    def __init__(self, error: RegistryError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class DockerEngine:
@@ -116,7 +131,13 @@ class DockerEngine:
         return True
 
     def push(self, ref: str, on_line: OnLine) -> str:
-        """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused."""
+        """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused.
+
+        The engine tries each layer five times, but a registry that fails at anything else only once: so we push again.
+        """
+        return keep_trying(_TRANSFER, lambda: self._push(ref, on_line), _momentary)
+
+    def _push(self, ref: str, on_line: OnLine) -> str:
         digest = ""
         for event in self._transfer(lambda api: api.push(ref, stream=True, decode=True), ref, "pushed", on_line):
             digest = (event.get("aux") or {}).get("Digest") or digest
@@ -125,7 +146,10 @@ class DockerEngine:
         return digest
 
     def pull(self, ref: str, on_line: OnLine) -> None:
-        """Pull `repository@digest`. Raises RegistryError."""
+        """Pull `repository@digest`; again, like a push, when the registry fails for a moment. Raises RegistryError."""
+        keep_trying(_TRANSFER, lambda: self._pull(ref, on_line), _momentary)
+
+    def _pull(self, ref: str, on_line: OnLine) -> None:
         for _ in self._transfer(lambda api: api.pull(ref, stream=True, decode=True), ref, "pulled", on_line):
             pass
 
@@ -142,11 +166,13 @@ class DockerEngine:
                 if "error" in event:
                     if _DISK_FULL in event["error"]:
                         raise _disk_full()
-                    raise RegistryError(Problem(ref, f"cannot be {done}: {event['error']}", hint))
+                    error = RegistryError(Problem(ref, f"cannot be {done}: {event['error']}", hint))
+                    raise MomentaryError(error) if _MOMENTARY.search(event["error"]) else error
                 on_line(" ".join(str(event[key]) for key in ("id", "status", "progress") if event.get(key)))
                 yield event
         except docker.errors.APIError as error:
-            raise RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint)) from error
+            refused = RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint))
+            raise (MomentaryError(refused) if _MOMENTARY.search(str(error.explanation)) else refused) from error
 
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         """Return the containers with that label, running or not."""
@@ -276,6 +302,13 @@ class DockerEngine:
                 )
             )
         self._buildx_checked = True
+
+
+def _momentary(error: Exception) -> Judgement:
+    """Say what an exception of a transfer means: a failure of the moment is worth four tries, everything else is not ours."""
+    if isinstance(error, MomentaryError):
+        return Judgement(error.error, 4)
+    raise error
 
 
 def _connect() -> APIClient:

@@ -18,7 +18,7 @@ from imagetiers.plan import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.world.store_retry import RetryPolicy, keep_trying
 
 if TYPE_CHECKING:
-    from imagetiers.world.registry_wire import Wire
+    from imagetiers.world.registry_wire import Manifest, Wire
 
 __all__ = ["LOOK_UP", "HttpRegistry"]
 
@@ -52,18 +52,38 @@ class HttpRegistry:
         """Return the tags of a repository; none when there is no such repository."""
         return self._batch([repository], self._tags)[repository]
 
-    def point(self, ref: str, digest: str) -> None:
-        """Let the tag `ref` point to a manifest of the same repository, and read it back. Raises TagMovedError."""
+    def point(self, ref: str, digest: str, source: str = "") -> None:
+        """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
+
+        From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.
+        """
         repository = ref.rpartition(":")[0]
-        manifest = self._call(ref, lambda wire: wire.manifest(f"{repository}@{digest}"))
+        source = source or repository
+        manifest = self._call(ref, lambda wire: wire.manifest(f"{source}@{digest}"))
         if manifest is None:
-            raise RegistryError(Problem(f"{repository}@{digest}", "is not in the registry (any more)", "doit again"))
+            raise RegistryError(Problem(f"{source}@{digest}", "is not in the registry (any more)", "doit again"))
+        if source != repository:
+            self._copy(manifest, source, repository)
         self._call(ref, lambda wire: wire.put_manifest(ref, manifest), self._patient)
         answer = self._look_up(ref)
         if not isinstance(answer, Present) or answer.digest != digest:
             told = answer.digest[:19] if isinstance(answer, Present) else "absent"
             what = f"was pointed to {digest[:19]}, but read back it is {told}"
             raise TagMovedError(Problem(ref, what, "somebody moves it at the same time; doit again"))
+
+    def _copy(self, manifest: Manifest, source: str, repository: str) -> None:
+        """Let another repository have what the manifest refers to; one that has the manifest has that, too."""
+        known = f"{repository}@{manifest.digest}"
+        if self._call(known, lambda wire: wire.manifest(known)) is not None:
+            return
+        blobs = _blobs(f"{source}@{manifest.digest}", manifest.body)
+
+        def copy(digest: str) -> None:
+            ref = f"{repository}@{digest}"
+            self._call(ref, lambda wire: wire.copy_blob(source, ref, blobs[digest]), self._patient)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            tuple(pool.map(copy, blobs))
 
     def _look_up(self, ref: str) -> Answer:
         manifest = self._call(ref, lambda wire: wire.manifest(ref))
@@ -124,6 +144,14 @@ def _contents(body: bytes) -> tuple[str, int]:
     document = json.loads(body)
     config = document.get("config") or {}
     return str(config.get("digest", "")), sum(int(layer.get("size", 0)) for layer in document.get("layers") or ())
+
+
+def _blobs(ref: str, body: bytes) -> dict[str, int]:
+    """Return the digests of the configuration and of the layers, and how many bytes each has."""
+    document = json.loads(body)
+    if "config" not in document or "layers" not in document:
+        raise RegistryError(Problem(ref, "is no image but a list of them, which is not copied to another repository"))
+    return {str(blob["digest"]): int(blob["size"]) for blob in (document["config"], *document["layers"])}
 
 
 def _image_info(ref: str, answer: Present, blob: bytes) -> ImageInfo:

@@ -7,9 +7,10 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import docker.auth
 import docker.errors
@@ -27,6 +28,9 @@ _ACCEPT = (
 )
 _MAX_BODY = 8 << 20  # a manifest or a configuration is kilobytes
 _MAX_PAGES = 100
+_CHUNK = 1 << 20
+_LONG = (5.0, 300.0)  # to connect and to answer: a registry may move gigabytes before it says that it has them
+_LATER = {requests.codes.request_timeout, requests.codes.too_many_requests}
 _HUB = "registry-1.docker.io"
 _ABSENT = {"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND", "MANIFEST_BLOB_UNKNOWN"}
 NO_ANSWER = "nothing is rebuilt and nothing is pushed on a guess; try again when it answers"
@@ -133,6 +137,43 @@ class Wire:
         answer = self._ask(split(f"{repository}@{digest}"), "GET", f"blobs/{digest}")
         return None if answer is None else answer.content
 
+    def copy_blob(self, source: str, ref: str, size: int) -> None:
+        """Let a repository have a blob `ref` (`repository@digest`) of another one.
+
+        A registry that can mounts it. Otherwise its bytes pass through here, as many as `size`, and none are kept.
+        """
+        name, origin = split(ref), split(f"{source}:latest")
+        also = origin.repository if origin.host == name.host else ""
+        if self._ask(name, "HEAD", f"blobs/{name.reference}") is not None:
+            return
+        upload = self._begin(name, also)
+        if upload is None:
+            return
+        blob = self._ask(origin, "GET", f"blobs/{name.reference}", headers={"Accept-Encoding": "identity"}, read=False)
+        if blob is None:
+            raise DamagedError(f"{source} does not have what its manifest refers to")
+        with blob:
+            where = f"{upload}{'&' if urlsplit(upload).query else '?'}digest={name.reference}"
+            more = {"headers": {"Content-Type": "application/octet-stream"}, "data": _Passing(blob, size)}
+            if self._ask(name, "PUT", where, also=also, timeout=_LONG, **more) is None:
+                raise HttpError(404, "the registry has forgotten the upload")
+
+    def _begin(self, name: Name, also: str) -> str | None:
+        """Begin an upload and return where to; None when the blob was mounted from `also` instead."""
+        asked = [f"?mount={name.reference}&from={quote(also)}"] if also else []
+        for query in (*asked, ""):
+            try:
+                answer = self._ask(name, "POST", f"blobs/uploads/{query}", also=also)
+            except HttpError as error:
+                if not query or error.status >= requests.codes.server_error or error.status in _LATER:
+                    raise
+                continue  # some refuse a mount that they should answer with an upload
+            if answer is not None and answer.status_code == requests.codes.created and query:
+                return None
+            if answer is not None and "Location" in answer.headers:
+                return answer.headers["Location"]
+        raise HttpError(404, "the registry begins no upload")
+
     def tags(self, repository: str) -> tuple[str, ...]:
         """Return all tags of a repository, page by page."""
         name = split(f"{repository}:latest")
@@ -149,8 +190,13 @@ class Wire:
             path = link
         return tuple(found)
 
-    def _ask(self, name: Name, method: str, path: str, **more: Any) -> requests.Response | None:
-        scope = f"repository:{name.repository}:{'pull' if method == 'GET' else 'pull,push'}"
+    def _ask(self, name: Name, method: str, path: str, *, also: str = "", **more: Any) -> requests.Response | None:
+        """Send a request as who we are; None is "not there". `also` is a repository that is read in doing so.
+
+        With `read=False` the caller reads a good answer, and closes it.
+        """
+        scope = f"repository:{name.repository}:{'pull' if method in {'GET', 'HEAD'} else 'pull,push'}"
+        scope += f" repository:{also}:pull" if also else ""
         headers = {"User-Agent": "imagetiers", **more.pop("headers", {})}
         answer = self._send(name, method, path, headers, scope, **more)
         if answer.status_code == requests.codes.unauthorized:
@@ -164,12 +210,20 @@ class Wire:
                 answer = self._send(name, method, path, headers, scope, **more)
         if answer.ok:
             return answer
-        if answer.status_code == requests.codes.not_found and _codes(answer) & _ABSENT:
+        if answer.status_code == requests.codes.not_found and (method == "HEAD" or _codes(answer) & _ABSENT):
             return None
         raise HttpError(answer.status_code, _text(answer))
 
     def _send(
-        self, name: Name, method: str, path: str, headers: dict[str, str], scope: str, **more: Any
+        self,
+        name: Name,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        scope: str,
+        *,
+        read: bool = True,
+        **more: Any,
     ) -> requests.Response:
         with self._lock:
             known = self._headers.get((name.host, scope))
@@ -177,10 +231,10 @@ class Wire:
             headers = {**headers, "Authorization": known}
         url = urljoin(name.url, path)
         if urlsplit(url).netloc != urlsplit(name.url).netloc:
-            raise DamagedError("the next page is said to be at another host")
-        return self._bounded(
-            self._session.request(method, url, headers=headers, timeout=self._timeout, stream=True, **more)
-        )
+            raise DamagedError("what comes next is said to be at another host")
+        more.setdefault("timeout", self._timeout)
+        answer = self._session.request(method, url, headers=headers, stream=True, **more)
+        return self._bounded(answer) if read or not answer.ok else answer
 
     def _bounded(self, answer: requests.Response) -> requests.Response:
         with answer:
@@ -208,7 +262,7 @@ class Wire:
             form |= {"service": fields.get("service", ""), "scope": scopes}
             answer = self._session.post(fields["realm"], data=form, timeout=self._timeout, stream=True)
         else:
-            query = {"service": fields.get("service", ""), "scope": scopes}
+            query = {"service": fields.get("service", ""), "scope": scopes.split()}
             headers = {"Authorization": basic} if basic else {}
             answer = self._session.get(
                 fields["realm"], params=query, headers=headers, timeout=self._timeout, stream=True
@@ -227,6 +281,25 @@ class Wire:
         # The docker SDK writes these keys in lower case from config.json, and capitalised from a credential helper.
         known = {key.lower(): str(value) for key, value in found.items() if value}
         return known.get("username", ""), known.get("password", ""), known.get("identitytoken", "")
+
+
+class _Passing:
+    """The body of an answer as the body of a request, of a length that is known before."""
+
+    def __init__(self, answer: requests.Response, size: int) -> None:
+        self._answer = answer
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        passed = 0
+        for chunk in self._answer.raw.stream(_CHUNK, decode_content=False):
+            passed += len(chunk)
+            yield chunk
+        if passed != self._size:
+            raise DamagedError(f"what came is {passed:,} bytes long and not {self._size:,}")
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

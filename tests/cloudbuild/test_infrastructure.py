@@ -64,6 +64,16 @@ def test_what_is_used_is_there_and_what_is_there_is_used() -> None:
     assert all(f'variable "{name}" {{\n  description' in TEXT for name in variables)
 
 
+def test_tags_by_key_are_immutable_and_channels_apart() -> None:
+    immutable = re.search(r'^variable "immutable_keys" \{.*?^  default\s+= (\w+)', CODE, re.MULTILINE | re.DOTALL)
+    assert immutable
+    assert immutable[1] == "true"
+    assert "immutable_tags = var.immutable_keys" in block("google_artifact_registry_repository", "images")
+    assert "immutable_tags = false" in block("google_artifact_registry_repository", "channels")
+    named = dict(re.findall(r'^output "(\w+)".*?repository\.(\w+)\.', CODE, re.MULTILINE | re.DOTALL))
+    assert (named["registry"], named["channels"]) == ("images", "channels"), "what pipeline.yaml is told"
+
+
 def test_the_bucket() -> None:
     bucket = block("google_storage_bucket", "cache")
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -141,14 +142,39 @@ def remove_all(checkout: Checkout) -> None:
             docker("rmi", "-f", ref)
 
 
-def use_registry(checkout: Checkout, server: RegistryServer, cache: Path) -> None:
-    """Let a checkout push to the registry and share a cache; its base image comes from the registry, too."""
+def use_ccache(checkout: Checkout) -> None:
+    """Let a copy of the tiny pipeline compile with the real ccache; only the compiler pretends."""
+    folder = checkout.root / "images" / "pytorch-clean"
+    shutil.copytree(HERE / "repos" / "with-ccache", folder, dirs_exist_ok=True)
+    shutil.copy(Path(sysconfig.get_path("scripts")) / "ccache", folder)
+    checkout.edit("images/pytorch-clean/.image-manifest", "make-wheel\n", "make-wheel\ncc\nccache\n")
+    checkout.edit(
+        "images/pytorch-clean/Dockerfile", "COPY make-wheel", "COPY cc ccache /usr/local/bin/\nCOPY make-wheel"
+    )
+    checkout.edit("pipeline.yaml", "max_size: 100M}", "max_size: 100M, checkpoint_minutes: 0.005}")
+
+
+def bucket(checkout: Checkout) -> set[tuple[str, int]]:
+    """Return the names and generations of all that the checkout's cache holds."""
+    assert checkout.store is not None
+    return {(blob.name, blob.generation) for blob in checkout.store.list()}
+
+
+def names(checkout: Checkout, prefix: str) -> list[str]:
+    """Return the names in the cache that begin with `prefix`."""
+    return [name for name, _ in bucket(checkout) if name.startswith(prefix)]
+
+
+def use_registry(checkout: Checkout, server: RegistryServer, cache: Path | None = None) -> None:
+    """Let a checkout push to the registry, and share a cache if one is given; its base image comes from there, too."""
     base = f"{server.host}/base/debian:trixie-slim"
     if server.digest("base/debian", "trixie-slim") is None:
         docker("tag", "debian:trixie-slim", base)
         docker("push", "-q", base)
         docker("rmi", base)  # only the name; builds find it in the registry
-    checkout.edit("pipeline.yaml", "version: 1\n", f"version: 1\nregistry: {server.host}\ncache: {cache}\n")
+    checkout.edit("pipeline.yaml", "version: 1\n", f"version: 1\nregistry: {server.host}\n")
+    if cache is not None:
+        checkout.edit("pipeline.yaml", "version: 1\n", f"version: 1\ncache: {cache}\n")
     checkout.edit("pipeline.yaml", "debian:trixie-slim", base)
     digest = server.digest("base/debian", "trixie-slim")
     (checkout.root / "pipeline.lock.yaml").write_text(f"images:\n  {base}: {digest}\n")
@@ -169,6 +195,18 @@ def forget_images(checkout: Checkout) -> None:
     for ref in sorted(refs):
         with contextlib.suppress(subprocess.CalledProcessError):
             docker("rmi", ref)
+
+
+@pytest.fixture(scope="session")
+def builder() -> Iterator[str]:
+    """Build the image that the steps of Cloud Build run in."""
+    name = f"imagetiers-builder:test-{secrets.token_hex(4)}"
+    command = ["docker", "buildx", "build", "--load", "--quiet", "--tag", name, "-f", "ci/builder/Dockerfile", "."]
+    built = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    yield name
+    with contextlib.suppress(subprocess.CalledProcessError):  # a container that is still going away holds it
+        docker("rmi", "-f", name)
 
 
 @pytest.fixture

@@ -1,13 +1,8 @@
-"""The generated build file, run for real: workers that know nothing, a bucket, pull requests, a worker that dies."""
+"""The generated build file, run for real, without a registry: workers that know nothing, a bucket, pull requests."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import shutil
-import subprocess
-import sysconfig
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +10,8 @@ import pytest
 import yaml
 
 from tests.conftest import HERE
-from tests.engine.conftest import REPO, Checkout, docker, make_checkout, remove_all
-from tests.engine.worker import Worker, substitute
+from tests.engine.conftest import Checkout, bucket, docker, make_checkout, names, remove_all, use_ccache
+from tests.engine.worker import Worker, Workers, substitute
 from tests.gcs.harness import GcsServer
 
 pytestmark = pytest.mark.timeout(300)  # the builder image, where nothing of it is cached
@@ -26,29 +21,12 @@ TIERS = ["pytorch-clean", "arr-base", "arr-training", "sister"]
 NewWorker = Callable[[], Worker]
 
 
-@pytest.fixture(scope="session")
-def builder() -> Iterator[str]:
-    """The image that the steps run in."""
-    name = f"imagetiers-builder:test-{secrets.token_hex(4)}"
-    command = ["docker", "buildx", "build", "--load", "--quiet", "--tag", name, "-f", "ci/builder/Dockerfile", "."]
-    built = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    yield name
-    with contextlib.suppress(subprocess.CalledProcessError):  # a container that is still going away holds it
-        docker("rmi", "-f", name)
-
-
 @pytest.fixture
 def pipeline(tmp_path: Path, gcs_server: GcsServer) -> Iterator[Checkout]:
     """The tiny pipeline with a second child, the real ccache and a bucket, as somebody would commit it."""
     made = make_checkout(HERE / "repos" / "tiny", tmp_path / "checkout", server=gcs_server)
-    folder = made.root / "images" / "pytorch-clean"
-    shutil.copytree(HERE / "repos" / "with-ccache", folder, dirs_exist_ok=True)
-    shutil.copy(Path(sysconfig.get_path("scripts")) / "ccache", folder)
-    made.edit("images/pytorch-clean/.image-manifest", "make-wheel\n", "make-wheel\ncc\nccache\n")
-    made.edit("images/pytorch-clean/Dockerfile", "COPY make-wheel", "COPY cc ccache /usr/local/bin/\nCOPY make-wheel")
+    use_ccache(made)
     made.edit("pipeline.yaml", "variants:", "  sister: {parent: pytorch-clean}\nvariants:")
-    made.edit("pipeline.yaml", "max_size: 100M}", "max_size: 100M, checkpoint_minutes: 0.005}")
     shutil.copytree(made.root / "images" / "arr-base", made.root / "images" / "sister")
     assert made.doit("cloudbuild").code == 0
     yield made
@@ -58,27 +36,9 @@ def pipeline(tmp_path: Path, gcs_server: GcsServer) -> Iterator[Checkout]:
 @pytest.fixture
 def fresh(pipeline: Checkout, builder: str) -> Iterator[NewWorker]:
     """Give workers that have no image and no volume of an earlier one."""
-    workers: list[Worker] = []
-
-    def make() -> Worker:
-        for worker in workers:
-            worker.destroy()
-        remove_all(pipeline)
-        workers.append(Worker(pipeline.root, builder, pipeline.env))
-        return workers[-1]
-
-    yield make
-    for worker in workers:
-        worker.destroy()
-
-
-def bucket(checkout: Checkout) -> set[tuple[str, int]]:
-    assert checkout.store is not None
-    return {(blob.name, blob.generation) for blob in checkout.store.list()}
-
-
-def names(checkout: Checkout, prefix: str) -> list[str]:
-    return [name for name, _ in bucket(checkout) if name.startswith(prefix)]
+    workers = Workers(pipeline, builder)
+    yield workers.fresh
+    workers.destroy()
 
 
 def test_the_builder_image_has_what_the_steps_need(builder: str) -> None:
@@ -139,29 +99,6 @@ def test_a_pull_request_leaves_the_cache_as_it_was(pipeline: Checkout, fresh: Ne
     assert "6 of 7 compiler calls were hits" in refused.text
     assert bucket(pipeline) == before
     gcs_server.config(clear=True)
-
-
-def test_a_worker_that_dies_in_the_compile_is_gone_on_with(pipeline: Checkout, fresh: NewWorker) -> None:
-    words = [f"word{number}" for number in range(30)]
-    (pipeline.root / "images/pytorch-clean/source.txt").write_text(" ".join(words))
-    worker = fresh()
-    build = worker.start(pipeline.root / TRUSTED)
-    end = time.monotonic() + 60
-    while len(names(pipeline, "ccache/")) < 6:  # a head, an index, and some packs of checkpoints
-        assert time.monotonic() < end, build.text
-        assert not build.failed.is_set(), build.text
-        time.sleep(0.1)
-    worker.kill("compile-pytorch-clean")
-    build.wait()
-    assert build.status == "FAILURE"
-    assert build.statuses["image-pytorch-clean"] == "CANCELLED"
-    assert names(pipeline, "wheels/") == []
-
-    resumed = fresh().run(pipeline.root / TRUSTED)
-    assert resumed.status == "SUCCESS", resumed.text
-    said = resumed.steps["compile-pytorch-clean"].log
-    hits = int(said.split(" of 30 compiler calls")[0].split()[-1])
-    assert 0 < hits < 30, said
 
 
 def test_a_stale_file_stops_before_anything_runs(pipeline: Checkout, fresh: NewWorker) -> None:

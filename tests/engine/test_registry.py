@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from imagetiers.errors import RegistryError
+from imagetiers.world.cancel import SignalCancellation
+from imagetiers.world.engine import DockerEngine
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all, use_registry
-from tests.registry_server import RegistryServer
+from tests.registry_server import RegistryServer, request
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training"]
 FIRST = ["compile:pytorch-clean"] + [f"{verb}:{tier}" for tier in TIERS for verb in ("image", "verify", "push")]
@@ -247,3 +253,75 @@ def test_list_and_a_doit_that_has_nothing_to_do_are_quick(worker: Worker) -> Non
     assert seconds < 5, "one batch of requests and no more, even on a busy machine"
     loaded = checkout.doit("list", PYTHONPROFILEIMPORTTIME="1")
     assert "requests.sessions" not in loaded.err
+
+
+class Faulty(ThreadingHTTPServer):
+    """Stands before a registry and answers the first `faults` manifests that are put with a status of its own."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: str, status: int, faults: int) -> None:
+        self.left = faults
+        faulty = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                chunked = self.headers.get("Transfer-Encoding") == "chunked"
+                body = self._chunks() if chunked else self.rfile.read(length)
+                headers: dict[str, str] = {}
+                if self.command == "PUT" and "/manifests/" in self.path and faulty.left:
+                    faulty.left -= 1
+                    answer, text = status, b"{}"
+                else:
+                    sent = {name: value for name, value in self.headers.items() if name != "Transfer-Encoding"}
+                    answer, headers, text = request(behind, self.command, self.path, body, sent)
+                self.send_response(answer)
+                for name, value in headers.items():
+                    if name not in {"content-length", "transfer-encoding"} or self.command == "HEAD":
+                        self.send_header(name, value)
+                if self.command != "HEAD":
+                    self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def _chunks(self) -> bytes:
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
+
+            do_PUT = do_POST = do_PATCH = do_HEAD = do_GET  # noqa: N815  http.server's names
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+
+@pytest.mark.parametrize(("status", "faults", "left"), [(500, 2, 0), (503, 9, 5), (403, 9, 8)])
+def test_a_push_that_fails_for_a_moment_is_tried_again(
+    registry_server: RegistryServer, status: int, faults: int, left: int
+) -> None:
+    server = Faulty(registry_server.host, status, faults)
+    ref = f"{server.host}/faulty/{status}:x"
+    empty = subprocess.run(["tar", "c", "-T", "/dev/null"], check=True, capture_output=True).stdout
+    subprocess.run(["docker", "import", "-", ref], input=empty, check=True, capture_output=True)
+    engine = DockerEngine(SignalCancellation())
+    try:
+        if left:
+            with pytest.raises(RegistryError, match="cannot be pushed"):
+                engine.push(ref, lambda _: None)
+        else:
+            assert engine.push(ref, lambda _: None) == registry_server.digest(f"faulty/{status}", "x")
+        assert server.left == left
+    finally:
+        docker("rmi", ref)
+        server.shutdown()
+        server.server_close()

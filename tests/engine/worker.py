@@ -18,12 +18,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.engine.conftest import docker
+from tests.engine.conftest import Checkout, docker, remove_all
 
 Json = dict[str, Any]
 
@@ -33,13 +34,14 @@ CALM = 0.05
 
 @dataclass
 class Step:
-    """What became of a step."""
+    """What became of a step. `seconds` is how long its process lived, by the engine's clock, without the container's start."""
 
     id: str
     status: str = "QUEUED"
     began: float = 0.0
     ended: float = 0.0
     log: str = ""
+    seconds: float = 0.0
 
 
 @dataclass
@@ -178,9 +180,12 @@ class Worker:
             done.set()
         else:
             build.failed.set()
+        with contextlib.suppress(subprocess.CalledProcessError):  # the worker is destroyed already
+            state.seconds = _lived(self._container(step["id"]))
+            docker("rm", self._container(step["id"]))
 
     def _command(self, step: Json, env: list[str]) -> list[str]:
-        command = ["docker", "run", "--rm", "--name", self._container(step["id"]), "--network", "host"]
+        command = ["docker", "run", "--name", self._container(step["id"]), "--network", "host"]
         command += ["-v", "/var/run/docker.sock:/var/run/docker.sock", "-w", "/workspace"]
         command += ["-v", f"{self._volume('workspace')}:/workspace", "-v", f"{self._volume('home')}:/builder/home"]
         names = {volume["name"]: self._volume(volume["name"]) for volume in step.get("volumes", [])}
@@ -193,6 +198,38 @@ class Worker:
         if "entrypoint" in step:
             command.append(f"--entrypoint={step['entrypoint']}")
         return [*command, step["name"], *step.get("args", [])]
+
+
+class Workers:
+    """Workers of one pipeline, whose images are removed before a fresh one comes: they share an engine."""
+
+    def __init__(self, pipeline: Checkout, builder: str) -> None:
+        self._pipeline = pipeline
+        self._builder = builder
+        self._workers: list[Worker] = []
+
+    def fresh(self, root: Path | None = None) -> Worker:
+        """Return a worker that knows nothing, with the pipeline as it is committed, or with another checkout of it."""
+        for worker in self._workers:
+            worker.destroy()
+        remove_all(self._pipeline)
+        return self.another(root)
+
+    def another(self, root: Path | None = None) -> Worker:
+        """Return a worker beside those that there are; it has a volume of its own, but the engine's images."""
+        self._workers.append(Worker(root or self._pipeline.root, self._builder, self._pipeline.env))
+        return self._workers[-1]
+
+    def destroy(self) -> None:
+        """Take all of them away."""
+        for worker in self._workers:
+            worker.destroy()
+
+
+def _lived(container: str) -> float:
+    said = docker("inspect", "--format", "{{.State.StartedAt}} {{.State.FinishedAt}}", container).split()
+    started, finished = map(datetime.fromisoformat, said)
+    return (finished - started).total_seconds()
 
 
 def substitute(text: str, values: Mapping[str, str]) -> str:

@@ -46,7 +46,7 @@ class FakeRegistry:
             def do_GET(self) -> None:
                 fake.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
                 length = int(self.headers.get("Content-Length", 0))
-                self.rfile.read(length)
+                self.body = self.rfile.read(length)
                 answer = fake.answers.pop(0) if len(fake.answers) > 1 else fake.answers[0]
                 status, headers, body = answer(self) if callable(answer) else answer
                 self.send_response(status)
@@ -54,9 +54,10 @@ class FakeRegistry:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
-            do_PUT = do_POST = do_GET  # noqa: N815  http.server's names
+            do_PUT = do_POST = do_HEAD = do_GET  # noqa: N815  http.server's names
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -273,6 +274,110 @@ def test_a_tag_is_moved_and_read_back(registry_server: RegistryServer) -> None:
     tags = registry.tags(repository)
     assert isinstance(tags, tuple)
     assert set(tags) == {"moved", "one", "two"}
+
+
+BLOBS = {digest_of(CONFIG): CONFIG, digest_of(b"x" * 3_000_000): b"x" * 3_000_000}
+IMAGE = json.dumps(
+    {
+        "config": {"digest": digest_of(CONFIG), "size": len(CONFIG)},
+        "layers": [{"digest": digest_of(b"x" * 3_000_000), "size": 3_000_000}],
+    }
+).encode()
+
+
+class TwoRepositories:
+    """name/tier has an image; what channel/tier gets is kept. `mount` answers a request for a mount."""
+
+    def __init__(self, mount: Answer) -> None:
+        self.mount = mount
+        self.blobs: dict[str, bytes] = {}
+        self.manifest = b""
+        self.sent = BLOBS
+
+    def __call__(self, request: BaseHTTPRequestHandler) -> Answer:
+        path, _, query = request.path.partition("?")
+        _, _, rest = path.partition("/tier/")
+        here = path.startswith("/v2/channel/")
+        if request.command == "PUT":
+            body: bytes = request.body  # type: ignore[attr-defined]
+            if rest.startswith("manifests/"):
+                self.manifest = body
+            else:
+                assert query == f"state=s&digest={digest_of(body)}"
+                self.blobs[digest_of(body)] = body
+            return 201, {}, b""
+        if request.command == "POST":
+            return self.mount if query else (202, {"Location": "/v2/channel/tier/blobs/uploads/1?state=s"}, b"")
+        if rest.startswith("manifests/"):
+            known = self.manifest if here else IMAGE
+            return (200, {}, known) if known else error(404, "MANIFEST_UNKNOWN")
+        blob = (self.blobs if here else self.sent).get(rest.partition("/")[2])
+        return error(404, "BLOB_UNKNOWN") if blob is None else (200, {}, blob)
+
+
+def copy(fake: FakeRegistry, mount: Answer) -> TwoRepositories:
+    fake.answers = [copied := TwoRepositories(mount)]
+    HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
+    return copied
+
+
+def test_blobs_are_mounted_where_the_registry_mounts(fake: FakeRegistry) -> None:
+    copied = copy(fake, (201, {"Location": "/v2/channel/tier/blobs/x"}, b""))
+
+    assert (copied.manifest, copied.blobs) == (IMAGE, {})
+    mounted = {path for method, path, _ in fake.asked if method == "POST"}
+    assert mounted == {f"/v2/channel/tier/blobs/uploads/?mount={digest}&from=name/tier" for digest in BLOBS}
+    before = len(fake.asked)
+    HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:other", digest_of(IMAGE), f"{fake.host}/name/tier")
+    assert {method for method, _, _ in fake.asked[before:]} == {"GET", "PUT"}, "it has the image already"
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [(202, {"Location": "/v2/channel/tier/blobs/uploads/1?state=s"}, b""), error(404, "BLOB_UNKNOWN"), error(403)],
+    ids=["begins an upload", "does not know the blob", "refuses"],
+)
+def test_blobs_are_sent_where_it_does_not(fake: FakeRegistry, mount: Answer) -> None:
+    copied = copy(fake, mount)
+
+    assert (copied.manifest, copied.blobs) == (IMAGE, BLOBS)
+
+
+def test_what_cannot_be_copied_moves_no_tag(fake: FakeRegistry) -> None:
+    mount = 202, {"Location": "/v2/channel/tier/blobs/uploads/1?state=s"}, b""
+    for sent, words in (({}, "does not have what its manifest"), (dict.fromkeys(BLOBS, b"short"), "5 bytes long")):
+        fake.answers = [copied := TwoRepositories(mount)]
+        copied.sent = sent
+        with pytest.raises(RegistryError, match=words):
+            HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
+        assert copied.manifest == b""
+
+    fake.answers = [(200, {}, b'{"manifests": []}'), error(404, "MANIFEST_UNKNOWN")]
+    with pytest.raises(RegistryError, match="is no image but a list of them"):
+        HttpRegistry(QUICK).point(f"{fake.host}/a:x", digest_of(b'{"manifests": []}'), f"{fake.host}/b")
+
+    away = 202, {"Location": "http://elsewhere.example/upload"}, b""
+    with pytest.raises(RegistryError, match="said to be at another host"):
+        copy(fake, away)
+
+
+def test_a_mount_asks_for_both_repositories(fake: FakeRegistry) -> None:
+    image = TwoRepositories((201, {"Location": "/v2/channel/tier/blobs/x"}, b""))
+    both = "repository:channel/tier:pull,push repository:name/tier:pull"
+
+    def guarded(request: BaseHTTPRequestHandler) -> Answer:
+        if request.path.startswith("/token"):
+            scopes = "".join(request.path.partition("scope=")[2:])
+            return 200, {}, json.dumps({"token": scopes}).encode()
+        wanted = both.replace(":", "%3A").replace("/", "%2F").replace(",", "%2C").replace(" ", "&scope=")
+        if request.command == "POST" and request.headers.get("Authorization") != f"Bearer {wanted}":
+            challenge = f'Bearer realm="http://{fake.host}/token",service="registry",scope="{both}"'
+            return 401, {"WWW-Authenticate": challenge}, b"{}"
+        return image(request)
+
+    fake.answers = [guarded]
+    HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
+    assert image.manifest == IMAGE
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from imagetiers.steps.plan import show_plan
 from imagetiers.steps.push import push_image
 from imagetiers.steps.registered import publication_name
 from imagetiers.steps.survey import survey
+from imagetiers.world import registry_wire
 from imagetiers.world.registry import HttpRegistry
 from tests.conftest import HERE
 from tests.registry.harness import QUICK, Builder, builder, upload
@@ -41,11 +42,12 @@ def machine(tmp_path: Path, registry_server: RegistryServer) -> Machine:
     name = f"t-{secrets.token_hex(4)}"
     count = iter(range(100))
 
-    def make(*, trust: Trust | None = None, host: str = registry_server.host) -> Builder:
+    def make(*, trust: Trust | None = None, host: str = registry_server.host, channels: str = "") -> Builder:
         root = tmp_path / f"machine-{next(count)}"
         shutil.copytree(HERE / "repos" / "tiny", root)
         pipeline = root / "pipeline.yaml"
-        text = re.sub(r"^name: .*$", f"name: {name}\nregistry: {host}", pipeline.read_text(), flags=re.MULTILINE)
+        apart = f"\nchannels: {channels}" if channels else ""
+        text = re.sub(r"^name: .*$", f"name: {name}\nregistry: {host}{apart}", pipeline.read_text(), flags=re.MULTILINE)
         pipeline.write_text(text)
         return builder(root, registry_server.host, tmp_path / "cache", trust=trust)
 
@@ -162,9 +164,9 @@ class Interrupting(HttpRegistry):
         super().__init__(QUICK)
         self._acts, self._armed = [act], False
 
-    def point(self, ref: str, digest: str) -> None:
+    def point(self, ref: str, digest: str, source: str = "") -> None:
         self._armed = True
-        super().point(ref, digest)
+        super().point(ref, digest, source)
 
     def _look_up(self, ref: str) -> Answer:
         if self._armed and self._acts:
@@ -200,6 +202,98 @@ def test_a_friendly_tag_that_somebody_moves_at_the_same_time(machine: Machine, r
         push(replace(only, world=replace(only.world, registry=late)))
     push(only)
     assert registry_server.digest(repository, "latest") == found(only).digest
+
+
+class Pointing(HttpRegistry):
+    """A registry that remembers which tags it was told to move."""
+
+    def __init__(self) -> None:
+        super().__init__(QUICK)
+        self.moved: list[str] = []
+
+    def point(self, ref: str, digest: str, source: str = "") -> None:
+        self.moved.append(ref)
+        super().point(ref, digest, source)
+
+
+def test_friendly_tags_apart_from_key_tags(
+    machine: Machine, registry_server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_bytes(*_: object) -> None:
+        raise AssertionError("what the same registry holds is mounted, and not sent again")
+
+    monkeypatch.setattr(registry_wire, "_Passing", no_bytes)
+    channels = f"{registry_server.host}/channels"
+    registry = Pointing()
+    first, second = (machine(channels=channels) for _ in range(2))
+    first = replace(first, world=replace(first.world, registry=registry))
+    repository, old = place(first)
+    latest = f"{channels}/{repository}:latest"
+    assert first.tier().tags == (latest,)
+
+    image = first.make()
+    push(first)
+    digests = [registry_server.digest(repository, old)]
+    assert registry_server.tags(repository) == {old: digests[0]}
+    assert registry_server.tags(f"channels/{repository}") == {"latest": digests[0]}
+
+    seen = survey(second.plan, second.layout, second.world)
+    assert seen.registered["arr-base"].tags == {latest}
+    assert push_reason(second.tier(), seen) == "", "a fresh machine has nothing to do"
+    pull_image(second.plan, second.tier(), second.layout, second.world)
+    assert second.engine.table[latest].id == image.id
+
+    # Another key, and back again: the channel moves, and no tag by key ever does.
+    (first.layout.root / "images/arr-base/config/arr-base.txt").write_text("edited\n")
+    changed = builder(first.layout.root, registry_server.host, first.layout.root.parent / "cache")
+    changed = replace(changed, world=replace(changed.world, registry=registry))
+    changed.make()
+    push(changed)
+    _, new = place(changed)
+    digests.append(registry_server.digest(repository, new))
+    assert registry_server.tags(repository) == dict(sorted({old: digests[0], new: digests[1]}.items()))
+    assert registry_server.tags(f"channels/{repository}") == {"latest": digests[1]}
+    assert push_reason(second.tier(), survey(second.plan, second.layout, second.world)).endswith("points elsewhere")
+    push(first)
+    assert registry_server.tags(f"channels/{repository}") == {"latest": digests[0]}
+    assert registry.moved == [latest] * 3, "a repository whose tags are immutable would have refused nothing"
+
+
+def test_friendly_tags_in_another_registry(machine: Machine, registry_server: RegistryServer, tmp_path: Path) -> None:
+    other = RegistryServer(tmp_path / "other")
+    try:
+        only = machine(channels=f"{other.host}/friendly")
+        only.make()
+        push(only)
+        repository, tag = place(only)
+        assert other.digest(f"friendly/{repository}", "latest") == registry_server.digest(repository, tag)
+        assert found(only).tags == set(only.tier().tags)
+
+        # Whose channel went away: the image is, and nothing is built, but the tag must be put back.
+        other.collect(f"friendly/{repository}", str(other.digest(f"friendly/{repository}", "latest")))
+        assert found(only).digest == registry_server.digest(repository, tag)
+        push(only)
+        assert other.digest(f"friendly/{repository}", "latest") == registry_server.digest(repository, tag)
+        other.stop()
+        with pytest.raises(RegistryError, match="no answer from the registry"):
+            push(only)
+    finally:
+        other.stop()
+
+
+def test_a_friendly_tag_apart_that_somebody_moves(machine: Machine, registry_server: RegistryServer) -> None:
+    channels = f"{registry_server.host}/channels"
+    only, other = machine(channels=channels), machine(channels=channels)
+    only.make()
+    other.make()
+    (latest,) = only.tier().tags
+    other.engine.table[latest] = other.engine.table[other.tier().ref]
+    late = Interrupting(lambda: other.engine.push(latest, lambda _: None))
+
+    with pytest.raises(TagMovedError, match=f"{latest}: was pointed to sha256:"):
+        push(replace(only, world=replace(only.world, registry=late)))
+    push(only)
+    assert registry_server.digest(f"channels/{place(only)[0]}", "latest") == found(only).digest
 
 
 def test_a_registry_with_immutable_tags_refuses_the_second(machine: Machine) -> None:

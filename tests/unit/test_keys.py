@@ -97,6 +97,8 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
     "the memory of a job": (edit("pipeline.yaml", "{stage: builder", "{job_memory: 2G, stage: builder"), ()),
     "the ccache's size": (edit("pipeline.yaml", "100M", "200M"), ()),
     "the place of the cache": (edit("pipeline.yaml", "name: tiny", "name: tiny\ncache: gs://b/p"), ()),
+    "the registry": (edit("pipeline.yaml", "name: tiny", "name: tiny\nregistry: localhost/a"), ()),
+    "the registry's channels": (edit("pipeline.yaml", "name: tiny", "name: tiny\nregistry: b\nchannels: localhost/c"), ()),
     "the pipeline's name": (edit("pipeline.yaml", "name: tiny", "name: other"), ()),
     "where a secret lies": (edit("pipeline.yaml", "variants:", "variants:  # s"), ()),
     "an unlisted file": (write("images/pytorch-clean/README", "x"), ()),
