@@ -74,7 +74,7 @@ def main() -> None:
                     subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
                 checkout = make_checkout(source, Path(temporary) / scenario, name, server)
                 source, name = checkout.root, checkout.name
-                server.config(clear=True)
+                server.config(clear=True, latency=float(options.latency))
                 wall = work(checkout)
                 rows.append(row(scenario, checkout, wall, server.requests()))
                 remove_all(checkout)

@@ -1,16 +1,17 @@
-"""A build's full log in a file, and what people need of it at once: how far it is, and the first error."""
+"""A build's full log in a file, and what people need of it: how far it is, the first error, and where the time went."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Self
 
 from imagetiers.errors import Problem
 from imagetiers.ports import Bar
 from imagetiers.steps.masking import Masker
+from imagetiers.steps.records import Stopwatch
 
 __all__ = ["BuildLog"]
 
@@ -20,15 +21,21 @@ _ERROR = re.compile(
     r"\b(fatal )?error:|^FAILED: |CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
     r"command not found|ERROR: failed to|Traceback \(most recent"
 )
+_HEADING = "== "
 _EXCERPT = 6
 _TAIL = 12
 
 
 class BuildLog:
-    """Takes a build's lines one by one. `path` is the file with all of them; the values of `secrets` are masked."""
+    """Takes a build's lines one by one. `path` is the file with all of them; the values of `secrets` are masked.
 
-    def __init__(self, path: Path, progress: Bar, secrets: Iterable[bytes] = ()) -> None:
+    A line `== NAME` begins a part of the build. `now` is the clock by which the parts are measured.
+    """
+
+    def __init__(self, path: Path, progress: Bar, now: Callable[[], float], secrets: Iterable[bytes] = ()) -> None:
         self.path = path
+        self._watch = Stopwatch(now)
+        self._part = ""
         self._masker = Masker(secrets)
         self._progress = progress
         self._file: IO[str] | None = None
@@ -43,8 +50,14 @@ class BuildLog:
 
     def __exit__(self, *_: object) -> None:
         self._flush()
+        self._watch.lap(self._part)
         if self._file is not None:
             self._file.close()
+
+    @property
+    def parts(self) -> Mapping[str, float]:
+        """The seconds of each part of a build that has ended, in order; what comes before the first has no name."""
+        return {name: seconds for name, seconds in self._watch.phases.items() if name}
 
     def take(self, line: str) -> None:
         """Write a line to the file; let it move the progress and be searched for the first error."""
@@ -63,6 +76,10 @@ class BuildLog:
             self._tail.append(line)
         if (self._first and len(self._first) < _EXCERPT) or (not self._first and _ERROR.search(line)):
             self._first.append(line)
+        if line.startswith(_HEADING):
+            self._watch.lap(self._part)
+            self._part = line.removeprefix(_HEADING).strip()
+            return
         ninja = _NINJA.match(line)
         if ninja is not None:
             self._progress.update(int(ninja[1]), int(ninja[2]), ninja[3].rsplit("/", 1)[-1])

@@ -130,6 +130,7 @@ def _compile(
         hits=hits.direct + hits.preprocessed,
         misses=hits.misses,
         phases=watch.phases,
+        parts=log.parts,
     )
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
     keep(world, step.manifest, expected.onto(record) if expected is not None else record)
@@ -156,7 +157,7 @@ def _builder(
     build = build_builder(step, tier, plan.pipeline.platform)
     title = f"compile:{tier.name}: builder image"
     path = layout.log(tier.name, "builder", step.key)
-    with world.console.progress(title) as bar, BuildLog(path, bar, secrets.values()) as log:
+    with world.console.progress(title) as bar, BuildLog(path, bar, world.now, secrets.values()) as log:
         try:
             world.engine.build(build, context_tar(step.files, step.dockerfile), log.take)
         except BuildError as error:
@@ -211,7 +212,7 @@ def _follow(
     try:
         with (
             world.console.progress(f"compile:{tier.name}") as bar,
-            BuildLog(path, bar, secrets.values()) as log,
+            BuildLog(path, bar, world.now, secrets.values()) as log,
         ):
             return world.engine.follow(container, log.take), log
     except BaseException:

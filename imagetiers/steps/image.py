@@ -44,7 +44,7 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, re
         build = build_image(tier, plan.pipeline, folder, world.trust, parent=parent, no_cache=rebuild)
         title = f"image:{tier.name}"
         path = layout.log(tier.name, "image", tier.key)
-        with world.console.progress(title) as bar, BuildLog(path, bar, secrets.values()) as log:
+        with world.console.progress(title) as bar, BuildLog(path, bar, world.now, secrets.values()) as log:
             try:
                 world.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
             except BuildError as error:

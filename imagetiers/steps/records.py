@@ -21,9 +21,10 @@ MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what pe
 class Record:
     """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes.
 
-    `phases` says where the seconds went, in order. `pipeline`, `variant`, `change` (its kind, imagetiers.forecast) and `cpus`
-    (the engine's) say which builds it is like; a record without a `change` is like none. `predicted` is what was forecast
-    before it began: {seconds, low, high, from: so many records}, None where no record told.
+    `phases` says where the seconds went, in order, and `parts` the same of the compile container, by the headings that it
+    prints. `pipeline`, `variant`, `change` (its kind, imagetiers.forecast) and `cpus` (the engine's) say which builds it is like;
+    a record without a `change` is like none. `predicted` is what was forecast before it began: {seconds, low, high, from: so
+    many records}, None where no record told.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Record:
     image: str = ""
     size: int = 0
     phases: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
     pipeline: str = ""
     variant: str = ""
     change: str = ""

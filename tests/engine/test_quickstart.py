@@ -81,7 +81,7 @@ def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path)
     assert doit(quickstart).executed == []
 
     # An edit reaches exactly the tiers downstream.
-    program = quickstart.root / "images" / "arr-training" / "arr_train" / "line.py"
+    program = quickstart.root / "images" / "arr-training" / "programs" / "c10" / "arr_train" / "line.py"
     program.write_text(program.read_text() + "\n# edited\n")
     assert doit(quickstart).executed == [f"{verb}:{tier}" for verb in ("image", "verify") for tier in TIERS[2:]]
 

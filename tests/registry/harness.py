@@ -33,6 +33,8 @@ from imagetiers.world.store_retry import RetryPolicy
 from tests.registry_server import SCHEMA2, request
 
 QUICK = RetryPolicy(first=0.01, most=0.05, total=1.0, throttled=0.01, connect=1.0, answer=1.0)
+# For builders that are processes: on a busy machine, a second is nothing.
+PATIENT = replace(QUICK, total=15.0, connect=10.0, answer=10.0)
 DAY = date(2026, 11, 21)
 
 
@@ -46,6 +48,7 @@ class TableEngine:
     builds: list[BuildImage] = field(default_factory=list)
     refuse: str = ""
     before_push: Any = None
+    policy: RetryPolicy = QUICK
 
     def images(self) -> tuple[ImageInfo, ...]:
         byid: dict[str, list[str]] = {}
@@ -85,7 +88,7 @@ class TableEngine:
     def pull(self, ref: str, on_line: OnLine) -> None:
         on_line("layer Pull complete")
         repository = ref.partition("@")[0]
-        registry = HttpRegistry(QUICK)
+        registry = HttpRegistry(self.policy)
         found = registry.look_up([ref])
         image = registry.describe(found)[ref]  # type: ignore[arg-type]
         assert isinstance(image, ImageInfo)
@@ -193,15 +196,17 @@ class Builder:
         return "\n".join(self.console.lines)
 
 
-def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None) -> Builder:
+def builder(
+    root: Path, host: str, cache: Path, *, trust: Trust | None = None, policy: RetryPolicy = QUICK
+) -> Builder:
     layout = Layout(root)
     plan = make_plan(load_repository(layout, None), DAY)
-    engine, console = TableEngine(host), Lines()
+    engine, console = TableEngine(host, policy=policy), Lines()
     world = World(
         engine=engine,
         store=DirectoryStore(cache),
         bucket_settings=lambda: None,
-        registry=HttpRegistry(QUICK),
+        registry=HttpRegistry(policy),
         git=GitRemotes(NoCancellation(), seconds=5),
         console=console,
         locks=NoLocks(),
@@ -253,7 +258,7 @@ def main(root: str, host: str, cache: str, start: str) -> None:
     """Be one of several builders: push every tier, all beginning each tier at the same moment."""
     from imagetiers.steps.push import push_image  # noqa: PLC0415
 
-    me = builder(Path(root), host, Path(cache))
+    me = builder(Path(root), host, Path(cache), policy=PATIENT)
     results = {}
     for number, name in enumerate(me.plan.tiers):
         me.make(name)

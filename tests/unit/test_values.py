@@ -76,7 +76,7 @@ def test_commands(plan: Plan, golden: Golden) -> None:
     golden("".join(f"{name}\n  {shown(value)}\n\n" for name, value in values.items()), HERE / "golden" / "commands.txt")
 
 
-@pytest.mark.parametrize("variant", [None, "a100", "cpu", "quickstart"])
+@pytest.mark.parametrize("variant", [None, "a100", "cpu", "quickstart", "slim-runner"])
 def test_the_repositorys_plan(variant: str | None, golden: Golden) -> None:
     plan = make_plan(load_repository(Layout(REPO), variant), date(2026, 11, 21))
     lines = []
@@ -239,7 +239,7 @@ def test_a_log_moves_the_bar_and_finds_the_first_error(tmp_path: Path) -> None:
         "/src/Bad.cpp:1:1: error: expected unqualified-id",
         "ninja: build stopped: subcommand failed.",
     ]
-    with BuildLog(tmp_path / "logs" / "x.log", bar) as log:
+    with BuildLog(tmp_path / "logs" / "x.log", bar, now=lambda: 0.0) as log:
         for line in lines:
             log.take(line)
     problem = log.failure("compile:x", "the compile step ended with exit code 1")
@@ -250,6 +250,17 @@ def test_a_log_moves_the_bar_and_finds_the_first_error(tmp_path: Path) -> None:
         "    FAILED: c10/CMakeFiles/c10.dir/core/Bad.cpp.o ",
         "    /src/Bad.cpp:1:1: error: expected unqualified-id",
     ]
+    assert log.path.read_text().splitlines() == lines
+
+
+def test_a_log_tells_how_long_each_part_took(tmp_path: Path) -> None:
+    lines = ["hello", "== configure", "-- found", "== compile torch", "[1/1] a.o", "== configure", "== package "]
+    clock = iter(range(100))
+    with BuildLog(tmp_path / "x.log", Bar(), now=lambda: float(next(clock))) as log:
+        for line in lines:
+            log.take(line)
+    # The clock moves at each heading: once before the first, once per part.
+    assert log.parts == {"configure": 2.0, "compile torch": 1.0, "package": 1.0}
     assert log.path.read_text().splitlines() == lines
 
 

@@ -17,7 +17,9 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     description, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="arr_train", description=description, epilog=more)
-    parser.add_argument("--steps", type=int, default=300, help="how long to train: batches in all (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=300, help="how long to train: batches in all (default: %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=0.003, help="learning rate (default: %(default)s)")
     parser.add_argument("--images", type=int, default=4096, help="images to learn from (default: %(default)s)")

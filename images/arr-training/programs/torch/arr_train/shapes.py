@@ -15,7 +15,9 @@ class Shapes(torch.utils.data.Dataset):
 
     def __init__(self, count: int, seed: int) -> None:
         self._count, self._seed = count, seed
-        self._transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.25] * 3)])
+        self._transform = v2.Compose(
+            [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.25] * 3)]
+        )
 
     def __len__(self) -> int:
         """As many as were asked for."""

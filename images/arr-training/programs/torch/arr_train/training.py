@@ -61,7 +61,9 @@ class Order(Sampler[list[int]]):
         for step in range(self._first, self._run.steps):
             if step // batches != epoch:
                 epoch = step // batches
-                order = torch.randperm(self._run.images, generator=torch.Generator().manual_seed(self._run.seed + epoch))
+                order = torch.randperm(
+                    self._run.images, generator=torch.Generator().manual_seed(self._run.seed + epoch)
+                )
             start = step % batches * self._run.batch
             yield order[start : start + self._run.batch].tolist()
 
@@ -152,7 +154,9 @@ def restore(run: Run, folder: pathlib.Path, device: str, net: nn.Module, optimiz
     if found is None:
         return 0
     wanted = dataclasses.asdict(run)
-    other = [f"{name} {found.run.get(name)}" for name in wanted if name != "steps" and found.run.get(name) != wanted[name]]
+    other = [
+        f"{name} {found.run.get(name)}" for name in wanted if name != "steps" and found.run.get(name) != wanted[name]
+    ]
     if other:
         raise CannotTrain(f"{folder / checkpoint.NAME} is of another training ({', '.join(other)}); {hint}")
     if found.step > run.steps:

@@ -1,0 +1,202 @@
+"""What a change costs on a fresh worker, on the real PyTorch: the variant cpu, with only a bucket kept.
+
+    doit variant=cpu compile                                    # once, cold: hours; pipeline.yaml has cache: DIR
+    python benchmarks/pytorch_warm.py --cache DIR --name NAME   # NAME: the pipeline's name of that run
+
+Each row is a worker of its own: a new checkout, none of the pipeline's images, nothing but the bucket. The bucket is
+the tests' GCS server with `--latency` seconds added to each request, filled from DIR; what it says of real Google Cloud
+Storage is nothing. BuildKit's cache is kept between the workers, unless `--prune` empties it before each (it is yours:
+mind what else uses it). `--rows` chooses rows; all need `prepare`, which compiles what DIR does not hold (the
+extensions, when an older checkout filled it).
+
+The floor of a warm compile is the builder's own script with the ccache on the same disk, without imagetiers: `floor`;
+then, in the build folder that is still there, the patch of (c) and ninja: `ninja`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from imagetiers.world.store_dir import DirectoryStore  # noqa: E402
+from tests.engine.conftest import Checkout, docker, make_checkout, remove_all  # noqa: E402
+from tests.gcs.harness import GcsServer  # noqa: E402
+
+VARIANT = "variant=cpu"
+DOCKERFILE = "images/pytorch-clean/Dockerfile"
+FETCH = "fetch-debian /opt/toolchain/sources.txt /src\n"
+SOURCE = "aten/src/ATen/native/Sorting.cpp"
+# Included by some of the JIT's files. One that all include (c10/util/Exception.h) makes a cold compile.
+HEADER = "torch/csrc/jit/passes/constant_propagation.h"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row: what differs from the build before, as (file, old text, new text); `lost` are objects of the bucket."""
+
+    row: str
+    what: str
+    edit: tuple[str, str, str] | None = None
+    lost: str = ""
+
+
+def patch(path: str) -> tuple[str, str, str]:
+    """Append a function to a file of PyTorch: new code, so that no cache can know it."""
+    code = f"namespace {{ [[maybe_unused]] inline int imagetiers_patch() {{ return {len(path)}; }} }}"
+    return DOCKERFILE, FETCH, f"{FETCH}RUN echo '{code}' >>/src/pytorch/{path}\n"
+
+
+CHANGES = (
+    Change("prepare", "what the cache does not hold yet"),
+    Change("a", "nothing changed"),
+    Change("b", "the wheels are lost", lost="wheels/"),
+    Change("c", f"one source file: {SOURCE}", patch(SOURCE)),
+    Change("d", f"one header: {HEADER}", patch(HEADER)),
+    Change(
+        "e",
+        "a build flag: one more in LDFLAGS",
+        ("images/pytorch-clean/toolchains/trixie-torch/flags.env", "-Wl,-s", "-Wl,-s -Wl,-O1"),
+    ),
+    Change("f", "the runtime stage", (DOCKERFILE, "USER arr", "ENV EDITED=1\nUSER arr")),
+)
+HEAD = (
+    "row", "what changed", "wall", "builder image", "pull", "configure", "compile and link", "link", "package",
+    "torchvision, torchaudio", "push", "images", "checks and the rest", "hits", "MB down", "MB up",
+)  # fmt: skip
+
+
+def run(change: Change, checkout: Checkout, server: GcsServer, latency: float) -> str:
+    """Be one worker; return the row of the table."""
+    if change.edit is not None:
+        checkout.edit(*change.edit)
+    if change.lost:
+        assert checkout.store is not None
+        for blob in list(checkout.store.list(change.lost)):
+            checkout.store.delete(blob.name)
+    before = {kind: {str(record["began"]) for record in checkout.records(kind)} for kind in ("compile", "image")}
+    server.config(clear=True, latency=latency)
+    began = time.monotonic()
+    done = checkout.doit(VARIANT, timeout=6 * 3600)
+    wall = time.monotonic() - began
+    if done.code != 0:
+        raise SystemExit(done.text)
+    moved = json.loads(server.request("GET", "/_test/stats")[2])["bytes"]
+    compiles = [record for record in checkout.records("compile") if str(record["began"]) not in before["compile"]]
+    images = [record for record in checkout.records("image") if str(record["began"]) not in before["image"]]
+    return row(change, checkout, wall, compiles, images, moved)
+
+
+def row(  # noqa: PLR0917
+    change: Change,
+    checkout: Checkout,
+    wall: float,
+    compiles: list[dict[str, object]],
+    images: list[dict[str, object]],
+    moved: dict[str, int],
+) -> str:
+    """Say where the worker's seconds went, as the records and the compile's log have them."""
+    compiled = compiles[-1] if compiles else {}
+    phases: dict[str, float] = compiled.get("phases", {})  # type: ignore[assignment]
+    parts: dict[str, float] = compiled.get("parts", {})  # type: ignore[assignment]
+    image_seconds = sum(float(str(record["seconds"])) for record in images)
+    seconds = [
+        wall,
+        phases.get("builder image", 0),
+        phases.get("pull", 0),
+        parts.get("configure", 0),
+        parts.get("compile torch", 0),
+        linked(checkout) if compiles else 0,
+        parts.get("package", 0) + parts.get("deliver", 0),
+        parts.get("compile torchvision", 0) + parts.get("compile torchaudio", 0),
+        phases.get("push", 0),
+        image_seconds,
+        wall - image_seconds - float(str(compiled.get("seconds", 0))),
+    ]
+    hits, misses = int(str(compiled.get("hits", 0))), int(str(compiled.get("misses", 0)))
+    cells = [f"({change.row})" if len(change.row) == 1 else change.row, change.what]
+    cells += [f"{value:.1f}" for value in seconds]
+    cells += [f"{hits}/{hits + misses}" if compiles else "-", *(f"{moved[way] / 1e6:.1f}" for way in ("out", "in"))]
+    return "| " + " | ".join(cells) + " |"
+
+
+def linked(checkout: Checkout) -> float:
+    """Add up what build-wheels says of torch's links; some of them run side by side."""
+    logs = sorted((checkout.root / ".imagetiers" / "logs" / "pytorch-clean").glob("compile-*"), key=os.path.getmtime)
+    return sum(
+        float(seconds) for seconds in re.findall(r"^-- linked .* in ([\d.]+) s$", logs[-1].read_text(), re.MULTILINE)
+    )
+
+
+def floor(checkout: Checkout, folder: Path) -> Iterator[str]:
+    """Time the builder's own script on a warm ccache, and then ninja alone on one patched file."""
+    builder = next(ref for ref in checkout.refs() if "/pytorch-clean-builder:" in ref)
+    ccache = next((checkout.root / ".imagetiers" / "ccache").iterdir())
+    patched = patch(SOURCE)[2].partition("RUN ")[2].strip()
+    script = (
+        f"set -e; s=$(date +%s.%N); build-wheels >/wheels/floor.log; m=$(date +%s.%N); {patched}; cd /src/pytorch; "
+        "export CCACHE_DISABLE=1; ninja -C build install >/dev/null; e=$(date +%s.%N); echo $s $m $e"
+    )
+    command = ["run", "--rm", "-v", f"{ccache}:/ccache", "-v", f"{folder}:/wheels", builder, "bash", "-c", script]
+    start, middle, end = map(float, docker(*command).split())
+    yield f"| floor | build-wheels with the ccache on this disk | {middle - start:.1f} |"
+    yield f"| ninja | the patch of (c), in the build folder that is still there | {end - middle:.1f} |"
+
+
+def main() -> None:
+    """Be the workers in turn and print the table."""
+    parser = argparse.ArgumentParser(description="What a change costs on a fresh worker, on the real PyTorch.")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="the directory cache that holds a compile of variant cpu"
+    )
+    parser.add_argument("--name", required=True, help="the name of the pipeline that made it")
+    parser.add_argument("--latency", type=float, default=0.02, help="seconds; default: %(default)s")
+    parser.add_argument("--rows", default="a,b,c,d,e,f,floor")
+    parser.add_argument("--prune", action="store_true")
+    options = parser.parse_args()
+    rows = options.rows.split(",")
+    server = GcsServer("--no-md5")
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            bucket = server.store(options.name)
+            kept = DirectoryStore(options.cache)
+            for blob in list(kept.list("")):
+                bucket.write(blob.name, kept.read(blob.name)[0])
+            print(
+                f"{os.cpu_count()} processors, {options.latency * 1000:.0f} ms added to each request; seconds",
+                flush=True,
+            )
+            print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD), flush=True)
+            for change in CHANGES:
+                if change.row not in (*rows, "prepare"):
+                    continue
+                if options.prune:
+                    subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
+                checkout = make_checkout(ROOT, Path(temporary) / change.row, options.name, server)
+                try:
+                    line = run(change, checkout, server, options.latency)
+                    print(line, f"<!-- load {os.getloadavg()[0]:.1f} -->", flush=True)
+                    if change.row == "b" and "floor" in rows:
+                        for more in floor(checkout, Path(temporary)):
+                            print(more, flush=True)
+                finally:
+                    remove_all(checkout)
+                    shutil.rmtree(checkout.root / ".imagetiers", ignore_errors=True)
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    main()
