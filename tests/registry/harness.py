@@ -196,9 +196,7 @@ class Builder:
         return "\n".join(self.console.lines)
 
 
-def builder(
-    root: Path, host: str, cache: Path, *, trust: Trust | None = None, policy: RetryPolicy = QUICK
-) -> Builder:
+def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, policy: RetryPolicy = QUICK) -> Builder:
     layout = Layout(root)
     plan = make_plan(load_repository(layout, None), DAY)
     engine, console = TableEngine(host, policy=policy), Lines()
