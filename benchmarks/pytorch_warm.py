@@ -10,12 +10,14 @@ mind what else uses it). `--rows` chooses rows; all need `prepare`, which compil
 extensions, when an older checkout filled it).
 
 The floor of a warm compile is the builder's own script with the ccache on the same disk, without imagetiers: `floor`;
-then, in the build folder that is still there, the patch of (c) and ninja: `ninja`.
+then, in the build folder that is still there, the patch of (c) and ninja: `ninja`; and some object files compiled
+again without ccache, to compare their bytes: `bits`. Behind each row, in a comment, is what the wheels' bytes are.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -72,6 +74,8 @@ CHANGES = (
     ),
     Change("f", "the runtime stage", (DOCKERFILE, "USER arr", "ENV EDITED=1\nUSER arr")),
 )
+#: Object files that are compiled a second time, to compare their bytes: one takes about ten seconds.
+SAMPLE = 12
 HEAD = (
     "row", "what changed", "wall", "builder image", "pull", "configure", "compile and link", "link", "package",
     "torchvision, torchaudio", "push", "images", "checks and the rest", "hits", "MB down", "MB up",
@@ -140,19 +144,38 @@ def linked(checkout: Checkout) -> float:
     )
 
 
+def digests(checkout: Checkout) -> str:
+    """Name the wheels by what they hold: the same inputs must give the same bits, on every worker."""
+    wheels = sorted((checkout.root / ".imagetiers" / "wheels").glob("*/*.whl"))
+    return " ".join(f"{w.name.partition('-')[0]} {hashlib.sha256(w.read_bytes()).hexdigest()[:12]}" for w in wheels)
+
+
 def floor(checkout: Checkout, folder: Path) -> Iterator[str]:
-    """Time the builder's own script on a warm ccache, and then ninja alone on one patched file."""
+    """Time the builder's own script on a warm ccache, and then ninja alone on one patched file; compile some files again."""
     builder = next(ref for ref in checkout.refs() if "/pytorch-clean-builder:" in ref)
     ccache = next((checkout.root / ".imagetiers" / "ccache").iterdir())
     patched = patch(SOURCE)[2].partition("RUN ")[2].strip()
-    script = (
-        f"set -e; s=$(date +%s.%N); build-wheels >/wheels/floor.log; m=$(date +%s.%N); {patched}; cd /src/pytorch; "
-        "export CCACHE_DISABLE=1; ninja -C build install >/dev/null; e=$(date +%s.%N); echo $s $m $e"
-    )
+    script = f"""
+        set -euo pipefail
+        clock() {{ date +%s.%N; }}
+        begin=$(clock); build-wheels >/wheels/floor.log; warm=$(clock)
+        export CCACHE_DISABLE=1
+        cd /src/pytorch
+        objects=$(find build -name '*.cpp.o' | sort | shuf -n {SAMPLE} --random-source=<(yes))
+        sha256sum $objects >/wheels/objects.sha256
+        rm $objects
+        ninja -C build $(echo "$objects" | sed 's,^build/,,') >/dev/null
+        same=$(sha256sum -c /wheels/objects.sha256 2>/dev/null | grep -c ': OK$')
+        ninja -C build install >/dev/null
+        {patched}
+        patched=$(clock); ninja -C build install >/dev/null; end=$(clock)
+        echo $begin $warm $patched $end $same
+    """
     command = ["run", "--rm", "-v", f"{ccache}:/ccache", "-v", f"{folder}:/wheels", builder, "bash", "-c", script]
-    start, middle, end = map(float, docker(*command).split())
-    yield f"| floor | build-wheels with the ccache on this disk | {middle - start:.1f} |"
-    yield f"| ninja | the patch of (c), in the build folder that is still there | {end - middle:.1f} |"
+    begin, warm, patched_at, end, same = map(float, docker(*command).split())
+    yield f"| floor | build-wheels with the ccache on this disk | {warm - begin:.1f} |"
+    yield f"| ninja | the patch of (c), in the build folder that is still there | {end - patched_at:.1f} |"
+    yield f"| bits | {SAMPLE} object files compiled again, without ccache: so many are the same | {same:.0f} |"
 
 
 def main() -> None:
@@ -187,7 +210,7 @@ def main() -> None:
                 checkout = make_checkout(ROOT, Path(temporary) / change.row, options.name, server)
                 try:
                     line = run(change, checkout, server, options.latency)
-                    print(line, f"<!-- load {os.getloadavg()[0]:.1f} -->", flush=True)
+                    print(line, f"<!-- load {os.getloadavg()[0]:.1f}; {digests(checkout)} -->", flush=True)
                     if change.row == "b" and "floor" in rows:
                         for more in floor(checkout, Path(temporary)):
                             print(more, flush=True)
