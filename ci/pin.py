@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print pinned requirements for an image: ci/pin 3.13 wandb==0.31.0 > images/arr-training/programs/torch/trixie.txt
+"""Print pinned requirements for an image: ci/pin.py 3.13 wandb==0.31.0 > images/arr-training/programs/torch/trixie.txt
 
 Each line names the one wheel that pip would take for that Python on Linux x86-64, by its sha256.
 """
@@ -26,7 +26,7 @@ def main() -> int:
         name = item["metadata"]["name"].lower().replace("_", "-")
         digest = item["download_info"]["archive_info"]["hashes"]["sha256"]
         lines.append(f"{name}=={item['metadata']['version']} \\\n    --hash=sha256:{digest}")
-    print(f"# Python {options.python}, by ci/pin: {' '.join(options.names)}")
+    print(f"# Python {options.python}, by ci/pin.py: {' '.join(options.names)}")
     print("\n".join(sorted(lines)))
     return 0
 
