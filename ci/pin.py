@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Print pinned requirements for an image: ci/pin.py 3.13 wandb==0.31.0 > images/arr-training/programs/torch/trixie.txt
+"""Print pinned requirements for an image.
+
+    ci/pin.py 3.13 wandb==0.31.0 > images/arr-training/programs/torch/trixie.txt
 
 Each line names the one wheel that pip would take for that Python on Linux x86-64, by its sha256.
 """
@@ -11,6 +13,7 @@ import sys
 
 
 def main() -> int:
+    """Ask pip what it would install, and write that down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("python", help="as 3.13")
     parser.add_argument("names", nargs="+", metavar="NAME")
@@ -26,8 +29,8 @@ def main() -> int:
         name = item["metadata"]["name"].lower().replace("_", "-")
         digest = item["download_info"]["archive_info"]["hashes"]["sha256"]
         lines.append(f"{name}=={item['metadata']['version']} \\\n    --hash=sha256:{digest}")
-    print(f"# Python {options.python}, by ci/pin.py: {' '.join(options.names)}")
-    print("\n".join(sorted(lines)))
+    first = f"# Python {options.python}, by ci/pin.py: {' '.join(options.names)}"
+    sys.stdout.write("\n".join([first, *sorted(lines)]) + "\n")
     return 0
 
 

@@ -12,7 +12,9 @@ from tests.conftest import HERE
 
 REPO = HERE.parent
 BIN = Path(sys.executable).parent
-SCRIPTS = sorted(path for path in (REPO / "ci").iterdir() if path.is_file() and path.read_bytes()[:2] == b"#!")
+SCRIPTS = sorted(
+    path for path in (REPO / "ci").iterdir() if path.is_file() and path.read_bytes().partition(b"\n")[0].endswith(b"sh")
+)
 
 
 def run(*argv: str) -> None:
