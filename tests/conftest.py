@@ -17,6 +17,18 @@ HERE = Path(__file__).parent
 Golden = Callable[[str, Path], None]
 
 
+def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:
+    """Return what replaces the first `old`, which must be there, in a file of a repository."""
+
+    def apply(layout: Layout) -> None:
+        target = layout.root / path
+        text = target.read_text()
+        assert old in text
+        target.write_text(text.replace(old, new, 1))
+
+    return apply
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Layout:
     """A copy of tests/repos/tiny: three tiers that are built from nothing but a shell."""

@@ -190,8 +190,10 @@ def test_leftovers_of_a_killed_push_go_after_the_grace_period(store: DirectorySt
     assert everything(store, tmp_path / "b") == made
 
 
-def test_a_pack_that_comes_into_use_again_is_not_deleted(store: DirectoryStore, tmp_path: Path) -> None:
-    """A push uploads, a prune notes its packs, the push commits, the grace period passes: nothing may go."""
+def pruned_before_the_head(
+    store: DirectoryStore, tmp_path: Path
+) -> tuple[dict[str, bytes], FaultyStore, list[PruneResult]]:
+    """Make entries in tmp_path/a, and a store in which a prune runs just before a push writes its head."""
     make_directory(tmp_path / "x", 1, seed=9)
     push(store, "main", tmp_path / "x")
     made = make_directory(tmp_path / "a", 20)
@@ -203,6 +205,12 @@ def test_a_pack_that_comes_into_use_again_is_not_deleted(store: DirectoryStore, 
             done.append(prune(store, "main", GRACE))
 
     slow.hook = between
+    return made, slow, done
+
+
+def test_a_pack_that_comes_into_use_again_is_not_deleted(store: DirectoryStore, tmp_path: Path) -> None:
+    """A push uploads, a prune notes its packs, the push commits, the grace period passes: nothing may go."""
+    made, slow, done = pruned_before_the_head(store, tmp_path)
     assert push(slow, "main", tmp_path / "a").entries == 20
     assert done[0].retired >= 1
     prune(store, "main", GRACE, clock=lambda: time.time() + GRACE_MIN + 60)
@@ -287,17 +295,7 @@ def test_stats_add_up(store: DirectoryStore, tmp_path: Path) -> None:
 
 def test_a_pack_that_was_in_use_again_gets_a_grace_period_of_its_own(store: DirectoryStore, tmp_path: Path) -> None:
     """Noted while its push was under way, used, dropped much later: readers of the last head still have their time."""
-    make_directory(tmp_path / "x", 1, seed=9)
-    push(store, "main", tmp_path / "x")
-    made = make_directory(tmp_path / "a", 20)
-    slow = FaultyStore(store)
-    done: list[PruneResult] = []
-
-    def between(verb: str, name: str) -> None:
-        if verb == "write" and name.endswith("/head") and not done:
-            done.append(prune(store, "main", GRACE))
-
-    slow.hook = between
+    made, slow, _ = pruned_before_the_head(store, tmp_path)
     assert push(slow, "main", tmp_path / "a", since=NEVER).pushed == frozenset(made)
     now = time.time()
     aged = PruneOptions(max_age=0.0, grace=GRACE_MIN, keep_history=0)

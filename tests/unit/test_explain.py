@@ -21,7 +21,7 @@ from imagetiers.steps import explain as explain_step
 from imagetiers.steps.explain import explanations, show_explanations
 from imagetiers.steps.records import Record, keep, keep_inputs
 from imagetiers.steps.survey import survey, wish
-from tests.conftest import HERE, Golden
+from tests.conftest import HERE, Golden, edit
 from tests.registry.harness import Builder, builder
 
 DAY = date(2026, 11, 21)
@@ -44,16 +44,6 @@ def built(layout: Layout, tmp_path: Path, today: date = DAY) -> Builder:
 def told(me: Builder, today: date = DAY) -> list[Explanation]:
     plan = make_plan(load_repository(me.layout, None), today)
     return explanations(plan, plan.tiers, me.layout, me.world)
-
-
-def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:
-    def apply(layout: Layout) -> None:
-        target = layout.root / path
-        text = target.read_text()
-        assert old in text
-        target.write_text(text.replace(old, new, 1))
-
-    return apply
 
 
 def pin(letter: str) -> Callable[[Layout], None]:

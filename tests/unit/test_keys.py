@@ -21,7 +21,7 @@ from imagetiers.model import Refresh
 from imagetiers.plan import Plan, make_plan
 from imagetiers.repository import load_repository
 from imagetiers.snapshot import context_tar
-from tests.conftest import HERE
+from tests.conftest import HERE, edit
 
 DAY = date(2026, 11, 21)
 ALL = ("compile", "pytorch-clean", "arr-base", "arr-training")
@@ -44,16 +44,6 @@ BEFORE = keys_of(plan_of(Layout(TINY)))
 def changed(layout: Layout) -> tuple[str, ...]:
     after = keys_of(plan_of(layout))
     return tuple(name for name in ALL if after[name] != BEFORE[name])
-
-
-def edit(path: str, old: str, new: str) -> Callable[[Layout], object]:
-    def apply(layout: Layout) -> None:
-        target = layout.root / path
-        text = target.read_text()
-        assert old in text
-        target.write_text(text.replace(old, new, 1))
-
-    return apply
 
 
 def write(path: str, text: str) -> Callable[[Layout], object]:
