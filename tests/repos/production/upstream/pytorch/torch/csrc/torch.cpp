@@ -1,0 +1,1 @@
+extern "C" int cpus(); extern "C" int answer() { return 41 + cpus(); }
