@@ -17,17 +17,20 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from imagetiers.config import parse_duration, parse_size
+from imagetiers.ccache_tasks import ccache_tasks
+from imagetiers.config import parse_duration
 from imagetiers.doit_plugins import Reporter
 from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
 from imagetiers.keys import short
 from imagetiers.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
 from imagetiers.model import Pipeline, Trust
-from imagetiers.plan import Plan, Seen, TierPlan, make_plan, push_reason, why_absent
+from imagetiers.plan import Plan, Seen, TierPlan, make_plan
 from imagetiers.plan_task import plan_task
 from imagetiers.ports import World
+from imagetiers.reasons import Reasons
 from imagetiers.repository import load_repository
 from imagetiers.steps.survey import clear_wish, survey, wish
+from imagetiers.uptodate import UpToDate
 
 __all__ = ["Tasks"]
 
@@ -54,38 +57,6 @@ COMPILE_PARAMS = [
 ]
 
 
-class UpToDate:
-    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
-
-    `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done.
-    """
-
-    def __init__(
-        self,
-        check: Callable[[], str],
-        *,
-        rebuild: bool = True,
-        details: Callable[[str], str] = lambda reason: reason,
-        needed: Callable[[], str] | None = None,
-    ) -> None:
-        self._check = check
-        self._details = details
-        self._rebuild = rebuild
-        self._needed = needed
-        self._reason = ""
-
-    def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
-        options = task.options or {}
-        if self._needed is not None and options.get("if_needed") and not self._needed():
-            self._reason = ""
-        else:
-            self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
-        return not self._reason
-
-    def __repr__(self) -> str:
-        return self._details(self._reason) if self._reason else "up to date"
-
-
 class Tasks:
     """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong."""
 
@@ -101,6 +72,9 @@ class Tasks:
         self.variants = repository.variants
         self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
         self.layout.work.mkdir(parents=True, exist_ok=True)
+        # Whether a doit without a task's name ends in the registry.
+        self._pushes = self.plan.pipeline.registry is not None and self.world.trust.trusted
+        self.reasons = Reasons(self.plan, self.seen, self._pushes)
         self._seen: Seen | None = None
         self._lock = threading.Lock()
         self._changed = False
@@ -116,11 +90,6 @@ class Tasks:
             "reporter": Reporter,
             "verbosity": 2,
         }
-
-    @property
-    def _pushes(self) -> bool:
-        """Whether a doit without a task's name ends in the registry."""
-        return self.plan.pipeline.registry is not None and self.world.trust.trusted
 
     def seen(self) -> Seen:
         """Return what is there; looked for once, and again after something was made."""
@@ -149,12 +118,12 @@ class Tasks:
         yield {
             "name": None,
             "doc": "compile wheels, through ccache",
-            "uptodate": [self._all(tiers, self._wheels_reason)],
+            "uptodate": [self._all(tiers, self.reasons.wheels)],
         }
         for tier in tiers:
-            needed = functools.partial(self._image_reason, tier)
-            yield self._task(tier, "compile", "wheels", self._wheels_reason, self._compile) | {
-                "uptodate": [UpToDate(functools.partial(self._wheels_reason, tier), needed=needed)],
+            needed = functools.partial(self.reasons.image, tier)
+            yield self._task(tier, "compile", "wheels", self.reasons.wheels, self._compile) | {
+                "uptodate": [UpToDate(functools.partial(self.reasons.wheels, tier), needed=needed)],
                 "params": COMPILE_PARAMS,
                 "clean": [(self._clean, ["clean_compile", tier])],
             }
@@ -162,12 +131,12 @@ class Tasks:
     def image(self) -> Iterator[Task]:
         """image:<tier>: images, parents first."""
         tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, self._image_reason)]}
+        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, self.reasons.image)]}
         for tier in tiers:
             setup = [f"image:{tier.tier.parent}"] if tier.tier.parent else []
             if tier.compile is not None:
                 setup.append(f"compile:{tier.name}")
-            task = self._task(tier, "image", "image", self._image_reason, self._image)
+            task = self._task(tier, "image", "image", self.reasons.image, self._image)
             task["meta"]["missing"] = functools.partial(self._missing, tier)
             yield task | {
                 "setup": setup,
@@ -177,9 +146,9 @@ class Tasks:
     def verify(self) -> Iterator[Task]:
         """verify:<tier>: the checks of a tier and its ancestors."""
         tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, self._verify_reason)]}
+        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, self.reasons.verified)]}
         for tier in tiers:
-            yield self._task(tier, "verify", "verified", self._verify_reason, self._verify) | {
+            yield self._task(tier, "verify", "verified", self.reasons.verified, self._verify) | {
                 "setup": [f"image:{tier.name}"],
                 "clean": [(self._clean, ["clean_verdicts", tier])],
             }
@@ -187,7 +156,7 @@ class Tasks:
     def pull(self) -> Iterator[Task]:
         """pull:<tier>: bring images here that the registry holds."""
         tiers = list(self.plan.tiers.values())
-        reason = self._pull_reason
+        reason = self.reasons.here
         yield {"name": None, "doc": "pull images that the registry holds", "uptodate": [self._all(tiers, reason)]}
         for tier in tiers:
             yield self._task(tier, "pull", "image", reason, self._pull)
@@ -198,11 +167,11 @@ class Tasks:
         yield {
             "name": None,
             "doc": "publish verified images, then move the friendly tags",
-            "uptodate": [self._all(tiers, self._push_reason)],
+            "uptodate": [self._all(tiers, self.reasons.published)],
         }
         for tier in tiers:
             # The parent first, as task_dep: so the child is built FROM what everybody has agreed on.
-            yield self._task(tier, "push", "published", self._push_reason, self._push) | {
+            yield self._task(tier, "push", "published", self.reasons.published, self._push) | {
                 "task_dep": [f"push:{tier.tier.parent}"] if tier.tier.parent else [],
                 "setup": [f"verify:{tier.name}"],
             }
@@ -245,44 +214,7 @@ class Tasks:
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: housekeeping of the cache."""
-
-        def param(name: str, kind: type, default: object, text: str) -> Task:
-            return {"name": name.replace("-", "_"), "long": name, "type": kind, "default": default, "help": text}
-
-        space = param("namespace", str, "", "only this namespace")
-        verbs: dict[str, tuple[str, list[Task]]] = {
-            "pull": ("restore working sets from the cache", [space, param("all", bool, False, "everything")]),
-            "push": ("store what the cache does not have", []),
-            "stats": ("show what the cache holds", [space]),
-            "prune": (
-                "drop what was not used for long",
-                [
-                    space,
-                    param("dry-run", bool, False, "only say what would be done"),
-                    param("days", int, 30, "keep what was used in so many days"),
-                    param("max-size", str, "", "keep at most so much, such as 20G"),
-                ],
-            ),
-            "rollback": (
-                "go back to an earlier state",
-                [
-                    space,
-                    param("to", int, 0, "the state's number; default: the one before"),
-                    param("rebuild", bool, False, "write a damaged head anew from the index"),
-                ],
-            ),
-            "verify": ("re-hash everything", [space, param("drop-bad", bool, False, "stop listing what is bad")]),
-        }
-        # Tasks of their own and no group: `doit ccache` would prune and roll back.
-        for verb, (doc, params) in verbs.items():
-            action = getattr(self, f"_ccache_{verb}")
-            yield {
-                "basename": f"ccache:{verb}",
-                "doc": doc,
-                "params": params,
-                "actions": [action],
-                "meta": {"quiet": True},
-            }
+        return ccache_tasks(self._act, self.plan, self.layout, self.world)
 
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
@@ -310,54 +242,10 @@ class Tasks:
             "meta": {"quiet": True},
         }
 
-    # ---- reasons: '' = up to date ----
-
-    def _wheels_reason(self, tier: TierPlan) -> str:
-        if f"compile:{tier.name}" in self.seen().forced:
-            return "doit forget was asked"
-        assert tier.compile is not None  # noqa: S101
-        return (
-            "" if tier.compile.key in self.seen().wheels else f"no wheels of the compile key {short(tier.compile.key)}"
-        )
-
-    def _image_reason(self, tier: TierPlan) -> str:
-        seen = self.seen()
-        registered, published = seen.registered.get(tier.name), seen.published(tier)
-        if seen.unknown is not None and published is None:
-            return seen.unknown
-        if f"image:{tier.name}" in seen.forced:
-            return "doit forget was asked"
-        if seen.image(tier) is not None or published is not None:
-            return ""
-        if registered is not None and registered.unknown:
-            return registered.unknown
-        return "; ".join(why_absent(self.plan, tier, seen))
-
-    def _verify_reason(self, tier: TierPlan) -> str:
-        seen = self.seen()
-        reason = self._image_reason(tier)
-        if reason:
-            return reason
-        if f"verify:{tier.name}" in seen.forced:
-            return "doit forget was asked"
-        if not seen.verified(tier):
-            return "these checks have not passed on this image"
-        image = seen.image(tier)
-        moved = [tag for tag in tier.tags if image is not None and tag not in image.refs]
-        return f"the tag {moved[0]} points elsewhere" if moved else ""
-
-    def _pull_reason(self, tier: TierPlan) -> str:
-        return "" if self.seen().image(tier) is not None else "it is not here"
-
-    def _push_reason(self, tier: TierPlan) -> str:
-        if not self._pushes:
-            return "this build pushes nothing"
-        return self._image_reason(tier) or push_reason(tier, self.seen())
+    # ---- actions ----
 
     def _all(self, tiers: list[TierPlan], reason: Callable[[TierPlan], str]) -> UpToDate:
         return UpToDate(lambda: next((text for tier in tiers if (text := reason(tier))), ""), rebuild=False)
-
-    # ---- actions ----
 
     def _task(
         self, tier: TierPlan, verb: str, noun: str, reason: Callable[[TierPlan], str], action: Callable[..., Any]
@@ -500,50 +388,6 @@ class Tasks:
         from imagetiers.steps.cloudbuild import write_cloudbuild
 
         return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.world, mode=mode, check=check))
-
-    def _ccache_pull(self, namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  the option's name
-        from imagetiers.steps import ccache_verbs
-
-        return self._act(
-            lambda: ccache_verbs.pull_all(self.plan, self.layout, self.world, namespace=namespace, everything=all)
-        )
-
-    def _ccache_push(self) -> TaskFailed | None:
-        from imagetiers.steps import ccache_verbs
-
-        return self._act(lambda: ccache_verbs.push_all(self.layout, self.world))
-
-    def _ccache_stats(self, namespace: str) -> TaskFailed | None:
-        from imagetiers.steps import ccache_verbs
-
-        return self._act(lambda: ccache_verbs.show_stats(self.plan, self.world, namespace=namespace))
-
-    def _ccache_prune(self, namespace: str, dry_run: bool, days: int, max_size: str) -> TaskFailed | None:  # noqa: FBT001
-        from imagetiers.steps import ccache_verbs
-        from imagetiers.steps.ccache_prune import PruneOptions
-
-        try:
-            limit = parse_size(max_size) if max_size else None
-        except ValueError:
-            return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 20G or 500M")))
-        options = PruneOptions(max_age=days * 86_400.0, max_bytes=limit)
-        return self._act(
-            lambda: ccache_verbs.prune_all(self.plan, self.world, namespace=namespace, options=options, dry_run=dry_run)
-        )
-
-    def _ccache_rollback(self, namespace: str, to: int, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
-        from imagetiers.steps import ccache_verbs
-
-        return self._act(
-            lambda: ccache_verbs.rollback_one(
-                self.plan, self.world, namespace=namespace, to=to or None, from_index=rebuild
-            )
-        )
-
-    def _ccache_verify(self, namespace: str, drop_bad: bool) -> TaskFailed | None:  # noqa: FBT001
-        from imagetiers.steps import ccache_verbs
-
-        return self._act(lambda: ccache_verbs.verify_all(self.plan, self.world, namespace=namespace, drop_bad=drop_bad))
 
     def _check(self) -> None:
         problems: list[Problem] = []

@@ -1,0 +1,100 @@
+"""The tasks `ccache:<verb>`: housekeeping of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from imagetiers.config import parse_size
+from imagetiers.errors import Problem
+from imagetiers.layout import Layout
+from imagetiers.plan import Plan
+from imagetiers.ports import World
+
+__all__ = ["ccache_tasks"]
+
+Act = Callable[[Callable[[], None]], TaskFailed | None]
+Task = dict[str, Any]
+
+
+def ccache_tasks(act: Act, plan: Plan, layout: Layout, world: World) -> Iterator[Task]:
+    """Yield the tasks; `act` runs their work and turns failures into texts.
+
+    Tasks of their own and no group: `doit ccache` would prune and roll back.
+    """
+
+    def pull(namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  doit passes options so, by their names
+        from imagetiers.steps import ccache_verbs
+
+        return act(lambda: ccache_verbs.pull_all(plan, layout, world, namespace=namespace, everything=all))
+
+    def push() -> TaskFailed | None:
+        from imagetiers.steps import ccache_verbs
+
+        return act(lambda: ccache_verbs.push_all(layout, world))
+
+    def stats(namespace: str) -> TaskFailed | None:
+        from imagetiers.steps import ccache_verbs
+
+        return act(lambda: ccache_verbs.show_stats(plan, world, namespace=namespace))
+
+    def prune(namespace: str, dry_run: bool, days: int, max_size: str) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps import ccache_verbs
+        from imagetiers.steps.ccache_prune import PruneOptions
+
+        try:
+            limit = parse_size(max_size) if max_size else None
+        except ValueError:
+            return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 20G or 500M")))
+        options = PruneOptions(max_age=days * 86_400.0, max_bytes=limit)
+        return act(lambda: ccache_verbs.prune_all(plan, world, namespace=namespace, options=options, dry_run=dry_run))
+
+    def rollback(namespace: str, to: int, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps import ccache_verbs
+
+        return act(
+            lambda: ccache_verbs.rollback_one(plan, world, namespace=namespace, to=to or None, from_index=rebuild)
+        )
+
+    def verify(namespace: str, drop_bad: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.steps import ccache_verbs
+
+        return act(lambda: ccache_verbs.verify_all(plan, world, namespace=namespace, drop_bad=drop_bad))
+
+    space = _param("namespace", "only this namespace", default="")
+    yield _task(pull, "restore working sets from the cache", space, _param("all", "everything", default=False))
+    yield _task(push, "store what the cache does not have")
+    yield _task(stats, "show what the cache holds", space)
+    yield _task(
+        prune,
+        "drop what was not used for long",
+        space,
+        _param("dry-run", "only say what would be done", default=False),
+        _param("days", "keep what was used in so many days", default=30),
+        _param("max-size", "keep at most so much, such as 20G", default=""),
+    )
+    yield _task(
+        rollback,
+        "go back to an earlier state",
+        space,
+        _param("to", "the state's number; default: the one before", default=0),
+        _param("rebuild", "write a damaged head anew from the index", default=False),
+    )
+    yield _task(verify, "re-hash everything", space, _param("drop-bad", "stop listing what is bad", default=False))
+
+
+def _param(name: str, text: str, *, default: str | int) -> Task:
+    # The type of a default of its own kind: False is a switch.
+    return {"name": name.replace("-", "_"), "long": name, "type": type(default), "default": default, "help": text}
+
+
+def _task(action: Callable[..., TaskFailed | None], doc: str, *params: Task) -> Task:
+    return {
+        "basename": f"ccache:{action.__name__}",
+        "doc": doc,
+        "params": list(params),
+        "actions": [action],
+        "meta": {"quiet": True},
+    }

@@ -1,0 +1,41 @@
+"""A doit `uptodate` that can say why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["UpToDate"]
+
+
+class UpToDate:
+    """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
+
+    `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done.
+    """
+
+    def __init__(
+        self,
+        check: Callable[[], str],
+        *,
+        rebuild: bool = True,
+        details: Callable[[str], str] = lambda reason: reason,
+        needed: Callable[[], str] | None = None,
+    ) -> None:
+        self._check = check
+        self._details = details
+        self._rebuild = rebuild
+        self._needed = needed
+        self._reason = ""
+
+    def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
+        """Decide, and keep the reason."""
+        options = task.options or {}
+        if self._needed is not None and options.get("if_needed") and not self._needed():
+            self._reason = ""
+        else:
+            self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
+        return not self._reason
+
+    def __repr__(self) -> str:
+        return self._details(self._reason) if self._reason else "up to date"
