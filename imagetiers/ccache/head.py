@@ -5,14 +5,15 @@ One line of JSON and one with the XXH3-128 of it (hex), because nothing else vou
     {"format": 1, "parent": "<SHA-256 of the head before>",
      "state": {"sequence": 7, "written": <Unix s>, "writer": "...", "reason": "push",
                "segments": [{"name": "<sha256>-<nonce>", "size": <bytes>, "entries": <n>}, ...],
-               "uses": {"<compile step>": {"good": <use>, "partial": <use>}}},
+               "uses": {"<compile step>": {"good": <use>, "before": <use>, "partial": <use>}}},
      "history": [<state>, ...],                   oldest first; what a rollback can go back to
      "retired": {"<object>": <Unix s when housekeeping first saw that nothing refers to it>}}
 
 A use is the working set of one run of a compile step: `{"at": <Unix s>, "count": n, "bytes": n, "bits": "...",
 "fingerprint": {...}}`. `bits` is base64(zstd(bitmap)), one bit for each row of the state's segments in their order, so
-12,000 entries cost at most 1.5 KB and usually a few bytes. `good` is the last run that ended well, `partial` the run
-that is going on or was killed. A state refers only to its own segments, so a rollback is a copy.
+12,000 entries cost at most 1.5 KB and usually a few bytes. `good` is the last run that ended well, `before` the last good
+one that used something else, `partial` the run that is going on or was killed. A state refers only to its own segments,
+so a rollback is a copy.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from imagetiers.errors import CorruptError
 
 __all__ = [
     "HISTORY_MAX",
+    "OUTCOMES",
     "Head",
     "SegmentRef",
     "State",
@@ -44,6 +46,9 @@ __all__ = [
     "encode_bits",
     "encode_head",
 ]
+
+OUTCOMES = frozenset({"good", "before", "partial"})
+"""Which runs of a compile step a state remembers; the top of this file says what they are."""
 
 HISTORY_MAX = 16
 """States that a head keeps for rollback; housekeeping may keep fewer."""
@@ -79,7 +84,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a namespace holds at one moment. `uses` is by (compile step, "good" or "partial")."""
+    """What a namespace holds at one moment. `uses` is by (compile step, one of `OUTCOMES`)."""
 
     sequence: int = 0
     written: float = 0.0
@@ -205,7 +210,7 @@ def _to_state(value: dict[str, Any]) -> State:
     if (
         len(segments) > _SEGMENTS_MAX
         or len(value["uses"]) > _STEPS_MAX
-        or any(outcome not in {"good", "partial"} for _, outcome in uses)
+        or any(outcome not in OUTCOMES for _, outcome in uses)
     ):
         raise ValueError
     return State(

@@ -46,7 +46,10 @@ class View:
         return names
 
     def working_set(self, step: str | None) -> set[str] | None:
-        """Return what the last good run of `step` and a later unfinished one used; None when no run is known.
+        """Return what the last good run of `step`, the good one before it and a later unfinished one used.
+
+        None when no run is known. The one before, because changes are reverted and branches alternate: what only it
+        used is still stored, but an entry that is not restored is a miss.
 
         Without a step, or for a step that never ran here, all steps' working sets.
         """

@@ -140,11 +140,11 @@ def pull(
 ) -> PullResult:
     """Restore into `directory` what `step` needs, read through a chain of namespaces (the first one wins a name).
 
-    That is the working set of the step's last good run and of a later unfinished one; of all steps when this one never
-    ran; and all entries of a namespace where no run is known. `everything` restores the rest, too, after the working
-    set. Entries that are there stay (a manifest gives way to a newer one); mtimes are the old ones, never in the
-    future. At the end `counters` is called with the directory. Raises StoreError when a namespace cannot be read at
-    all, OSError when the directory cannot.
+    That is the working set of the step's last good run, of the good one before and of a later unfinished one; of all
+    steps when this one never ran; and all entries of a namespace where no run is known. `everything` restores the
+    rest, too, after the working set. Entries that are there stay (a manifest gives way to a newer one); mtimes are the
+    old ones, never in the future. At the end `counters` is called with the directory. Raises StoreError when a
+    namespace cannot be read at all, OSError when the directory cannot.
     """
     started = time.monotonic()
     counting = CountingStore(store)

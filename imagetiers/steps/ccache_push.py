@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -117,8 +118,9 @@ def push(
     """Push `directory` into `namespace` and record the working set of `step`.
 
     The working set is every entry with an mtime (Unix ns) of `since` (the build's start) or later; all entries without
-    it. `good` says that the run ended well: its working set becomes the step's. Otherwise (a failed or unfinished run,
-    or a `checkpoint`) it is kept beside the last good one, and both are restored. What one of `parents` (namespaces
+    it. `good` says that the run ended well: its working set becomes the step's, and one with other entries stays as
+    the one before. Otherwise (a failed or unfinished run, or a `checkpoint`) it is kept beside the last good one. All of them
+    are restored. What one of `parents` (namespaces
     that are read through) would restore for this step is not pushed again. Never writes after a failed or empty reading
     of the directory, and never fails for read-only credentials. Raises UnavailableError, CorruptError, ValueError.
     """
@@ -236,6 +238,11 @@ def _next(run: _Run, loaded: Loaded, own: Sequence[Entry]) -> Next | None:
     return Next(state, tuple(tuple(some) for some in rows))
 
 
+def _replaced(old: AbstractSet[str], new: AbstractSet[str]) -> bool:
+    """Say whether a run used other entries in the place of some. One that only used fewer has no more need of the rest."""
+    return not old <= new and not new <= old
+
+
 def _record(run: _Run, view: View, rows: Sequence[Sequence[Entry]], uses: dict[tuple[str, str], Use]) -> bool:
     """Record the run's working set in `uses`; say whether that changed it. An empty one is never recorded."""
     known = {entry.name for some in rows for entry in some}
@@ -252,4 +259,6 @@ def _record(run: _Run, view: View, rows: Sequence[Sequence[Entry]], uses: dict[t
     uses[key] = use
     if run.good:
         uses.pop((run.step, "partial"), None)
+        if old is not None and _replaced(view.names(view.head.state.uses[key]), used):
+            uses[run.step, "before"] = old
     return old is None or (old.bits, old.fingerprint) != (use.bits, use.fingerprint)

@@ -147,7 +147,8 @@ def bucket_lines(settings: BucketSettings) -> list[str]:
 
 
 def _use(step: str, how: str, use: Use, now: float) -> str:
-    return f"{how} run of {step}: {use.count} entries, {size_text(use.bytes)}, {age_text(now - use.at)} ago"
+    which = "earlier good" if how == "before" else how
+    return f"{which} run of {step}: {use.count} entries, {size_text(use.bytes)}, {age_text(now - use.at)} ago"
 
 
 def prune_all(plan: Plan, world: World, *, namespace: str, options: PruneOptions, dry_run: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -144,8 +145,11 @@ def test_the_working_set_comes_first_and_the_rest_when_asked(store: DirectorySto
     old = make_directory(a, 50)
     push(store, "main", a, step="torch")
     start = time.time_ns()
-    used = dict(list(make_directory(a, 30, seed=1).items()))
-    for name in [*used, *list(old)[:5]]:
+    for name in list(old)[:5]:
+        os.utime(scan(a)[name].path)
+    push(store, "main", a, step="torch", since=start)
+    used = make_directory(a, 30, seed=1)
+    for name in used:
         os.utime(scan(a)[name].path)
     push(store, "main", a, step="torch", since=start)
     wanted = {**used, **dict(list(old.items())[:5])}
@@ -381,6 +385,30 @@ def test_the_fingerprint_is_kept_with_the_working_set(store: DirectoryStore, tmp
     push(store, "main", tmp_path / "a", step="torch", fingerprint=print_)
     uses = Space(store, "main").load().view.head.state.uses
     assert uses["torch", "good"].fingerprint == print_
+
+
+def test_a_change_that_is_reverted_finds_what_it_used(store: DirectoryStore, tmp_path: Path) -> None:
+    """Builds A, B, B, A, C: each takes the set of the one before it that was another, however often it was repeated."""
+    common = make_directory(tmp_path / "worker", 20, seed=0)
+    own = {"A": make_directory(tmp_path / "A", 5, seed=1), "B": make_directory(tmp_path / "B", 5, seed=2)}
+    own["C"] = make_directory(tmp_path / "C", 5, seed=3)
+
+    def build(what: str) -> int:
+        """Be a fresh worker: restore, use what is common and what is its own, push; return what had to be compiled."""
+        worker = tmp_path / "worker"
+        shutil.rmtree(worker)
+        pull(store, ["main"], worker, step="torch")
+        there = entries_in(worker)
+        for name, data in {**common, **own[what]}.items():
+            put_entry(worker, name, data, mtime=time.time_ns() + 10**9)
+        push(store, "main", worker, step="torch", since=time.time_ns() + 10**9)
+        return len({**common, **own[what]}.keys() - there.keys())
+
+    assert [build(what) for what in "ABBAC"] == [25, 5, 0, 0, 5]
+    uses = Space(store, "main").load().view.head.state.uses
+    assert {key: use.count for key, use in uses.items()} == {("torch", "good"): 25, ("torch", "before"): 25}
+    assert build("A") == 0
+    assert build("B") == 5
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "x" * 101, ".x"])
