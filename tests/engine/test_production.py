@@ -7,8 +7,10 @@ Python 3.10 (the pins are taken again for Debian's Python, same versions), and t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -168,6 +170,11 @@ def test_the_image_is_built_and_holds_what_it_should(production: Production) -> 
         "torchaudio": "2.6.0+cu124",
         "triton": "3.2.0",
     }
+    kernels = hashlib.sha256(
+        random.Random(1).randbytes(1000) * 5000
+    ).hexdigest()  # as upstream/pytorch/setup.py makes them
+    library = "/opt/venv/lib/python3.13/site-packages/torch/lib"
+    assert production.inside("sha256sum", f"{library}/kernels.bin").split()[0] == kernels
     assert "No broken requirements found" in production.inside("pip", "check")
     # torch asks the loader for CUPTI, which NVIDIA's package puts where the loader does not look.
     assert "/usr/local/cuda/extras/CUPTI/lib64" in production.inside("/sbin/ldconfig", "-v", "-N", "-X")
