@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -60,6 +61,22 @@ def test_four_tiers_from_the_real_source(pytorch: Checkout) -> None:
         left = "ls /var/lib/apt/lists /var/cache/apt/archives/*.deb ~/.cache/pip /root/.cache/pip 2>/dev/null; "
         left += "for c in gcc g++ cc c++ cmake ninja ccache mold ld; do command -v $c; done; true"
         assert inside(pytorch, tier, "sh", "-c", left).split() in ([], ["/var/lib/apt/lists:"])
+
+
+@pytest.mark.timeout(300)
+def test_cuda_that_is_asked_for_and_not_there_ends_the_compile(pytorch: Checkout, tmp_path: Path) -> None:
+    """PyTorch's own CMake warns and goes on without. Its summary is held against what the production variant requires."""
+    toolchains = REPO / "images" / "pytorch-clean" / "toolchains"
+    flags = {name: (toolchains / name / "flags.env").read_text() for name in ("trixie-torch", "ubuntu22.04-torch")}
+    required = re.findall(r"^REQUIRED=.*$", flags["ubuntu22.04-torch"], re.MULTILINE)[0]
+    (tmp_path / "flags.env").write_text(f"{flags['trixie-torch']}\nUSE_CUDA=1\n{required}\n")
+    compile_ = pytorch.plan(VARIANT)["pytorch-clean"]["compile"]
+    assert isinstance(compile_, dict)
+    mount = f"{tmp_path / 'flags.env'}:/opt/toolchain/flags.env:ro"
+    command = ["docker", "run", "--rm", "--network", "none", "-v", mount, str(compile_["builder"]), "build-wheels"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout[-3000:]
+    assert "build-wheels: CMake did not configure USE_CUDA=ON: '--   USE_CUDA              : OFF'" in done.stderr
 
 
 @pytest.mark.timeout(600)
