@@ -23,6 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.engine.conftest import Checkout, docker  # noqa: E402
+
 INSTALL = (
     "python3 -m venv --system-site-packages /opt/venv && /opt/venv/bin/pip install --no-index --no-deps /wheels/*.whl"
 )
@@ -34,11 +38,6 @@ class Layer:
 
     size: int
     made_by: str
-
-
-def docker(*args: str) -> str:
-    """Run docker; return what it prints."""
-    return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def layers(ref: str) -> list[Layer]:
@@ -85,23 +84,21 @@ def main() -> None:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("arguments", nargs="*", help="for doit, as variant=cpu")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "doit", *options.arguments, "plan", "--json", "-"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=options.checkout, env=env, check=True, capture_output=True, text=True)
-    tiers = json.loads(done.stdout)["tiers"]
+    tiers = Checkout(options.checkout, "").plan(*options.arguments)
     print("| image, and its own layers | MB |\n|---|---|")
     below: dict[str, int] = {}
-    for tier in tiers:
-        found = layers(tier["ref"])
-        print(*table(tier["tier"], found, below.get(str(tier["parent"]), 0)), sep="\n", flush=True)
-        below[str(tier["tier"])] = len(found)
-    for tier in tiers:
-        if tier["compile"] is None:
+    for name, tier in tiers.items():
+        found = layers(str(tier["ref"]))
+        print(*table(name, found, below.get(str(tier["parent"]), 0)), sep="\n", flush=True)
+        below[name] = len(found)
+    for name, tier in tiers.items():
+        compile_ = tier["compile"]
+        if not isinstance(compile_, dict):
             continue
-        builder = tier["compile"]["builder"]
-        print(*table(f"{tier['tier']}, builder", layers(builder)), sep="\n", flush=True)
+        builder = str(compile_["builder"])
+        print(*table(f"{name}, builder", layers(builder)), sep="\n", flush=True)
         ccache = max((options.checkout / ".imagetiers" / "ccache").iterdir(), key=lambda path: path.stat().st_mtime)
-        print(f"| **{tier['tier']} in one stage** | **{single_stage(builder, ccache) / 1e6:.1f}** |", flush=True)
+        print(f"| **{name} in one stage** | **{single_stage(builder, ccache) / 1e6:.1f}** |", flush=True)
 
 
 if __name__ == "__main__":
