@@ -16,7 +16,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,8 @@ def make_repositories(folder: Path) -> dict[str, str]:
     """Make upstream's repositories under their names at GitHub, PyTorch's with a submodule; return their commits."""
     trees = folder / "pytorch"
     shutil.copytree(HERE / "repos" / "production" / "upstream", trees)
+    (trees / "extension").rename(trees / "vision")
+    shutil.copytree(trees / "vision", trees / "audio")
     (trees / "cpuinfo").mkdir()
     (trees / "cpuinfo" / "cpuinfo.cpp").write_text('extern "C" int cpus() { return 1; }\n')
     for tree in trees.iterdir():
@@ -76,7 +78,8 @@ def pin(path: Path, python: str) -> None:
 @dataclass(frozen=True)
 class Production:
     checkout: Checkout
-    folder: Path
+    context: Path
+    bases: Mapping[str, str]
 
     @property
     def ref(self) -> str:
@@ -100,16 +103,22 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         (made.root / "images" / "pytorch-clean" / "toolchains" / TOOLCHAIN.name).glob("*requirements.txt")
     ):
         pin(requirements, "3.13")
-    bases = {stage: f"imagetiers-standin/cuda:{stage}-{secrets.token_hex(4)}" for stage in ("devel", "runtime")}
+    bases = {stage: build_base(context, stage) for stage in ("devel", "runtime")}
     for stage, base in bases.items():
-        docker("buildx", "build", "-q", "--load", "--target", stage, "--tag", base, str(context))
         made.edit("pipeline.yaml", f"nvidia/cuda:12.4.1-cudnn-{stage}-ubuntu22.04", base)
     try:
-        yield Production(made, folder)
+        yield Production(made, context, bases)
     finally:
         remove_all(made)
         for base in bases.values():
             subprocess.run(["docker", "rmi", "-f", base], check=False, capture_output=True)
+
+
+def build_base(context: Path, stage: str, *options: str) -> str:
+    """Build a stand-in for one of CUDA's images; return its name."""
+    name = f"imagetiers-standin/cuda:{stage}-{secrets.token_hex(4)}"
+    docker("buildx", "build", "-q", "--load", "--target", stage, *options, "--tag", name, str(context))
+    return name
 
 
 def upstream(checkout: Checkout) -> dict[str, str]:
@@ -123,24 +132,8 @@ def upstream(checkout: Checkout) -> dict[str, str]:
 @pytest.mark.timeout(1200)
 def test_no_cuda_is_no_compile(production: Production) -> None:
     """PyTorch's CMake warns and goes on. A build that is asked for CUDA must not become one for the CPU."""
-    base = f"imagetiers-standin/cuda:bare-{secrets.token_hex(4)}"
-    devel = next(
-        ref for ref in docker("images", "--format", "{{.Repository}}:{{.Tag}}").split() if "standin/cuda:devel" in ref
-    )
-    made = production.checkout
-    docker(
-        "buildx",
-        "build",
-        "-q",
-        "--load",
-        "--target",
-        "devel",
-        "--build-arg",
-        "NVCC=nothing",
-        "--tag",
-        base,
-        str(production.folder / "bases"),
-    )
+    made, devel = production.checkout, production.bases["devel"]
+    base = build_base(production.context, "devel", "--build-arg", "NVCC=nothing")
     try:
         made.edit("pipeline.yaml", devel, base)
         run = made.doit("compile:pytorch-clean", timeout=1000)
@@ -187,7 +180,7 @@ def test_the_image_is_built_and_holds_what_it_should(production: Production) -> 
 def test_the_wheels_are_the_same_bits_from_another_checkout(production: Production) -> None:
     """The packing of run-setup, with a ccache that is empty in the second checkout."""
     first = production.checkout
-    again = make_checkout(first.root, production.folder / "another-place")
+    again = make_checkout(first.root, production.context.parent / "another-place")
     shutil.copy(first.root / "pipeline.lock.yaml", again.root)
     run = again.doit("compile:pytorch-clean", timeout=250, MAX_JOBS="1")
     try:
