@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from imagetiers.dockerparse import parse_dockerfile
+from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.errors import PipelineError
 from imagetiers.keys import UNPINNED, Change, diff, instruction_lines
 from imagetiers.plan import Plan, Seen, TierPlan

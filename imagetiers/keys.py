@@ -22,15 +22,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from imagetiers.dockerfile import Dockerfile, Instruction, Stage, stage_args
+from imagetiers.dockerfile.context import Tree
+from imagetiers.dockerfile.flags import quoted
+from imagetiers.dockerfile.model import Instruction, Stage, stage_args
+from imagetiers.dockerfile.render import render_dockerfile
+from imagetiers.layout import DOCKERFILE
 from imagetiers.model import Refresh
-from imagetiers.repository import REFRESH_ARG, TierInputs
-from imagetiers.snapshot import InputFile, ManifestLine
+from imagetiers.repository import PARENT_ARG, REFRESH_ARG, TierInputs
+from imagetiers.snapshot import InputFile
 
 __all__ = [
     "RECIPE",
@@ -126,9 +130,9 @@ def compile_manifest(inputs: TierInputs, platform: str, pins: Mapping[str, str])
         platform=platform,
         stages=_texts(inputs, stages),
         target=inputs.compile_stage.label,
-        args=_args(inputs.dockerfile, stages, inputs.args),
+        args=_args(inputs, stages),
         bases=_bases(inputs, stages, pins),
-        files=_digests(compile_files(inputs)),
+        files=_files(inputs, stages, pins),
         secrets=tuple(secret.id for secret in inputs.tier.secrets),
         run=step.run if step else (),
     )
@@ -145,8 +149,8 @@ def image_manifest(
 ) -> KeyManifest:
     """Return what the image of a tier is made from, given its parent's key and its wheels' compile key."""
     stages = image_stages(inputs)
-    args = _args(inputs.dockerfile, stages, inputs.args)
-    if epoch is not None and any(name == REFRESH_ARG for stage in stages for name, _ in stage_args(stage)):
+    args = _args(inputs, stages)
+    if epoch is not None and REFRESH_ARG in _declared(inputs, stages):
         args[REFRESH_ARG] = epoch
     return KeyManifest(
         kind="image",
@@ -156,7 +160,7 @@ def image_manifest(
         target=inputs.target.label,
         args=args,
         bases=_bases(inputs, stages, pins),
-        files=_digests(image_files(inputs)),
+        files=_files(inputs, stages, pins),
         secrets=tuple(secret.id for secret in inputs.tier.secrets),
         parent=parent,
         wheels=wheels,
@@ -184,29 +188,78 @@ def image_files(inputs: TierInputs) -> tuple[InputFile, ...]:
     return _taken(inputs, image_stages(inputs))
 
 
+def compile_dockerfile(inputs: TierInputs, pins: Mapping[str, str]) -> bytes:
+    """Return the Dockerfile that is sent to build the compile stages."""
+    return _dockerfile(inputs, compile_stages(inputs), pins)
+
+
+def image_dockerfile(inputs: TierInputs, pins: Mapping[str, str]) -> bytes:
+    """Return the Dockerfile that is sent to build the image."""
+    return _dockerfile(inputs, image_stages(inputs), pins)
+
+
+def compile_args(inputs: TierInputs) -> dict[str, str]:
+    """Return the build arguments that are sent to build the compile stages."""
+    return _given(inputs, compile_stages(inputs))
+
+
+def image_args(inputs: TierInputs) -> dict[str, str]:
+    """Return the build arguments that are sent to build the image, except the parent and the refresh epoch."""
+    return _given(inputs, image_stages(inputs))
+
+
+def _dockerfile(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> bytes:
+    references = inputs.references
+    parent = (PARENT_ARG, references[PARENT_ARG]) if inputs.tier.parent is not None else None
+    taken = _takes_dockerfile(inputs, stages)
+    return render_dockerfile(
+        inputs.dockerfile, stages, references, lambda ref: _pinned(ref, pins), parent=parent, padded=not taken
+    )
+
+
+def _takes_dockerfile(inputs: TierInputs, stages: tuple[Stage, ...]) -> bool:
+    """Say whether the Dockerfile itself, which lies in the build context, is taken by a `COPY . ` or the like."""
+    tree = Tree({DOCKERFILE: None})
+    uses = inputs.dockerfile.context_uses(stages, inputs.references)
+    return any(tree.take(use.source, use.patterns).paths for use in uses)
+
+
 def _taken(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[InputFile, ...]:
-    uses = [
-        ManifestLine(use.line, "**" if use.source == "." else use.source)
-        for use in inputs.dockerfile.context_uses(stages, inputs.references)
-    ]
-    return tuple(file for file in inputs.files.files if any(use.matches(file.path) for use in uses))
+    tree = inputs.files.tree()
+    paths: set[str] = set()
+    for use in inputs.dockerfile.context_uses(stages, inputs.references):
+        paths |= tree.take(use.source, use.patterns).paths
+    return tuple(file for file in inputs.files.files if file.path in paths)
 
 
-def _digests(files: Iterable[InputFile]) -> tuple[tuple[str, str, str], ...]:
+def _files(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
+    files = _taken(inputs, stages)
+    if _takes_dockerfile(inputs, stages):
+        files = (*files, InputFile(DOCKERFILE, _dockerfile(inputs, stages, pins)))
     return tuple(sorted((file.path, file.mode, file.sha256) for file in files))
 
 
-def _args(dockerfile: Dockerfile, stages: tuple[Stage, ...], given: Mapping[str, str]) -> dict[str, str]:
-    outer = dockerfile.global_values(given)
-    names = {name for stage in stages for name, _ in stage_args(stage)}
-    values = {**outer, **given}
-    return {name: values[name] for name in sorted(names) if name in values}
+def _declared(inputs: TierInputs, stages: tuple[Stage, ...]) -> set[str]:
+    return {name for stage in stages for name, _ in stage_args(stage, inputs.dockerfile.escape)}
+
+
+def _given(inputs: TierInputs, stages: tuple[Stage, ...]) -> dict[str, str]:
+    given = {**inputs.args, **inputs.tier.bases}
+    return {name: given[name] for name in sorted(_declared(inputs, stages)) if name in given}
+
+
+def _args(inputs: TierInputs, stages: tuple[Stage, ...]) -> dict[str, str]:
+    given = {**inputs.args, **inputs.tier.bases}
+    values = {**inputs.dockerfile.global_values(given), **given}
+    return {name: values[name] for name in sorted(_declared(inputs, stages)) if name in values}
 
 
 def _bases(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> dict[str, str]:
-    references = inputs.references
-    outside = inputs.dockerfile.outside(stages, references, inputs.replaced)
+    outside = set(inputs.dockerfile.outside(stages, inputs.references, inputs.replaced))
     named = set(inputs.tier.bases.values())
+    if inputs.dockerfile.syntax is not None:
+        outside.add(inputs.dockerfile.syntax)
+        named.add(inputs.dockerfile.syntax)
     return {ref: _pin(ref, pins) for ref in sorted(outside) if ref in named}
 
 
@@ -215,14 +268,23 @@ def _pin(ref: str, pins: Mapping[str, str]) -> str:
     return digest if at else pins.get(ref, UNPINNED)
 
 
+def _pinned(ref: str, pins: Mapping[str, str]) -> str:
+    return f"{ref}@{pins[ref]}" if ref in pins and "@" not in ref else ref
+
+
 def _texts(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    references = inputs.references
+    dockerfile, references = inputs.dockerfile, inputs.references
     texts: list[tuple[str, tuple[str, ...]]] = []
     for stage in stages:
-        lines = [f"FROM {inputs.dockerfile.base_of(stage, references)}"]
-        lines += [f"uses {name}" for name, _ in inputs.dockerfile.references(stage, references)[1:]]
-        if stage.platform:
-            lines.append(f"platform {stage.platform}")
+        lines = [f"FROM {dockerfile.base_of(stage, references)}"]
+        lines += [f"uses {reference.name}" for reference in dockerfile.references(stage, references)[1:]]
+        platform = dockerfile.platform_of(stage, references)
+        if platform is not None:
+            lines.append(f"platform {platform}")
+        if dockerfile.escape != "\\":
+            lines.append(f"escape {dockerfile.escape}")
+        if dockerfile.syntax is not None:
+            lines.append(f"syntax {dockerfile.syntax}")
         for instruction in stage.instructions:
             lines += instruction_lines(instruction)
         texts.append((stage.label, tuple(lines)))
@@ -230,9 +292,13 @@ def _texts(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[tuple[str, tu
 
 
 def instruction_lines(instruction: Instruction) -> tuple[str, ...]:
-    """Return an instruction as it stands in a key manifest."""
-    flags = "".join(f" --{name}={value}" for name, value in instruction.flags)
-    return (f"{instruction.keyword}{flags} {instruction.text}", *instruction.heredocs)
+    """Return an instruction as it stands in a key manifest, its heredocs behind it."""
+    flags = "".join(f" --{name}={quoted(value)}" for name, value in instruction.flags)
+    line = f"{instruction.keyword}{flags} {instruction.text}"
+    for number, heredoc in enumerate(instruction.heredocs):
+        if not heredoc.content:  # no line at all is not the same as an empty one
+            line += f"\nheredoc {number} is empty"
+    return (line, *(heredoc.content.removesuffix("\n") for heredoc in instruction.heredocs))
 
 
 @dataclass(frozen=True, slots=True)

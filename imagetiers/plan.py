@@ -169,7 +169,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         epoch=epoch,
     )
     repo = _repository(pipeline.registry, pipeline, tier)
-    args = {**inputs.args, **_pinned(tier.bases, pipeline.pins)}
+    args = keys.image_args(inputs)
     if parent is not None:
         args[PARENT_ARG] = parent.ref
     if epoch is not None and REFRESH_ARG in manifest.args:
@@ -182,7 +182,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         target=tier.target,
         args=MappingProxyType(args),
         files=keys.image_files(inputs),
-        dockerfile=inputs.files.dockerfile,
+        dockerfile=keys.image_dockerfile(inputs, pipeline.pins),
         compile=compile_plan,
         verify=_verify_plan(repository, tier),
     )
@@ -203,9 +203,9 @@ def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
         manifest=manifest,
         builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(manifest.key)}",
         namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
-        args=MappingProxyType({**inputs.args, **_pinned(inputs.tier.bases, pipeline.pins)}),
+        args=MappingProxyType(keys.compile_args(inputs)),
         files=keys.compile_files(inputs),
-        dockerfile=inputs.files.dockerfile,
+        dockerfile=keys.compile_dockerfile(inputs, pipeline.pins),
     )
 
 
@@ -214,10 +214,6 @@ def _namespace(text: str) -> str:
     if len(text) <= _NAMESPACE_MAX:
         return text
     return f"{text[: _NAMESPACE_MAX - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _pinned(bases: Mapping[str, str], pins: Mapping[str, str]) -> dict[str, str]:
-    return {name: f"{ref}@{pins[ref]}" if ref in pins and "@" not in ref else ref for name, ref in bases.items()}
 
 
 def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:

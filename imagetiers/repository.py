@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imagetiers.config import Config, load_config
-from imagetiers.dockerfile import Dockerfile, Stage, Unresolved
-from imagetiers.dockerparse import parse_dockerfile
+from imagetiers.dockerfile.context import Patterns
+from imagetiers.dockerfile.model import SCRATCH, Dockerfile, LexError, Reference, Stage, Unresolved, arg_words
+from imagetiers.dockerfile.parser import parse_dockerfile
+from imagetiers.dockerfile.sources import Kind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, Layout
 from imagetiers.model import Pipeline, Tier
 from imagetiers.schema import did_you_mean
-from imagetiers.snapshot import ManifestLine, TierFiles, take_snapshot
+from imagetiers.snapshot import TierFiles, take_snapshot
 
 __all__ = ["ARCH_LIST_ARG", "PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
 
 PARENT_ARG = "PARENT"
 ARCH_LIST_ARG = "TORCH_CUDA_ARCH_LIST"
 REFRESH_ARG = "REFRESH_EPOCH"
+SYNTAX_ARG = "BUILDKIT_SYNTAX"  # BuildKit's own name for what `# syntax=` says; here it pins that image
 _AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})
+_FRONTEND = "BUILDKIT_"
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
         tier = config.pipeline.tiers[name]
         shown = f"images/{name}/{DOCKERFILE}"
         try:
-            dockerfile = parse_dockerfile(tier_files.dockerfile, shown)
+            dockerfile = parse_dockerfile(tier_files.dockerfile, shown, config.pipeline.platform)
         except PipelineError as error:
             problems.extend(error.problems)
             continue
@@ -118,25 +124,65 @@ def _line_order(problem: Problem) -> tuple[int, int]:
 
 
 def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
-    tier, dockerfile = inputs.tier, inputs.dockerfile
-    declared = dockerfile.declared_args()
-    for section, given in (("args", tier.args), ("bases", tier.bases), ("sources", tier.sources)):
-        for name in given:
-            if name not in declared:
-                where = config.place("tiers", tier.name, section, name)
-                known = did_you_mean(name, declared - _AUTOMATIC, "it declares")
-                yield Problem(where, f"{dockerfile.name} declares no ARG {name}", known)
+    yield from _argument_problems(config, inputs)
     stages = list(_stage_problems(config, inputs))
     yield from stages
     if stages:
         return
+    dockerfile = inputs.dockerfile
     try:
         reached = dockerfile.reach(inputs.target, inputs.references)
-        yield from _outside_problems(config, inputs, reached)
+        yield from _reference_problems(inputs, reached)
+        yield from _tier_problems(config, inputs, reached)
+        yield from _remote_problems(inputs, reached)
         yield from _context_problems(inputs, reached)
     except Unresolved as name:
-        hint = f"give it a default in the Dockerfile, or a value under tiers.{tier.name}.args"
+        hint = f"give it a default in the Dockerfile, or a value under tiers.{inputs.tier.name}.args"
         yield Problem(dockerfile.name, f"the argument {name} has no value, so its stages cannot be followed", hint)
+    except LexError as error:
+        yield Problem(dockerfile.name, str(error), error.hint)
+
+
+def _argument_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
+    tier, dockerfile = inputs.tier, inputs.dockerfile
+    declared = dockerfile.declared_args()
+    for section, given in (("args", tier.args), ("bases", tier.bases), ("sources", tier.sources)):
+        for name in given:
+            where = config.place("tiers", tier.name, section, name)
+            if name.startswith(_FRONTEND):
+                if section != "bases" or name != SYNTAX_ARG:
+                    yield Problem(where, f"{name} is an argument of BuildKit itself, which no key covers", "remove it")
+            elif name not in declared:
+                known = did_you_mean(name, declared - _AUTOMATIC, "it declares")
+                yield Problem(where, f"{dockerfile.name} declares no ARG {name}", known)
+    for stage in dockerfile.stages:
+        for instruction in stage.instructions:
+            names = (
+                [name for name, _ in arg_words(instruction, dockerfile.escape)] if instruction.keyword == "ARG" else []
+            )
+            if PARENT_ARG in names and tier.parent is not None:
+                what = f"the stage '{stage.label}' declares {PARENT_ARG}, whose value is another on each machine"
+                yield Problem(
+                    f"{dockerfile.name}:{instruction.line}", what, f"declare ARG {PARENT_ARG} only before FROM"
+                )
+    if dockerfile.syntax is not None:
+        yield from _syntax_problems(dockerfile, tier)
+
+
+def _syntax_problems(dockerfile: Dockerfile, tier: Tier) -> Iterator[Problem]:
+    """A `# syntax=` image decides what the whole file means: only Docker's own reads it as we do."""
+    syntax = dockerfile.syntax or ""
+    where = f"{dockerfile.name}:1"
+    name = syntax.partition("@")[0].partition(":")[0].removeprefix("docker.io/")
+    if name != "docker/dockerfile":
+        yield Problem(
+            where, f"# syntax={syntax} may read this file otherwise than we do", "only docker/dockerfile can be used"
+        )
+    elif "@" not in syntax and syntax not in tier.bases.values():
+        hint = f"remove the line, pin it (…@sha256:…), or name it under tiers.{tier.name}: bases: {{{SYNTAX_ARG}: '{syntax}'}}"
+        yield Problem(
+            where, f"# syntax={syntax} is not named in pipeline.yaml, so it can be neither pinned nor keyed", hint
+        )
 
 
 def _stage_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
@@ -151,17 +197,46 @@ def _stage_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
             yield Problem(where, f"{dockerfile.name} has no stage '{name}'", did_you_mean(name, names, "its stages"))
 
 
-def _outside_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+def _reference_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    """Hold what the stages take from elsewhere against the earlier stages and the images that the pipeline names."""
     tier, dockerfile = inputs.tier, inputs.dockerfile
-    references = inputs.references
-    outside = dockerfile.outside(reached, references)
-    expected = set(tier.bases.values()) | {references.get(PARENT_ARG)}
-    for image, line in outside.items():
-        if image not in expected:
-            hint = f"ARG BASE, FROM ${{BASE}}, and under tiers.{tier.name}: bases: {{BASE: '{image}'}}"
-            what = f"the outside image {image} is not named in pipeline.yaml, so it can be neither pinned nor keyed"
-            yield Problem(f"{dockerfile.name}:{line}", what, hint)
-    if tier.parent is not None and references[PARENT_ARG] not in outside:
+    expected = {*tier.bases.values(), inputs.references.get(PARENT_ARG), SCRATCH}
+    seen: set[str] = set()
+    for stage in reached:
+        for reference in dockerfile.references(stage, inputs.references):
+            name = reference.name
+            if reference.stage is not None or name in expected or name in seen:
+                continue
+            seen.add(name)
+            where = f"{dockerfile.name}:{reference.line}"
+            later = dockerfile.stage(name)
+            if name.isdecimal():
+                yield Problem(
+                    where, f"there is no stage {name} before this one", "stages count from 0; better use their names"
+                )
+            elif later is not None:
+                what = "is this very stage" if later is stage else f"stands only in line {later.line}"
+                yield Problem(where, f"the stage '{name}' {what}", "a stage can only take from stages before it")
+            else:
+                yield _outside_problem(dockerfile, stage, tier, reference, where)
+
+
+def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference: Reference, where: str) -> Problem:
+    image = reference.name
+    earlier = [other.name for other in dockerfile.stages[: stage.index] if other.name]
+    close = did_you_mean(image.lower(), earlier, "its stages")
+    if close.startswith("did you mean"):
+        return Problem(where, f"there is no stage '{image}'", close)
+    hint = f"ARG BASE, FROM ${{BASE}}, and under tiers.{tier.name}: bases: {{BASE: '{image}'}}"
+    what = f"the outside image {image} is not named in pipeline.yaml, so it can be neither pinned nor keyed"
+    return Problem(where, what, hint)
+
+
+def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    tier, dockerfile = inputs.tier, inputs.dockerfile
+    outside = dockerfile.outside(reached, inputs.references)
+    parent = inputs.references.get(PARENT_ARG)
+    if tier.parent is not None and parent not in outside:
         where = config.place("tiers", tier.name, "parent")
         yield Problem(where, f"{dockerfile.name} is not built FROM its parent", "ARG PARENT, then FROM ${PARENT}")
     if tier.compile is not None:
@@ -170,22 +245,58 @@ def _outside_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, 
             where = config.place("tiers", tier.name, "compile")
             what = f"nothing in the image takes the wheels from the stage '{tier.compile.wheels_stage}'"
             yield Problem(where, what, f"RUN --mount=type=bind,from={tier.compile.wheels_stage},target=/wheels ...")
+        compiled = dockerfile.reach(inputs.compile_stage, inputs.references)
+        if tier.parent is not None and parent in dockerfile.outside(compiled, inputs.references):
+            where = f"{dockerfile.name}:{dockerfile.outside(compiled, inputs.references)[str(parent)]}"
+            what = f"the compile stage '{tier.compile.stage}' is built FROM the parent tier, which a compile cannot be"
+            yield Problem(where, what, f"build it FROM an outside image that tiers.{tier.name}.bases names")
+    bases = {reference.stage for stage in reached for reference in dockerfile.references(stage, inputs.references)[:1]}
+    has_children = any(other.parent == tier.name for other in config.pipeline.tiers.values())
+    for stage in reached:
+        for instruction in stage.instructions:
+            if instruction.keyword == "ONBUILD" and (stage in bases or (has_children and stage == inputs.target)):
+                what = "ONBUILD would run in another build, of whose key it is no part"
+                yield Problem(f"{dockerfile.name}:{instruction.line}", what, "write the instruction where it shall run")
+
+
+def _remote_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    """What lies elsewhere must be named so that it is always the same."""
+    for use in inputs.dockerfile.remote_uses(reached, inputs.references):
+        where = f"{inputs.dockerfile.name}:{use.line}"
+        if use.kind is Kind.GIT and not is_fixed_git(use.source):
+            what = f"the repository {use.source} is not named by a commit, so what it holds is in no key"
+            yield Problem(
+                where, what, "ADD …#COMMIT with all 40 digits; tiers.*.sources pins a branch or tag as an ARG"
+            )
+        elif use.kind is Kind.URL and _CHECKSUM.fullmatch(use.checksum or "") is None:
+            what = f"{use.source} has no checksum, so what it holds is in no key"
+            yield Problem(where, what, "ADD --checksum=sha256:… URL DESTINATION")
 
 
 def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
     """Hold what the Dockerfile takes from the context against what the manifest lists."""
-    listed = [file.path for file in inputs.files.files]
+    listed, everything = inputs.files.tree(), inputs.files.tree(with_unlisted=True)
+    hidden = set(inputs.files.unlisted)
     manifest = f"images/{inputs.tier.name}/{MANIFEST}"
     for use in inputs.dockerfile.context_uses(reached, inputs.references):
         where = f"{inputs.dockerfile.name}:{use.line}"
-        source = ManifestLine(use.line, "**" if use.source == "." else use.source)
-        found = any(source.matches(path) for path in listed)
-        unlisted = [path for path in inputs.files.unlisted if source.matches(path)]
+        try:
+            taken = listed.take(use.source, use.patterns)
+            unlisted = sorted(everything.take(use.source, use.patterns).paths & hidden)
+        except LexError as error:
+            yield Problem(where, f"{use.keyword}: {error}", error.hint)
+            continue
         if unlisted:
             shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")  # noqa: PLR2004
             hint = f"add it to {manifest}, or exclude it there with '!{unlisted[0]}'"
             yield Problem(where, f"{use.keyword} takes {shown}, which the manifest does not list", hint)
-        elif not found and not (use.source == "." and use.keyword == "RUN --mount"):
+        elif taken.missing:
+            what = f"{use.keyword} takes {use.source} through a link to {taken.missing[0]}, which the manifest does not list"
+            yield Problem(where, what, f"add {taken.missing[0]} to {manifest}, or correct the link")
+        elif use.source == DOCKERFILE:
             yield Problem(
-                where, f"{use.keyword} takes {use.source}, which does not exist", "correct the path, or add the file"
+                where, f"{use.keyword} takes the {DOCKERFILE} itself, of which BuildKit gets only a part", "copy a file"
             )
+        elif not taken.paths and not (use.source == "." and use.patterns is Patterns.NONE):
+            what = f"{use.keyword} takes {use.source}, which does not exist"
+            yield Problem(where, what, "correct the path, or add the file")

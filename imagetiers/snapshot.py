@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
 
@@ -78,6 +79,11 @@ class TierFiles:
     files: tuple[InputFile, ...]
     lines: tuple[ManifestLine, ...] = ()
     unlisted: tuple[str, ...] = ()
+
+    def tree(self, *, with_unlisted: bool = False) -> Tree:
+        """Return the listed files as a build context to look paths up in."""
+        listed = {file.path: file.content.decode() if file.link else None for file in self.files}
+        return Tree({**dict.fromkeys(self.unlisted if with_unlisted else ()), **listed})
 
 
 Snapshot = Mapping[str, TierFiles]

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -218,6 +219,12 @@ def plan(layout: Layout, variant: str | None = None) -> Plan:
     return make_plan(load_repository(layout, variant), DAY)
 
 
+def compile_args(layout: Layout, variant: str | None = None) -> Mapping[str, str]:
+    step = plan(layout, variant).tiers["pytorch-clean"].compile
+    assert step is not None
+    return step.args
+
+
 def lock(me: Builder, *, check: bool = False, keep: bool = False) -> None:
     lock_pins(me.layout, ["other"], me.world, check=check, keep=keep)
 
@@ -226,7 +233,7 @@ def test_lock(locked: Builder, upstream: Upstream) -> None:
     first, _, third = upstream.git("log", "--reverse", "--format=%H").split()
     url, layout = upstream.url, locked.layout
     loose = plan(layout).tiers["pytorch-clean"]
-    assert loose.args["SOURCE_COMMIT"] == "v1.0", "as with bases: built from the tag"
+    assert compile_args(layout)["SOURCE_COMMIT"] == "v1.0", "as with bases: built from the tag"
     assert unpinned(loose, plan(layout).pipeline) == ("debian:trixie-slim", f"{url}#light", f"{url}#v1.0")
     with pytest.raises(PipelineError, match=rf"is stale:(.|\n)*{re.escape(url)}#v1.0\n    \+ {first}"):
         lock(locked, check=True)
@@ -242,10 +249,10 @@ def test_lock(locked: Builder, upstream: Upstream) -> None:
     )
     tier = plan(layout).tiers["pytorch-clean"]
     assert tier.compile is not None
-    assert (tier.args["SOURCE_COMMIT"], tier.compile.args["SOURCE_COMMIT"]) == (first, first)
-    assert tier.compile.manifest.args["SOURCE_COMMIT"] == first
-    assert "SOURCE_COMMIT" not in tier.manifest.args, "only the compile's stages declare it"
-    assert plan(layout, "other").tiers["pytorch-clean"].args["SOURCE_COMMIT"] == third
+    assert (tier.compile.args["SOURCE_COMMIT"], tier.compile.manifest.args["SOURCE_COMMIT"]) == (first, first)
+    assert "SOURCE_COMMIT" not in {**tier.manifest.args, **tier.args}, "only the compile's stages declare it"
+    assert tier.args["RUNTIME_COMMIT"] == first
+    assert compile_args(layout, "other")["SOURCE_COMMIT"] == third
     assert unpinned(tier, plan(layout).pipeline) == ()
     lock(locked, check=True)
     assert "4 pins are up to date" in locked.said
@@ -258,7 +265,7 @@ def test_lock(locked: Builder, upstream: Upstream) -> None:
     before = plan(layout)
     lock(locked)
     assert plan(layout).tiers["pytorch-clean"].key == before.tiers["pytorch-clean"].key
-    assert plan(layout, "other").tiers["pytorch-clean"].args["SOURCE_COMMIT"] == moved
+    assert compile_args(layout, "other")["SOURCE_COMMIT"] == moved
 
     text = layout.lock.read_text()
     layout.pipeline.write_text(PIPELINE.format(url=upstream.url, ref="v9"))
@@ -281,7 +288,7 @@ def test_a_commit_needs_no_lock(locked: Builder, upstream: Upstream) -> None:
     locked.layout.pipeline.write_text(PIPELINE.format(url=upstream.url, ref=f'"{first}"'))
     tier = plan(locked.layout).tiers["pytorch-clean"]
 
-    assert tier.args["SOURCE_COMMIT"] == first
+    assert compile_args(locked.layout)["SOURCE_COMMIT"] == first
     assert f"{upstream.url}#{first}" not in unpinned(tier, plan(locked.layout).pipeline)
     lock(locked)
     assert f"#{first}" not in locked.layout.lock.read_text()
