@@ -259,14 +259,17 @@ def _moved(value: str, moved: Mapping[str, Path]) -> str:
 
 
 def verify_container(tier: TierPlan, nonce: str) -> Container:
-    """Return the container that runs a tier's checks, as the image's own user and without network."""
+    """Return the container that runs a tier's checks, as the image's own user and without network.
+
+    `nonce` makes its name, and the lines by which its runner is told from the scripts, its own.
+    """
     name = f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}"
     scripts = " ".join(tier for tier, _, _ in tier.verify.scripts)
     return Container(
         name=name,
         image=tier.ref,
         argv=("/bin/sh", "/imagetiers/verify.sh"),
-        env={"IMAGETIERS_VERIFY": scripts},
+        env={"IMAGETIERS_VERIFY": scripts, "IMAGETIERS_MARK": nonce},
         labels={Label.TIER: tier.name},
     )
 

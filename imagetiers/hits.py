@@ -18,12 +18,18 @@ class Hits:
     other: int
 
     @property
+    def cacheable(self) -> int:
+        """The calls that could have been hits."""
+        return self.direct + self.preprocessed + self.misses
+
+    @property
     def rate(self) -> float:
-        """Hits as a fraction of the cacheable calls; 1.0 when there were none."""
-        cacheable = self.direct + self.preprocessed + self.misses
-        return (self.direct + self.preprocessed) / cacheable if cacheable else 1.0
+        """Hits as a fraction of the cacheable calls; 0.0 when there were none."""
+        return (self.direct + self.preprocessed) / self.cacheable if self.cacheable else 0.0
 
     def __str__(self) -> str:
+        if not self.cacheable:
+            return "no compiler was called through ccache"
         hits = self.direct + self.preprocessed
         return f"{hits} of {hits + self.misses} compiler calls were hits ({100 * self.rate:.1f} %)"
 

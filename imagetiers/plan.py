@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _NAMESPACE_MAX = 56
-VERIFY_RECIPE = 1  # raised when the way that checks are run changes
+VERIFY_RECIPE = 2  # raised when the way that checks are run changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ class VerifyPlan:
         for tier, script, expectations in self.scripts:
             digest.update(f"{tier}\0{len(script)}\0".encode() + script + expectations.encode())
         object.__setattr__(self, "check", digest.hexdigest())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing at all to check: such an image is never called verified."""
+        return not self.scripts and self.budget is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from imagetiers.dockerfile.model import SCRATCH, Dockerfile, LexError, Reference
 from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.dockerfile.sources import Kind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
-from imagetiers.layout import DOCKERFILE, MANIFEST, Layout
+from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
 from imagetiers.model import Pipeline, Tier
 from imagetiers.schema import did_you_mean
 from imagetiers.snapshot import TierFiles, take_snapshot
@@ -87,6 +88,7 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
     inputs: dict[str, TierInputs] = {}
     for name, tier_files in files.items():
         tier = config.pipeline.tiers[name]
+        problems.extend(_unchecked(config, tier, tier_files))
         shown = f"images/{name}/{DOCKERFILE}"
         try:
             dockerfile = parse_dockerfile(tier_files.dockerfile, shown, config.pipeline.platform)
@@ -115,6 +117,16 @@ def _snapshot(layout: Layout, config: Config) -> tuple[dict[str, TierFiles], lis
                 where = config.place("tiers", name) if at_pipeline else problem.where
                 problems.append(Problem(where, problem.what, problem.hint))
     return found, problems
+
+
+def _unchecked(config: Config, tier: Tier, files: TierFiles) -> Iterator[Problem]:
+    """Expectations that nobody checks would pass for ones that hold."""
+    script = f"images/{tier.name}/{VERIFY_SCRIPT}"
+    expected = json.loads(tier.verify.expectations)
+    if expected and files.verify is None:
+        what = f"expects {', '.join(expected)}, but there is no {script} that checks it"
+        hint = f"write {script}, which gets this mapping as JSON, or remove verify:"
+        yield Problem(config.place("tiers", tier.name, "verify"), what, hint)
 
 
 def _line_order(problem: Problem) -> tuple[int, int]:

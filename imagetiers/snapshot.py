@@ -108,7 +108,7 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
     dockerfile = _read(folder / DOCKERFILE, f"{shown}/{DOCKERFILE}", "write the image's Dockerfile there", problems)
     hint = "list the files that the Dockerfile copies; an empty file is fine for none"
     manifest = _read(folder / MANIFEST, f"{shown}/{MANIFEST}", hint, problems)
-    verify = (folder / VERIFY_SCRIPT).read_bytes() if (folder / VERIFY_SCRIPT).is_file() else None
+    verify = _read_script(folder / VERIFY_SCRIPT, f"{shown}/{VERIFY_SCRIPT}", problems)
     if dockerfile is None or manifest is None:
         return None
     lines = tuple(_manifest_lines(manifest, f"{shown}/{MANIFEST}", problems))
@@ -151,6 +151,21 @@ def _read(path: Path, shown: str, hint: str, problems: list[Problem]) -> bytes |
     except OSError as error:
         problems.append(Problem(shown, f"cannot be read: {error.strerror}", "check the file's permissions"))
     return None
+
+
+def _read_script(path: Path, shown: str, problems: list[Problem]) -> bytes | None:
+    """Read a tier's checks; None where it has none. What has the name and cannot be read is no tier without checks."""
+    if not os.path.lexists(path):
+        return None
+    if path.is_symlink() and not path.exists():
+        what = f"is a link to {os.readlink(path)}, which does not exist"
+        problems.append(Problem(shown, what, "let it point to the script, or remove it"))
+        return None
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not a file"
+        problems.append(Problem(shown, f"{what}, but must be the script of the tier's checks", "rename or remove it"))
+        return None
+    return _read(path, shown, "write the tier's checks there", problems)
 
 
 def _manifest_lines(data: bytes, name: str, problems: list[Problem]) -> Iterator[ManifestLine]:

@@ -76,19 +76,26 @@ def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) 
             state = Text("unknown", style="red")
         else:
             state = Text("here", style="green") if image else Text("absent", style="yellow")
-        verified = seen.verified(tier)
         table.add_row(
             tier.name,
             short(tier.key),
             state,
             *((_registry_text(tier, seen),) if remote else ()),
-            Text("yes", style="green") if verified else Text("no", style="yellow"),
+            _verified_text(tier, seen),
             size_text(image.size) if image else "",
             size_text(image.size - parent.size) if image and parent else "",
             age_text(now - image.created) if image else "",
             wheels,
         )
     return table
+
+
+def _verified_text(tier: TierPlan, seen: Seen) -> Text:
+    if tier.verify.empty:
+        return Text("no checks", style="yellow")
+    if not seen.verified(tier):
+        return Text("no", style="yellow")
+    return Text("yes" if tier.verify.scripts else "size only", style="green")
 
 
 def _registry_text(tier: TierPlan, seen: Seen) -> Text:

@@ -37,9 +37,6 @@ from imagetiers.steps.warm import Warmth, checkpoints, last_fingerprint, warm_up
 
 __all__ = ["compile_wheels"]
 
-STATS_LOG = ".ccache-stats.log"
-BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
-
 
 def compile_wheels(
     plan: Plan, tier: TierPlan, layout: Layout, world: World, *, again: bool = False, limit: float | None = None
@@ -84,6 +81,7 @@ def _compile(
     _builder(plan, tier, step, layout, world, secrets=secrets)
     watch.lap("builder image")
     warm = warmth(tier.name, step, probe(step, world), layout, world.trust)
+    _check_ccache(warm, step)
     partial_wheels = layout.partial_wheels(step.key)
     container = _running(step, layout, world)
     expected = expect_compile(plan, tier, warm, world) if container is None else None
@@ -94,7 +92,7 @@ def _compile(
         warm_up(warm, world)
         watch.lap("pull")
         container = _start(step, warm.directory, layout, world, secrets)
-    since = (partial_wheels / BEGAN).stat().st_mtime_ns
+    since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
     stop = partial(world.engine.stop, container, COMPILE_STOP_SECONDS)
     with world.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, world) if warm.cached else None
@@ -104,11 +102,11 @@ def _compile(
             if keeper is not None:
                 keeper.close(good=code == 0)
         watch.lap("push")
-        hits = _hits(partial_wheels / STATS_LOG)
+        hits = _hits(partial_wheels / wheels.STATS_LOG)
         try:
             if code == 0:
                 _judge(warm, step, hits, before, world)
-                wheels.commit(layout, step.key)
+                _report_others(task, wheels.commit(layout, step.key, task), world)
         finally:
             # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
             world.engine.remove(container)
@@ -137,9 +135,30 @@ def _compile(
     keep_inputs(world, step.key, step.files)
 
 
+def _report_others(task: str, others: tuple[str, ...], world: World) -> None:
+    for name in others:
+        world.console.line(f"{task}: left {name} in /wheels; only wheels are kept, so it was removed")
+
+
+def _check_ccache(warm: Warmth, step: CompilePlan) -> None:
+    """Refuse, before hours have passed, a compile that can never be warm although `strict` asks for it."""
+    if step.step.ccache.strict and not warm.cached:
+        what = (
+            f"the stage '{step.step.stage}' has no ccache on its PATH, so no compile of it can be warm (strict: true)"
+        )
+        raise BuildError(Problem(warm.task, what, "install ccache there; strict: false compiles without it"))
+
+
 def _judge(warm: Warmth, step: CompilePlan, hits: Hits, before: Fingerprint | None, world: World) -> None:
-    """Say why a compile was cold that a good one went before. Raises BuildError where `strict` is set."""
+    """Say why a compile was cold, if it need not have been. Raises BuildError where `strict` is set."""
     settings = step.step.ccache
+    if not hits.cacheable:
+        what = "no compiler was called through ccache, so the next compile will be as cold as this one"
+        if settings.strict:
+            hint = "let the compilers be called through ccache, as CC='ccache cc' or by its links on the PATH"
+            raise BuildError(Problem(warm.task, f"{what} (strict: true)", f"{hint}; strict: false only reports"))
+        world.console.line(f"{warm.task}: {what}")
+        return
     if before is None or hits.rate >= settings.min_hit_rate:
         return
     what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, hits, before)}"
@@ -180,7 +199,7 @@ def _running(step: CompilePlan, layout: Layout, world: World) -> str | None:
         if container.name != name:
             continue
         usable = container.running or container.exit_code == 0
-        if usable and (layout.partial_wheels(step.key) / BEGAN).exists():
+        if usable and (layout.partial_wheels(step.key) / wheels.BEGAN).exists():
             return container.id
         world.engine.remove(container.id)
     return None
@@ -191,7 +210,7 @@ def _start(step: CompilePlan, ccache: Path, layout: Layout, world: World, secret
     folder = layout.partial_wheels(step.key)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / BEGAN).touch()
+    (folder / wheels.BEGAN).touch()
     container = compile_container(
         step,
         user=world.user,

@@ -37,7 +37,7 @@ def _warmth(plan: Plan, world: World) -> dict[str, str]:
                 continue
             record = json.loads(world.store.read(blobs[-1].name)[0])
             cacheable = record["hits"] + record["misses"]
-            rate = f"{100 * record['hits'] / cacheable:.0f} % hits" if cacheable else "nothing to compile"
+            rate = f"{100 * record['hits'] / cacheable:.0f} % hits" if cacheable else "nothing through ccache"
             warmth[tier.name] = f"compiled in {age_text(record['seconds'])}, {rate}"
         except (StoreError, ValueError, KeyError, TypeError) as error:
             warmth[tier.name] = f"no record ({type(error).__name__})"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
@@ -14,10 +15,14 @@ from imagetiers.layout import Layout
 from imagetiers.model import Trust
 from imagetiers.ports import World
 
-__all__ = ["WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
+__all__ = ["BEGAN", "STATS_LOG", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
 
 WHEELS_LIST = "wheels.json"  # names and sha256; written last, so a folder that holds it is whole
+BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
+STATS_LOG = ".ccache-stats.log"
+OURS = frozenset({WHEELS_LIST, BEGAN, STATS_LOG})  # what a partial folder holds beside what the compile has left
 MAX_WHEELS = 64
+_SHOWN = 8
 MAX_WHEEL_BYTES = 8 << 30
 
 
@@ -31,15 +36,24 @@ def object_name(key: str, trust: Trust) -> str:
     return f"{trust.prefix}wheels/{key}.tar"
 
 
-def commit(layout: Layout, key: str) -> Path:
-    """Turn what a compile has left in its partial folder into the finished wheels; return their folder.
+def commit(layout: Layout, key: str, task: str) -> tuple[str, ...]:
+    """Turn what a compile has left in its partial folder into the finished wheels.
 
-    Raises BuildError when there is no wheel. Only files called *.whl are taken.
+    Only files called *.whl that are not empty are taken; what else there was is removed, and returned: `NAME (what it is)`.
+    Raises BuildError when there is no wheel, or an empty one; then nothing is removed.
     """
     partial = layout.partial_wheels(key)
-    found = sorted(path for path in partial.glob("*.whl") if path.is_file() and not path.is_symlink())
+    left = sorted(path for path in partial.iterdir() if path.name not in OURS)
+    found = [path for path in left if path.suffix == ".whl" and path.is_file() and not path.is_symlink()]
+    others = tuple(f"{path.name} ({_kind(path)})" for path in left if path not in found)
+    empty = [path.name for path in found if not path.stat().st_size]
+    if empty:
+        raise BuildError(Problem(task, f"left wheels of 0 bytes in /wheels: {_some(empty)}", f"they are in {partial}"))
     if not found:
-        raise BuildError(Problem("compile", "the compile step ended well but left no wheel in /wheels"))
+        what = "the compile step ended well, but left no wheel in /wheels"
+        what += f", only {_some(others)}" if others else ", which is empty"
+        hint = f"it is in {partial}" if others else "let compile.run write *.whl files to $WHEELS_DIR"
+        raise BuildError(Problem(task, what, hint))
     for path in partial.iterdir():
         if path not in found:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -49,7 +63,19 @@ def commit(layout: Layout, key: str) -> Path:
     if final.exists():  # incomplete, or `have` had said so
         shutil.rmtree(final)
     partial.rename(final)
-    return final
+    return others
+
+
+def _kind(path: Path) -> str:
+    """Say why what a compile left is no wheel."""
+    if path.is_symlink():
+        return "a link"
+    return "a folder" if path.is_dir() else "not *.whl" if path.is_file() else "not a file"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def forget(layout: Layout, key: str) -> bool:
@@ -120,7 +146,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 shutil.copyfileobj(source, target, 1 << 20)
     try:
         listed = json.loads((folder / WHEELS_LIST).read_text())
-        good = listed == {path.name: _sha256(path) for path in folder.glob("*.whl")}
+        good = bool(listed) and listed == {path.name: _sha256(path) for path in folder.glob("*.whl")}
     except (OSError, ValueError):
         good = False
     if not good:

@@ -219,7 +219,8 @@ def test_hits() -> None:
 
     assert read_stats_log(text) == Hits(direct=1, preprocessed=1, misses=1, other=2)
     assert str(read_stats_log(text)) == "2 of 3 compiler calls were hits (66.7 %)"
-    assert read_stats_log("").rate == 1.0
+    assert read_stats_log("").rate == 0.0
+    assert str(read_stats_log("# conftest.c\ncalled_for_link\n")) == "no compiler was called through ccache"
 
 
 class Bar:
