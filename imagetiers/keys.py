@@ -170,12 +170,12 @@ def image_manifest(
 
 def compile_stages(inputs: TierInputs) -> tuple[Stage, ...]:
     """Return the stages that the compile stage is made of."""
-    return inputs.dockerfile.reach(inputs.compile_stage, inputs.references)
+    return inputs.reading.reach(inputs.compile_stage)
 
 
 def image_stages(inputs: TierInputs) -> tuple[Stage, ...]:
     """Return the stages that run for the image when the wheels are there."""
-    return inputs.dockerfile.reach(inputs.target, inputs.references, replaced=inputs.replaced)
+    return inputs.reading.reach(inputs.target, replaced=inputs.replaced)
 
 
 def compile_files(inputs: TierInputs) -> tuple[InputFile, ...]:
@@ -209,25 +209,22 @@ def image_args(inputs: TierInputs) -> dict[str, str]:
 
 
 def _dockerfile(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> bytes:
-    references = inputs.references
-    parent = (PARENT_ARG, references[PARENT_ARG]) if inputs.tier.parent is not None else None
-    taken = _takes_dockerfile(inputs, stages)
-    return render_dockerfile(
-        inputs.dockerfile, stages, references, lambda ref: _pinned(ref, pins), parent=parent, padded=not taken
-    )
+    parent = (PARENT_ARG, inputs.parent) if inputs.parent is not None else None
+    padded = not _takes_dockerfile(inputs, stages)
+    return render_dockerfile(inputs.reading, stages, lambda ref: _pinned(ref, pins), parent=parent, padded=padded)
 
 
 def _takes_dockerfile(inputs: TierInputs, stages: tuple[Stage, ...]) -> bool:
     """Say whether the Dockerfile itself, which lies in the build context, is taken by a `COPY . ` or the like."""
     tree = Tree({DOCKERFILE: None})
-    uses = inputs.dockerfile.context_uses(stages, inputs.references)
+    uses = inputs.reading.context_uses(stages)
     return any(tree.take(use.source, use.patterns).paths for use in uses)
 
 
 def _taken(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[InputFile, ...]:
     tree = inputs.files.tree()
     paths: set[str] = set()
-    for use in inputs.dockerfile.context_uses(stages, inputs.references):
+    for use in inputs.reading.context_uses(stages):
         paths |= tree.take(use.source, use.patterns).paths
     return tuple(file for file in inputs.files.files if file.path in paths)
 
@@ -250,12 +247,13 @@ def _given(inputs: TierInputs, stages: tuple[Stage, ...]) -> dict[str, str]:
 
 def _args(inputs: TierInputs, stages: tuple[Stage, ...]) -> dict[str, str]:
     given = {**inputs.args, **inputs.tier.bases}
-    values = {**inputs.dockerfile.global_values(given), **given}
-    return {name: values[name] for name in sorted(_declared(inputs, stages)) if name in values}
+    values = {**inputs.reading.global_scope.values, **given}
+    found = {name: values.get(name) for name in sorted(_declared(inputs, stages))}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _bases(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> dict[str, str]:
-    outside = set(inputs.dockerfile.outside(stages, inputs.references, inputs.replaced))
+    outside = set(inputs.reading.outside(stages, inputs.replaced))
     named = set(inputs.tier.bases.values())
     if inputs.dockerfile.syntax is not None:
         outside.add(inputs.dockerfile.syntax)
@@ -273,12 +271,12 @@ def _pinned(ref: str, pins: Mapping[str, str]) -> str:
 
 
 def _texts(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    dockerfile, references = inputs.dockerfile, inputs.references
+    dockerfile, reading = inputs.dockerfile, inputs.reading
     texts: list[tuple[str, tuple[str, ...]]] = []
     for stage in stages:
-        lines = [f"FROM {dockerfile.base_of(stage, references)}"]
-        lines += [f"uses {reference.name}" for reference in dockerfile.references(stage, references)[1:]]
-        platform = dockerfile.platform_of(stage, references)
+        lines = [f"FROM {reading.base_of(stage)}"]
+        lines += [f"uses {reference.name}" for reference in reading.references(stage)[1:]]
+        platform = reading.platform_of(stage)
         if platform is not None:
             lines.append(f"platform {platform}")
         if dockerfile.escape != "\\":

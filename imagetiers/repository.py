@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from imagetiers.config import Config, load_config
 from imagetiers.dockerfile.context import Patterns
-from imagetiers.dockerfile.model import SCRATCH, Dockerfile, LexError, Reference, Stage, Unresolved, arg_words
+from imagetiers.dockerfile.expand import LexError, Unresolved
+from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Stage, arg_words
 from imagetiers.dockerfile.parser import parse_dockerfile
+from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import Kind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
@@ -39,16 +41,18 @@ class TierInputs:
 
     tier: Tier
     files: TierFiles
-    dockerfile: Dockerfile
+    reading: Reading
     args: Mapping[str, str]
 
     @property
-    def references(self) -> dict[str, str]:
-        """The arguments with stand-ins for what is known only in the plan: enough to follow the stages."""
-        references = {**self.args, **self.tier.bases}
-        if self.tier.parent is not None:
-            references[PARENT_ARG] = f"{self.tier.parent}:parent"
-        return references
+    def dockerfile(self) -> Dockerfile:
+        """The tier's Dockerfile, parsed."""
+        return self.reading.dockerfile
+
+    @property
+    def parent(self) -> str | None:
+        """What the reading calls the parent's image, whose reference is known only in the plan."""
+        return self.reading.args.get(PARENT_ARG) if self.tier.parent is not None else None
 
     @property
     def target(self) -> Stage:
@@ -91,14 +95,16 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
         problems.extend(_unchecked(config, tier, tier_files))
         shown = f"images/{name}/{DOCKERFILE}"
         try:
-            dockerfile = parse_dockerfile(tier_files.dockerfile, shown, config.pipeline.platform)
+            dockerfile = parse_dockerfile(tier_files.dockerfile, shown)
         except PipelineError as error:
             problems.extend(error.problems)
             continue
         args = {**tier.args, **{arg: config.pipeline.commit(ref) or ref.ref for arg, ref in tier.sources.items()}}
         if config.pipeline.arch_list and ARCH_LIST_ARG in dockerfile.declared_args():
             args.setdefault(ARCH_LIST_ARG, config.pipeline.arch_list)
-        inputs[name] = TierInputs(tier, tier_files, dockerfile, args)
+        stand_in = {} if tier.parent is None else {PARENT_ARG: f"{tier.parent}:parent"}
+        reading = Reading(dockerfile, {**args, **tier.bases, **stand_in}, config.pipeline.platform)
+        inputs[name] = TierInputs(tier, tier_files, reading, args)
         problems.extend(_dockerfile_problems(config, inputs[name]))
     PipelineError.raise_if(problems)
     return Repository(config.pipeline, inputs, config.variants)
@@ -143,7 +149,7 @@ def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem
         return
     dockerfile = inputs.dockerfile
     try:
-        reached = dockerfile.reach(inputs.target, inputs.references)
+        reached = inputs.reading.reach(inputs.target)
         yield from _reference_problems(inputs, reached)
         yield from _tier_problems(config, inputs, reached)
         yield from _remote_problems(inputs, reached)
@@ -212,10 +218,10 @@ def _stage_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
 def _reference_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
     """Hold what the stages take from elsewhere against the earlier stages and the images that the pipeline names."""
     tier, dockerfile = inputs.tier, inputs.dockerfile
-    expected = {*tier.bases.values(), inputs.references.get(PARENT_ARG), SCRATCH}
+    expected = {*tier.bases.values(), inputs.parent, SCRATCH}
     seen: set[str] = set()
     for stage in reached:
-        for reference in dockerfile.references(stage, inputs.references):
+        for reference in inputs.reading.references(stage):
             name = reference.name
             if reference.stage is not None or name in expected or name in seen:
                 continue
@@ -245,10 +251,8 @@ def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference
 
 
 def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
-    tier, dockerfile = inputs.tier, inputs.dockerfile
-    outside = dockerfile.outside(reached, inputs.references)
-    parent = inputs.references.get(PARENT_ARG)
-    if tier.parent is not None and parent not in outside:
+    tier, dockerfile, reading = inputs.tier, inputs.dockerfile, inputs.reading
+    if inputs.parent is not None and inputs.parent not in reading.outside(reached):
         where = config.place("tiers", tier.name, "parent")
         yield Problem(where, f"{dockerfile.name} is not built FROM its parent", "ARG PARENT, then FROM ${PARENT}")
     if tier.compile is not None:
@@ -257,12 +261,12 @@ def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...
             where = config.place("tiers", tier.name, "compile")
             what = f"nothing in the image takes the wheels from the stage '{tier.compile.wheels_stage}'"
             yield Problem(where, what, f"RUN --mount=type=bind,from={tier.compile.wheels_stage},target=/wheels ...")
-        compiled = dockerfile.reach(inputs.compile_stage, inputs.references)
-        if tier.parent is not None and parent in dockerfile.outside(compiled, inputs.references):
-            where = f"{dockerfile.name}:{dockerfile.outside(compiled, inputs.references)[str(parent)]}"
+        compiled = reading.outside(reading.reach(inputs.compile_stage))
+        if inputs.parent is not None and inputs.parent in compiled:
+            where = f"{dockerfile.name}:{compiled[inputs.parent]}"
             what = f"the compile stage '{tier.compile.stage}' is built FROM the parent tier, which a compile cannot be"
             yield Problem(where, what, f"build it FROM an outside image that tiers.{tier.name}.bases names")
-    bases = {reference.stage for stage in reached for reference in dockerfile.references(stage, inputs.references)[:1]}
+    bases = {reading.references(stage)[0].stage for stage in reached}
     has_children = any(other.parent == tier.name for other in config.pipeline.tiers.values())
     for stage in reached:
         for instruction in stage.instructions:
@@ -273,7 +277,7 @@ def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...
 
 def _remote_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
     """What lies elsewhere must be named so that it is always the same."""
-    for use in inputs.dockerfile.remote_uses(reached, inputs.references):
+    for use in inputs.reading.remote_uses(reached):
         where = f"{inputs.dockerfile.name}:{use.line}"
         if use.kind is Kind.GIT and not is_fixed_git(use.source):
             what = f"the repository {use.source} is not named by a commit, so what it holds is in no key"
@@ -290,7 +294,7 @@ def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterato
     listed, everything = inputs.files.tree(), inputs.files.tree(with_unlisted=True)
     hidden = set(inputs.files.unlisted)
     manifest = f"images/{inputs.tier.name}/{MANIFEST}"
-    for use in inputs.dockerfile.context_uses(reached, inputs.references):
+    for use in inputs.reading.context_uses(reached):
         where = f"{inputs.dockerfile.name}:{use.line}"
         try:
             taken = listed.take(use.source, use.patterns)

@@ -5,7 +5,8 @@
     expand    variables: `$x`, `${x:-y}` and the other modifiers
     mounts    the options of `RUN --mount=`
     sources   what COPY and ADD name: paths, URLs, git repositories
-    model     stages, what they are FROM, which of them a build runs, and what they take
+    model     stages and instructions as values
+    reading   under given arguments: what stages are FROM, which of them a build runs, and what they take
     context   which files of the context a path or pattern means
     render    the Dockerfile that is sent to BuildKit: what the key covers, and nothing else
 

@@ -28,8 +28,8 @@ _RESERVED = frozenset({"scratch", "context"})
 Report = Callable[[int, str, str], None]
 
 
-def parse_dockerfile(data: bytes, name: str, platform: str = "linux/amd64") -> Dockerfile:
-    """Read a Dockerfile for a platform; `name` is what messages call it.
+def parse_dockerfile(data: bytes, name: str) -> Dockerfile:
+    """Read a Dockerfile; `name` is what messages call it.
 
     Raises PipelineError with every problem of its form, and with all that BuildKit's versions read differently.
     """
@@ -47,7 +47,7 @@ def parse_dockerfile(data: bytes, name: str, platform: str = "linux/amd64") -> D
     if not stages and not found:
         raise PipelineError(Problem(name, "there is no FROM in it", "a Dockerfile begins with FROM"))
     PipelineError.raise_if(problem for _, problem in sorted(found, key=lambda entry: entry[0]))
-    return Dockerfile(name, platform, directives.escape, directives.syntax, tuple(global_args), tuple(stages))
+    return Dockerfile(name, directives.escape, directives.syntax, tuple(global_args), tuple(stages))
 
 
 def _decode(data: bytes, name: str) -> str:

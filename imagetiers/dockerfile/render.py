@@ -8,11 +8,12 @@ build fails instead of giving an image that is not the key's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from imagetiers.dockerfile.flags import flag_text
-from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Instruction, Stage, stage_args
+from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Instruction, Stage
 from imagetiers.dockerfile.mounts import parse_mount, with_origin
+from imagetiers.dockerfile.reading import Reading
 
 __all__ = ["render_dockerfile"]
 
@@ -20,9 +21,8 @@ _TRAP = ".imagetiers-this-stage-is-not-part-of-the-key"
 
 
 def render_dockerfile(
-    dockerfile: Dockerfile,
+    reading: Reading,
     stages: tuple[Stage, ...],
-    args: Mapping[str, str],
     images: Callable[[str], str],
     *,
     parent: tuple[str, str] | None = None,
@@ -30,10 +30,11 @@ def render_dockerfile(
 ) -> bytes:
     """Return the Dockerfile of the `stages` that are reached, in file order.
 
-    `args` are the build arguments, `images` gives the reference to use for an outside image. `parent` is a name and an
+    `images` gives the reference to use for an outside image. `parent` is a name and an
     image: where the image is what a stage is FROM, the argument of that name takes its place. Without `padded` lines do
     not keep their numbers, and so comments leave no trace. Raises Unresolved.
     """
+    dockerfile = reading.dockerfile
     page = _Page(padded=padded)
     if dockerfile.syntax is not None:
         page.put(1, f"# syntax={images(dockerfile.syntax)}")
@@ -41,7 +42,7 @@ def render_dockerfile(
         page.put(1, f"# escape={dockerfile.escape}")
     if parent is not None:
         page.put(1, f"ARG {parent[0]}")
-    for name, value in _inherited(dockerfile, stages, args).items():
+    for name, value in reading.inherited(stages).items():
         page.put(1, f"ARG {name}={_quoted(value, dockerfile.escape)}")
     reached = {stage.index for stage in stages}
     for stage in dockerfile.stages:
@@ -49,7 +50,7 @@ def render_dockerfile(
         if stage.index not in reached:
             page.put(stage.line, f"FROM {SCRATCH}{name}", f"COPY {_TRAP} /")
             continue
-        page.put(stage.line, _from(dockerfile, stage, args, images, parent) + name)
+        page.put(stage.line, _from(reading, stage, images, parent) + name)
         for instruction in stage.instructions:
             page.put(instruction.line, *_lines(dockerfile, stage, instruction, images))
     return page.bytes()
@@ -76,28 +77,12 @@ class _Page:
         return "".join(self._text).encode()
 
 
-def _inherited(dockerfile: Dockerfile, stages: tuple[Stage, ...], args: Mapping[str, str]) -> dict[str, str]:
-    """Return what the stages' ARGs without a default take from before the first FROM, or from BuildKit itself."""
-    outer = dockerfile.global_values(args)
-    names = sorted(
-        {name for stage in stages for name, default in stage_args(stage, dockerfile.escape) if default is None}
-    )
-    return {name: outer[name] for name in names if name in outer and name not in args}
-
-
-def _from(
-    dockerfile: Dockerfile,
-    stage: Stage,
-    args: Mapping[str, str],
-    images: Callable[[str], str],
-    parent: tuple[str, str] | None,
-) -> str:
-    base = dockerfile.base_of(stage, args)
-    platform = dockerfile.platform_of(stage, args)
+def _from(reading: Reading, stage: Stage, images: Callable[[str], str], parent: tuple[str, str] | None) -> str:
+    base, platform = reading.base_of(stage), reading.platform_of(stage)
     flags = f" --platform={platform}" if platform is not None else ""
     if parent is not None and base == parent[1]:
         return f"FROM{flags} ${{{parent[0]}}}"
-    inner = base == SCRATCH or dockerfile.earlier(stage, base) is not None
+    inner = base == SCRATCH or reading.dockerfile.earlier(stage, base) is not None
     return f"FROM{flags} {base.lower() if inner else images(base)}"
 
 

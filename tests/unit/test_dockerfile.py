@@ -8,12 +8,17 @@ from imagetiers.dockerfile.context import Patterns, Tree
 from imagetiers.dockerfile.expand import LexError, Scope, Unresolved, expand
 from imagetiers.dockerfile.model import Dockerfile
 from imagetiers.dockerfile.parser import parse_dockerfile
+from imagetiers.dockerfile.reading import Reading
 from imagetiers.dockerfile.render import render_dockerfile
 from imagetiers.errors import PipelineError
 
 
 def parse(text: str) -> Dockerfile:
     return parse_dockerfile(text.encode(), "Dockerfile")
+
+
+def read(text: str, **args: str) -> Reading:
+    return Reading(parse(text), args, "linux/amd64")
 
 
 VALUES = {"A": "1", "E": "", "V": "v1.2.3-rc1", "P": "/a/b/c.tar.gz"}
@@ -83,10 +88,11 @@ def test_continuations_comments_and_the_escape_directive() -> None:
 
 
 def test_an_escaped_escape_continues_nothing() -> None:
-    file = parse("FROM a AS b\nFROM c\nRUN echo one \\\\\nCOPY --from=b /x /y\n")
+    reading = read("FROM a AS b\nFROM c\nRUN echo one \\\\\nCOPY --from=b /x /y\n")
+    last = reading.dockerfile.stages[1]
 
-    assert [i.keyword for i in file.stages[1].instructions] == ["RUN", "COPY"]
-    assert [stage.name for stage in file.reach(file.stages[1], {})] == ["b", ""]
+    assert [i.keyword for i in last.instructions] == ["RUN", "COPY"]
+    assert [stage.name for stage in reading.reach(last)] == ["b", ""]
 
 
 def heredocs(line: str, rest: str = "") -> list[tuple[str, str]]:
@@ -186,10 +192,11 @@ def test_directives() -> None:
 
 
 def test_odd_blanks_are_part_of_words_and_of_comments() -> None:
-    file = parse("FROM a\n# a\u2028RUN comment\n\u2003RUN echo a\u2028b\x0cc\nCOPY a\u00a0b /\n")
+    reading = read("FROM a\n# a\u2028RUN comment\n\u2003RUN echo a\u2028b\x0cc\nCOPY a\u00a0b /\n")
+    stages = reading.dockerfile.stages
 
-    assert [i.text for i in file.stages[0].instructions] == ["echo a\u2028b\x0cc", "a\u00a0b /"]
-    assert [use.source for use in file.context_uses(file.stages, {})] == ["a\u00a0b"]
+    assert [i.text for i in stages[0].instructions] == ["echo a\u2028b\x0cc", "a\u00a0b /"]
+    assert [use.source for use in reading.context_uses(stages)] == ["a\u00a0b"]
 
 
 @pytest.mark.parametrize(
@@ -208,10 +215,11 @@ def test_odd_blanks_are_part_of_words_and_of_comments() -> None:
     ],
 )
 def test_mounts(flags: str, source: str | None) -> None:
-    file = parse(f"FROM a AS b\nFROM c\nRUN {flags} true\n")
+    reading = read(f"FROM a AS b\nFROM c\nRUN {flags} true\n")
+    last = reading.dockerfile.stages[1]
 
-    assert len(file.reach(file.stages[1], {})) == (2 if source is None else 1)
-    uses = [use.source for use in file.context_uses(file.stages[1:], {})]
+    assert len(reading.reach(last)) == (2 if source is None else 1)
+    uses = [use.source for use in reading.context_uses((last,))]
     assert uses == ([source] if source else [])
 
 
@@ -240,47 +248,46 @@ RUN --mount=from=builder,target=/b true
 
 
 def test_stages_that_are_reached() -> None:
-    file = parse(GRAPH)
-    last = file.stage(None)
-    assert last is not None
-
-    def names(**args: str) -> list[str]:
-        return [stage.name for stage in file.reach(last, args)]
+    def names(*replaced: str, **args: str) -> list[str]:
+        reading = read(GRAPH, **args)
+        return [stage.name for stage in reading.reach(reading.dockerfile.stages[-1], replaced=frozenset(replaced))]
 
     assert names() == ["tools", "source-git", "builder", "compiled", "wheels", "last"]
     assert names(KIND="deb") == ["tools", "source-deb", "builder", "compiled", "wheels", "last"]
-    replaced = file.reach(last, {}, replaced=frozenset({"wheels"}))
-    assert [stage.name for stage in replaced] == ["tools", "source-git", "builder", "last"]
+    assert names("wheels") == ["tools", "source-git", "builder", "last"]
 
 
 def test_outside_images_and_what_comes_from_the_context() -> None:
-    file = parse(GRAPH)
-    stages = file.reach(file.stages[-1], {"KIND": "deb"})
+    reading = read(GRAPH, KIND="deb")
+    stages = reading.reach(reading.dockerfile.stages[-1])
 
-    assert file.outside(stages, {"KIND": "deb"}) == {"debian": 4, "alpine:3": 17, "ghcr.io/x/y:1": 19}
-    assert [use.source for use in file.context_uses(stages, {"KIND": "deb"})] == [
+    assert reading.outside(stages) == {"debian": 4, "alpine:3": 17, "ghcr.io/x/y:1": 19}
+    assert [use.source for use in reading.context_uses(stages)] == [
         "deb one",
         "deb-flags.env",
         "script",
         "local.tgz",
     ]
-    assert [use.source for use in file.remote_uses(stages, {"KIND": "deb"})] == [
+    assert [use.source for use in reading.remote_uses(stages)] == [
         "https://example.com/x.tgz",
         "https://github.com/a/b.git",
     ]
 
 
 def test_a_stage_is_found_by_name_and_only_backwards() -> None:
-    file = parse("FROM a AS One\nFROM one AS two\nFROM 1\nCOPY --from=1 / /\nCOPY --from=three / /\nFROM b AS three\n")
+    reading = read(
+        "FROM a AS One\nFROM one AS two\nFROM 1\nCOPY --from=1 / /\nCOPY --from=three / /\nFROM b AS three\n"
+    )
+    stages = reading.dockerfile.stages
 
-    assert file.stage("ONE") is file.stages[0]
-    assert [s.name for s in file.reach(file.stages[2], {})] == ["one", "two", ""]
-    assert set(file.outside(file.stages[2:3], {})) == {"1", "three"}
+    assert reading.dockerfile.stage("ONE") is stages[0]
+    assert [s.name for s in reading.reach(stages[2])] == ["one", "two", ""]
+    assert set(reading.outside(stages[2:3])) == {"1", "three"}
 
 
 def sources(text: str, **args: str) -> list[str]:
-    file = parse(text)
-    return [use.source for use in file.context_uses(file.stages[-1:], args)]
+    reading = read(text, **args)
+    return [use.source for use in reading.context_uses(reading.dockerfile.stages[-1:])]
 
 
 def test_env_and_arg_scopes() -> None:
@@ -360,10 +367,10 @@ def test_a_malformed_pattern(pattern: str) -> None:
 
 
 def rendered(text: str, *, padded: bool = True, **args: str) -> str:
-    file = parse(text)
-    stages = file.reach(file.stages[-1], args)
+    reading = read(text, **args)
+    stages = reading.reach(reading.dockerfile.stages[-1])
     pins = {"debian:12": "debian:12@sha256:d", "alpine:3": "alpine:3@sha256:a"}
-    return render_dockerfile(file, stages, args, lambda ref: pins.get(ref, ref), padded=padded).decode()
+    return render_dockerfile(reading, stages, lambda ref: pins.get(ref, ref), padded=padded).decode()
 
 
 def test_what_is_sent_is_what_the_key_covers() -> None:
