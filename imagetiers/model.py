@@ -106,7 +106,7 @@ class GitRef:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One image of the chain; `images/<name>/` is its folder. Exactly one of `parent` and `bases` is given."""
+    """One image of the chain; `images/<name>/` is its folder. It has a `parent`, or `bases`, or both."""
 
     name: str
     tag: str

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imagetiers.config import Config, load_config
-from imagetiers.dockerfile.context import Patterns
+from imagetiers.dockerfile.context import Patterns, has_wildcard
 from imagetiers.dockerfile.expand import LexError, Unresolved
 from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Stage, arg_words
 from imagetiers.dockerfile.parser import parse_dockerfile
@@ -156,21 +156,22 @@ def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem
         yield from _context_problems(inputs, reached)
     except Unresolved as name:
         hint = f"give it a default in the Dockerfile, or a value under tiers.{inputs.tier.name}.args"
-        yield Problem(dockerfile.name, f"the argument {name} has no value, so its stages cannot be followed", hint)
+        yield Problem(f"{dockerfile.name}:{name.line}", f"the argument {name} has no value that is known here", hint)
     except LexError as error:
-        yield Problem(dockerfile.name, str(error), error.hint)
+        yield Problem(f"{dockerfile.name}:{error.line}", str(error), error.hint)
 
 
 def _argument_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
     tier, dockerfile = inputs.tier, inputs.dockerfile
     declared = dockerfile.declared_args()
+    literal = _literal_images(inputs)
     for section, given in (("args", tier.args), ("bases", tier.bases), ("sources", tier.sources)):
         for name in given:
             where = config.place("tiers", tier.name, section, name)
             if name.startswith(_FRONTEND):
                 if section != "bases" or name != SYNTAX_ARG:
                     yield Problem(where, f"{name} is an argument of BuildKit itself, which no key covers", "remove it")
-            elif name not in declared:
+            elif name not in declared and (section != "bases" or tier.bases[name] not in literal):
                 known = did_you_mean(name, declared - _AUTOMATIC, "it declares")
                 yield Problem(where, f"{dockerfile.name} declares no ARG {name}", known)
     for stage in dockerfile.stages:
@@ -185,6 +186,14 @@ def _argument_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
                 )
     if dockerfile.syntax is not None:
         yield from _syntax_problems(dockerfile, tier)
+
+
+def _literal_images(inputs: TierInputs) -> set[str]:
+    """Return the outside images that the Dockerfile names, with or without an argument."""
+    try:
+        return set(inputs.reading.outside(inputs.dockerfile.stages))
+    except Unresolved:
+        return set()  # is told elsewhere
 
 
 def _syntax_problems(dockerfile: Dockerfile, tier: Tier) -> Iterator[Problem]:
@@ -315,4 +324,6 @@ def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterato
             )
         elif not taken.paths and not (use.source == "." and use.patterns is Patterns.NONE):
             what = f"{use.keyword} takes {use.source}, which does not exist"
+            if has_wildcard(use.source) and use.patterns is not Patterns.NONE:
+                what = f"{use.keyword} takes {use.source}, which matches nothing"
             yield Problem(where, what, "correct the path, or add the file")

@@ -146,6 +146,7 @@ _SAY: dict[str, Say] = {
     "pattern": _pattern,
     "required": _required,
     "oneOf": _one_of,
+    "anyOf": _one_of,
     "enum": _enum,
     "const": lambda error, node, _: (f"must be {error.validator_value}, but is {_found(node)}", _describe(error)),
     "minimum": lambda error, node, _: (f"{node.text} is below {error.validator_value}", _describe(error)),

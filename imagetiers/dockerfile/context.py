@@ -12,7 +12,7 @@ from enum import Enum
 
 from imagetiers.dockerfile.expand import LexError
 
-__all__ = ["Patterns", "Taken", "Tree", "clean"]
+__all__ = ["Patterns", "Taken", "Tree", "clean", "has_wildcard"]
 
 _MOST_LINKS = 255  # as containerd's RootPath
 
@@ -49,7 +49,7 @@ class Tree:
         Raises LexError for a pattern that is none.
         """
         parts = clean(source)
-        special = (i for i, part in enumerate(parts) if patterns is not Patterns.NONE and _has_wildcard(part))
+        special = (i for i, part in enumerate(parts) if patterns is not Patterns.NONE and has_wildcard(part))
         plain = next(special, len(parts))
         walked: set[str] = set()
         missing: list[str] = []
@@ -128,7 +128,8 @@ def _parents(path: str) -> Iterable[str]:
         yield path
 
 
-def _has_wildcard(part: str) -> bool:
+def has_wildcard(part: str) -> bool:
+    """Say whether a path holds an unescaped `*`, `?` or `[`."""
     at = 0
     while at < len(part):
         if part[at] == "\\":

@@ -17,11 +17,18 @@ _SPECIAL = "@*#?-$!0"  # one-character names, as in a shell
 
 
 class Unresolved(Exception):  # noqa: N818  a state of knowledge, turned into a Problem by the caller
-    """A variable has no value that is known here; the text is its name."""
+    """A variable has no value that is known here; the text is its name. `line` is where, 0 while nobody has said it."""
+
+    line = 0
 
 
 class LexError(Exception):
-    """BuildKit refuses the text, or its versions differ in what it means: what is wrong, and a hint what to do."""
+    """BuildKit refuses the text, or its versions differ in what it means: what is wrong, and a hint what to do.
+
+    `line` is where, 0 while nobody has said it.
+    """
+
+    line = 0
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)

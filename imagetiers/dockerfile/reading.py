@@ -7,6 +7,7 @@ Unresolved or LexError, which callers turn into problems.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -97,11 +98,11 @@ class Reading:
 
         Raises Unresolved when an argument in it has no value.
         """
-        return expand(stage.base, self.global_scope, self.dockerfile.escape)
+        return self._expand(stage.base, self.global_scope, stage.line)
 
     def platform_of(self, stage: Stage) -> str | None:
         """Return the platform of what `stage` is FROM, expanded; None: the build's. Raises Unresolved."""
-        return None if stage.platform is None else expand(stage.platform, self.global_scope, self.dockerfile.escape)
+        return None if stage.platform is None else self._expand(stage.platform, self.global_scope, stage.line)
 
     def references(self, stage: Stage) -> tuple[Reference, ...]:
         """Return all that `stage` takes from elsewhere: FROM first, then `COPY --from=` and mounts with `from=`.
@@ -165,32 +166,38 @@ class Reading:
 
         Raises Unresolved or LexError.
         """
-        escape = self.dockerfile.escape
         for instruction, scope in self._scoped(stages):
-            for source in self._sources(instruction, scope):
-                if kind_of(source) is Kind.PATH:
-                    yield ContextUse(_rooted(source), instruction.line, instruction.keyword, _patterns(instruction))
+            line = instruction.line
+            for source, kind in self._sources(instruction, scope):
+                if kind is Kind.PATH:
+                    yield ContextUse(_rooted(source), line, instruction.keyword, _patterns(instruction))
             for mount in mounts(instruction):
-                if mount.origin is None and expand(mount.type, scope, escape).lower() == BIND:
-                    source = _rooted(expand(mount.source, scope, escape))
-                    yield ContextUse(source, instruction.line, "RUN --mount", Patterns.NONE)
+                if mount.origin is None and self._expand(mount.type, scope, line).lower() == BIND:
+                    source = _rooted(self._expand(mount.source, scope, line))
+                    yield ContextUse(source, line, "RUN --mount", Patterns.NONE)
 
     def remote_uses(self, stages: tuple[Stage, ...]) -> Iterator[RemoteUse]:
         """Yield the URLs and repositories that `stages` take. Raises Unresolved or LexError."""
         for instruction, scope in self._scoped(stages):
-            for source in self._sources(instruction, scope):
-                kind = kind_of(source)
+            for source, kind in self._sources(instruction, scope):
                 if kind is not Kind.PATH:
                     checksum = instruction.flag("checksum")
-                    value = None if checksum is None else expand(checksum, scope, self.dockerfile.escape)
+                    value = None if checksum is None else self._expand(checksum, scope, instruction.line)
                     yield RemoteUse(source, kind, instruction.line, value)
 
-    def _sources(self, instruction: Instruction, scope: Scope) -> Iterator[str]:
+    def _sources(self, instruction: Instruction, scope: Scope) -> Iterator[tuple[str, Kind]]:
         """Yield what a COPY or ADD takes that is in no other stage: variables replaced, heredocs left out."""
         if instruction.keyword in {"COPY", "ADD"} and instruction.flag("from") is None:
             for word in instruction.words()[:-1]:
                 if announced_by(word) is None:
-                    yield expand(word, scope, self.dockerfile.escape)
+                    source = self._expand(word, scope, instruction.line)
+                    with _at(instruction.line):
+                        kind = kind_of(source)
+                    yield source, kind
+
+    def _expand(self, word: str, scope: Scope, line: int) -> str:
+        with _at(line):
+            return expand(word, scope, self.dockerfile.escape)
 
     def _scoped(self, stages: tuple[Stage, ...]) -> Iterator[tuple[Instruction, Scope]]:
         """Yield the stages' instructions, each with the variables that hold where it stands. Raises Unresolved."""
@@ -224,7 +231,7 @@ class Reading:
         new: dict[str, str | None] = {}
         if instruction.keyword == "ENV":
             for name, value in env_words(instruction, escape):
-                new[expand(name, before, escape)] = _known(value, before, escape)
+                new[self._expand(name, before, instruction.line)] = _known(value, before, escape)
             return _Held(Scope({**before.values, **new}, open=before.open), {**held.env, **new})
         if instruction.keyword != "ARG":
             return held
@@ -237,6 +244,16 @@ class Reading:
             elif name in self.global_scope.values:
                 new[name] = self.global_scope.values[name]
         return _Held(Scope({**before.values, **new}, open=before.open), held.env)
+
+
+@contextmanager
+def _at(line: int) -> Iterator[None]:
+    """Let what is raised say where it was met."""
+    try:
+        yield
+    except (Unresolved, LexError) as error:
+        error.line = error.line or line
+        raise
 
 
 def _automatic(platform: str) -> dict[str, str]:

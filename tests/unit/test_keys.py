@@ -218,3 +218,85 @@ def test_the_context_is_the_same_whoever_reads_it(tiny: Layout) -> None:
     again = plan_of(tiny).tiers["pytorch-clean"]
 
     assert context_tar(again.files, again.dockerfile) == context_tar(tier.files, tier.dockerfile)
+
+
+CHILD = """\
+ARG PARENT
+FROM ${PARENT}
+COPY --from=ghcr.io/astral-sh/uv:0.5 /uv /bin/
+COPY config/ /config/
+"""
+
+
+def test_a_child_may_take_from_outside_images_too(tiny: Layout) -> None:
+    edit("pipeline.yaml", "arr-base: {parent", "arr-base: {bases: {UV: 'ghcr.io/astral-sh/uv:0.5'}, parent")(tiny)
+    (tiny.root / "images/arr-base/Dockerfile").write_text(CHILD)
+    before = plan_of(tiny).tiers["arr-base"]
+    tiny.lock.write_text(f"images: {{'ghcr.io/astral-sh/uv:0.5': 'sha256:{'a' * 64}'}}")
+    after = plan_of(tiny).tiers["arr-base"]
+
+    assert before.key != after.key
+    assert dict(after.manifest.bases) == {"ghcr.io/astral-sh/uv:0.5": f"sha256:{'a' * 64}"}
+    assert f"COPY --from=ghcr.io/astral-sh/uv:0.5@sha256:{'a' * 64} /uv /bin/" in after.dockerfile.decode()
+
+
+def test_the_dockerfile_is_a_file_of_the_key_where_the_image_takes_it(tiny: Layout) -> None:
+    dockerfile = tiny.root / "images/arr-base/Dockerfile"
+    dockerfile.write_text("ARG PARENT\n# why\nFROM scratch AS unused\nFROM ${PARENT}\nCOPY . /config/\n")
+    before = plan_of(tiny).tiers["arr-base"]
+
+    assert "Dockerfile" in {path for path, _, _ in before.manifest.files}
+
+    dockerfile.write_text(dockerfile.read_text().replace("# why\n", "# why not\n\n"))
+    same = plan_of(tiny).tiers["arr-base"]
+    assert (same.key, same.dockerfile) == (before.key, before.dockerfile)
+
+    dockerfile.write_text(dockerfile.read_text().replace("AS unused", "AS other"))
+    assert plan_of(tiny).tiers["arr-base"].key != before.key
+
+
+def test_the_frontend_is_part_of_the_key(tiny: Layout) -> None:
+    dockerfile = tiny.root / DOCKERFILE
+    text = dockerfile.read_text()
+    keys = {BEFORE["pytorch-clean"]}
+    for digit in "ab":
+        dockerfile.write_text(f"# syntax=docker/dockerfile:1@sha256:{digit * 64}\n{text}")
+        tier = plan_of(tiny).tiers["pytorch-clean"]
+        keys.add(tier.key)
+        assert tier.dockerfile.decode().startswith(f"# syntax=docker/dockerfile:1@sha256:{digit * 64}\n")
+
+    edit("pipeline.yaml", "bases: {", 'bases: {BUILDKIT_SYNTAX: "docker/dockerfile:1", ')(tiny)
+    dockerfile.write_text(f"# syntax=docker/dockerfile:1\n{text}")
+    keys.add(plan_of(tiny).tiers["pytorch-clean"].key)
+    tiny.lock.write_text(f"images: {{'docker/dockerfile:1': 'sha256:{'c' * 64}'}}")
+    pinned = plan_of(tiny).tiers["pytorch-clean"]
+
+    assert pinned.dockerfile.decode().startswith(f"# syntax=docker/dockerfile:1@sha256:{'c' * 64}\n")
+    assert len({*keys, pinned.key}) == 5
+
+
+def test_flags_keep_their_words_apart(tiny: Layout) -> None:
+    dockerfile = tiny.root / "images/arr-base/Dockerfile"
+    keys = []
+    for line in (
+        "RUN --mount=type=cache,target=/x y",
+        'RUN --mount=type=cache,target="/x y" y',
+        "RUN <<A\nA",
+        "RUN <<A\n\nA",
+    ):
+        dockerfile.write_text(f"ARG PARENT\nFROM ${{PARENT}}\nCOPY config/ /config/\n{line}\n")
+        keys.append(plan_of(tiny).tiers["arr-base"].key)
+
+    assert len(set(keys)) == 4
+
+
+def test_a_platform_that_an_argument_gives_is_part_of_the_key(tiny: Layout) -> None:
+    dockerfile = tiny.root / DOCKERFILE
+    text = dockerfile.read_text().replace("FROM ${BASE} AS runtime", "FROM --platform=${P} ${BASE} AS runtime")
+    dockerfile.write_text("ARG P=linux/amd64\n" + text)
+    one = plan_of(tiny).tiers["pytorch-clean"]
+    dockerfile.write_text("ARG P=linux/arm64\n" + text)
+    other = plan_of(tiny).tiers["pytorch-clean"]
+
+    assert one.key != other.key
+    assert "FROM --platform=linux/arm64 debian:trixie-slim AS runtime" in other.dockerfile.decode()
