@@ -40,7 +40,13 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, world: World) -> Iterator
 
         return act(lambda: ccache_verbs.show_stats(plan, world, namespace=namespace))
 
-    def prune(namespace: str, dry_run: bool, days: int, max_size: str) -> TaskFailed | None:  # noqa: FBT001
+    def prune(  # doit passes options so, by their names
+        namespace: str,
+        dry_run: bool,  # noqa: FBT001
+        days: int,
+        max_size: str,
+        accept_loss: bool,  # noqa: FBT001
+    ) -> TaskFailed | None:
         from imagetiers.steps import ccache_verbs
         from imagetiers.steps.ccache_prune import PruneOptions
 
@@ -49,20 +55,37 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, world: World) -> Iterator
         except ValueError:
             return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 20G or 500M")))
         options = PruneOptions(max_age=days * 86_400.0, max_bytes=limit)
-        return act(lambda: ccache_verbs.prune_all(plan, world, namespace=namespace, options=options, dry_run=dry_run))
+        return act(
+            lambda: ccache_verbs.prune_all(
+                plan, world, namespace=namespace, options=options, dry_run=dry_run, accept_loss=accept_loss
+            )
+        )
 
-    def rollback(namespace: str, to: int, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+    def rollback(namespace: str, to: int, rebuild: bool, accept_loss: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps import ccache_verbs
 
         return act(
-            lambda: ccache_verbs.rollback_one(plan, world, namespace=namespace, to=to or None, from_index=rebuild)
+            lambda: ccache_verbs.rollback_one(
+                plan, world, namespace=namespace, to=to or None, from_index=rebuild, accept_loss=accept_loss
+            )
         )
 
-    def verify(namespace: str, drop_bad: bool) -> TaskFailed | None:  # noqa: FBT001
+    def verify(namespace: str, drop_bad: bool, accept_loss: bool, repair: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps import ccache_verbs
 
-        return act(lambda: ccache_verbs.verify_all(plan, world, namespace=namespace, drop_bad=drop_bad))
+        return act(
+            lambda: ccache_verbs.verify_all(
+                plan,
+                layout,
+                world,
+                namespace=namespace,
+                drop_bad=drop_bad,
+                accept_loss=accept_loss,
+                repair=repair,
+            )
+        )
 
+    loss = _param("accept-loss", "give up what the index lists and cannot be read", default=False)
     space = _param("namespace", "only this namespace", default="")
     yield _task(pull, "restore working sets from the cache", space, _param("all", "everything", default=False))
     yield _task(push, "store what the cache does not have")
@@ -74,6 +97,7 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, world: World) -> Iterator
         _param("dry-run", "only say what would be done", default=False),
         _param("days", "keep what was used in so many days", default=30),
         _param("max-size", "keep at most so much, such as 20G", default=""),
+        loss,
     )
     yield _task(
         rollback,
@@ -81,8 +105,16 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, world: World) -> Iterator
         space,
         _param("to", "the state's number; default: the one before", default=0),
         _param("rebuild", "write a damaged head anew from the index", default=False),
+        loss,
     )
-    yield _task(verify, "re-hash everything", space, _param("drop-bad", "stop listing what is bad", default=False))
+    yield _task(
+        verify,
+        "re-hash everything",
+        space,
+        _param("drop-bad", "stop listing what is bad", default=False),
+        loss,
+        _param("repair", "store again what is bad and lies in this machine's ccache directories", default=False),
+    )
 
 
 def _param(name: str, text: str, *, default: str | int) -> Task:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imagetiers.commands import BuildImage, Container
 from imagetiers.model import Trust
@@ -17,6 +17,7 @@ __all__ = [
     "Blob",
     "BucketSettings",
     "Cancellation",
+    "Clock",
     "Console",
     "ContainerState",
     "Engine",
@@ -103,6 +104,15 @@ class Store(Protocol):
 
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Remove the object; removing what is not there is no error (unless a precondition N says so)."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """A store that tells the time: ages are by its clock, for the clocks of the machines that use it differ."""
+
+    def now(self) -> float:
+        """Return the time by the store's clock, in Unix seconds."""
         ...
 
 

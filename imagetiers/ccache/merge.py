@@ -8,15 +8,60 @@ preprocessor-mode hit, not a compile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+from itertools import compress
+from operator import or_
 
 from imagetiers.ccache.entry import Kind
-from imagetiers.ccache.head import Head, SegmentRef, Use, decode_bits, encode_bits
-from imagetiers.ccache.index import Entry
+from imagetiers.ccache.head import Head, SegmentRef, State, Use, decode_bits, encode_bits, fitting
+from imagetiers.ccache.index import Entry, Rows, names_of
+from imagetiers.errors import CorruptError
 
-__all__ = ["View", "carry_uses", "fold", "make_use", "supersedes", "unite", "version_of"]
+__all__ = ["Live", "View", "carry_uses", "fold", "make_use", "supersedes", "unite", "used_names", "version_of"]
+
+
+class Live(Mapping[str, Entry]):
+    """Every entry of some segments by name, a later segment's in the place of an earlier one's.
+
+    Only names and row numbers are held; an Entry is made when it is asked for.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[Entry]]) -> None:
+        self._rows = rows
+        self._starts: list[int] = []
+        self._numbers: dict[str, int] = {}
+        at = 0
+        for some in rows:
+            self._starts.append(at)
+            self._numbers.update(zip(names_of(some), range(at, at + len(some)), strict=True))
+            at += len(some)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
+
+    def kind(self, name: str) -> Kind | None:
+        """Return an entry's kind without making the Entry; None when there is none of that name."""
+        number = self._numbers.get(name)
+        if number is None:
+            return None
+        segment = bisect_right(self._starts, number) - 1
+        rows = self._rows[segment]
+        at = number - self._starts[segment]
+        return rows.kind(at) if isinstance(rows, Rows) else rows[at].kind
+
+    def __getitem__(self, name: str) -> Entry:
+        number = self._numbers[name]
+        segment = bisect_right(self._starts, number) - 1
+        return self._rows[segment][number - self._starts[segment]]
 
 
 @dataclass(frozen=True)
@@ -30,20 +75,13 @@ class View:
     rows: tuple[Sequence[Entry], ...] = ()
 
     @cached_property
-    def live(self) -> dict[str, Entry]:
+    def live(self) -> Live:
         """Every entry by name; a later segment's replaces an earlier one's."""
-        return {entry.name: entry for rows in self.rows for entry in rows}
+        return Live(self.rows)
 
     def names(self, use: Use) -> set[str]:
         """Return the names of a use's entries. Raises CorruptError."""
-        segments = self.head.state.segments
-        members = decode_bits(use.bits, sum(segment.entries for segment in segments))
-        names: set[str] = set()
-        at = 0
-        for segment, rows in zip(segments, self.rows, strict=True):
-            names.update(entry.name for entry, member in zip(rows, members[at:], strict=False) if member)
-            at += segment.entries
-        return names
+        return used_names(self.head.state, self.rows, [use])
 
     def working_set(self, step: str | None) -> set[str] | None:
         """Return what the last good run of `step`, the good one before it and a later unfinished one used.
@@ -55,8 +93,26 @@ class View:
         """
         uses = self.head.state.uses
         steps = {step} if step is not None and any(s == step for s, _ in uses) else {s for s, _ in uses}
-        chosen = [self.names(use) for (s, _), use in uses.items() if s in steps]
-        return set().union(*chosen) if chosen else None
+        chosen = [use for (s, _), use in uses.items() if s in steps]
+        return used_names(self.head.state, self.rows, chosen) if chosen else None
+
+
+def used_names(state: State, rows: Sequence[Sequence[Entry]], uses: Iterable[Use]) -> set[str]:
+    """Return the names of the entries that some of a state's uses have together. Raises CorruptError."""
+    if not fitting(state):
+        raise CorruptError.of("", "there are too many working sets to hold them at once")
+    total = state.entries
+    number = reduce(or_, (decode_bits(use.bits, total) for use in uses), 0)
+    return {name for some in _selected(state.segments, rows, number) for name in some}
+
+
+def _selected(segments: Sequence[SegmentRef], rows: Sequence[Sequence[Entry]], number: int) -> Iterator[Iterator[str]]:
+    digits = f"{number:b}"[::-1]
+    at = 0
+    for segment, some in zip(segments, rows, strict=True):
+        if len(some) == segment.entries:
+            yield compress(names_of(some), map("1".__eq__, digits[at : at + segment.entries]))
+        at += segment.entries
 
 
 Version = tuple[int, int, bytes]
@@ -73,52 +129,72 @@ def supersedes(kind: Kind, version: Version, old: Version | None) -> bool:
     return old is None or (kind is Kind.MANIFEST and version[-1] != old[-1] and version > old)
 
 
-def unite(own: Iterable[Entry], live: Mapping[str, Entry]) -> list[Entry]:
-    """Return those of a writer's own entries that are still worth adding to what is there by now."""
-    return [e for e in own if e.name not in live or supersedes(e.kind, version_of(e), version_of(live[e.name]))]
+def unite(own: Iterable[Entry], live: Mapping[str, Entry], gone: Collection[str] = ()) -> list[Entry]:
+    """Return those of a writer's own entries that are still worth adding to what is there by now.
+
+    An entry in one of the packs that are `gone` is not there.
+    """
+
+    def adds(entry: Entry) -> bool:
+        old = live.get(entry.name)
+        return old is None or old.pack.name in gone or supersedes(entry.kind, version_of(entry), version_of(old))
+
+    return [entry for entry in own if adds(entry)]
 
 
 def fold(view: View, own: Sequence[Entry]) -> tuple[tuple[SegmentRef, ...], tuple[Sequence[Entry], ...], list[Entry]]:
     """Decide which of the newest segments the new one takes in: those not more than twice as large as it has become.
 
     So a segment is always more than twice as large as all later ones together, their number stays logarithmic, and each
-    entry is rewritten a few times at most. Returns the segments that stay, their rows, and the new segment's entries.
+    entry is rewritten a few times at most. A segment that could not be read stays, and so do those before it. Returns
+    the segments that stay, their rows, and the new segment's entries.
     """
-    kept = [(ref, some) for ref, some in zip(view.head.state.segments, view.rows, strict=True) if some]
-    refs, rows = [ref for ref, _ in kept], [some for _, some in kept]
+    refs, rows = list(view.head.state.segments), list(view.rows)
     taken = {entry.name: entry for entry in own}
-    while rows and len(rows[-1]) <= 2 * len(taken):
+    while rows and len(rows[-1]) == refs[-1].entries and len(rows[-1]) <= 2 * len(taken):
         refs.pop()
         taken = {entry.name: entry for entry in rows.pop()} | taken
     return tuple(refs), tuple(rows), list(taken.values())
 
 
-def make_use(rows: Sequence[Sequence[Entry]], names: Iterable[str], at: float, like: Use | None = None) -> Use:
-    """Make a use of `names` over these rows; the newest row of a name stands for it."""
+def make_use(
+    segments: Sequence[SegmentRef],
+    rows: Sequence[Sequence[Entry]],
+    names: Iterable[str],
+    at: float,
+    like: Use | None = None,
+) -> Use:
+    """Make a use of `names` over these segments; the newest row of a name stands for it."""
     wanted = set(names)
-    flat = [entry for some in rows for entry in some]
-    newest = {entry.name: number for number, entry in enumerate(flat) if entry.name in wanted}
-    chosen = set(newest.values())
-    bits = encode_bits([number in chosen for number in range(len(flat))])
-    size = sum(flat[number].slot.size for number in chosen)
-    return Use(at, len(chosen), size, bits, like.fingerprint if like is not None else None)
+    parts: list[bytearray] = []
+    count = size = 0
+    for segment, some in zip(reversed(segments), reversed(rows), strict=True):
+        digits = bytearray(b"0") * segment.entries
+        if wanted and len(some) == segment.entries:
+            found = list(compress(range(len(some)), map(wanted.__contains__, names_of(some))))
+            for number in found:
+                digits[number] = 0x31
+            count += len(found)
+            size += sum(map(_sizes(some).__getitem__, found))
+            wanted.difference_update(names_of(some))
+        parts.append(digits[::-1])
+    number = int(b"".join(parts) or b"0", 2)
+    bits = encode_bits(number, sum(segment.entries for segment in segments))
+    return Use(at, count, size, bits, like.fingerprint if like is not None else None)
 
 
-def carry_uses(view: View, rows: Sequence[Sequence[Entry]]) -> dict[tuple[str, str], Use]:
-    """Rewrite a view's uses for other rows (a fold or a compaction changed them)."""
-    return {key: make_use(rows, view.names(use), use.at, use) for key, use in view.head.state.uses.items()}
+def _sizes(rows: Sequence[Entry]) -> Sequence[int]:
+    return rows.sizes if isinstance(rows, Rows) else [entry.slot.size for entry in rows]
 
 
-def with_last_use(view: View, earlier: Iterable[View]) -> list[Entry]:
-    """Return all live entries with the latest time that anything in the head says they were used."""
-    latest = {name: entry.slot.mtime for name, entry in view.live.items()}
-    for one in (view, *earlier):
-        for use in one.head.state.uses.values():
-            at = int(use.at * 1e9)
-            for name in one.names(use):
-                if latest.get(name, at) < at:
-                    latest[name] = at
-    return [
-        entry if latest[name] == entry.slot.mtime else replace(entry, slot=replace(entry.slot, mtime=latest[name]))
-        for name, entry in view.live.items()
-    ]
+def carry_uses(
+    view: View, segments: Sequence[SegmentRef], rows: Sequence[Sequence[Entry]]
+) -> dict[tuple[str, str], Use]:
+    """Rewrite a view's uses for other segments (a fold or a compaction changed them).
+
+    Where only segments were appended, nothing changes, also where some could not be read.
+    """
+    old = view.head.state.segments
+    if tuple(segments[: len(old)]) == old:
+        return dict(view.head.state.uses)
+    return {key: make_use(segments, rows, view.names(use), use.at, use) for key, use in view.head.state.uses.items()}

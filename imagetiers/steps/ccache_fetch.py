@@ -11,7 +11,7 @@ from imagetiers.ccache.pack import Codec, PackRef, SectionRef, decode_section, p
 from imagetiers.errors import CorruptError
 from imagetiers.steps.ccache_space import Space
 
-__all__ = ["GAP_MAX", "WHOLE_SHARE", "Wanted", "extents_of", "fetch", "fetched_size"]
+__all__ = ["GAP_MAX", "WHOLE_SHARE", "Extents", "Wanted", "extents_of", "fetch", "fetched_size"]
 
 GAP_MAX = 256 * 1024
 """Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes."""
@@ -73,7 +73,7 @@ def fetch(
     where = space.object("packs", pack.name)
     pieces: list[tuple[int, memoryview]] = []
     if _whole(pack, extents):
-        data, _ = space.store.read(where)
+        data, _ = space.store.read(where, length=pack.size + 1)
         got(len(data))
         if len(data) != pack.size or hashlib.sha256(data).hexdigest() != pack.sha256:
             raise CorruptError.of(where, "the pack is not what its name says")

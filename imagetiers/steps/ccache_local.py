@@ -13,7 +13,9 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from imagetiers.ccache.entry import TRAILER, Kind, name_of, path_of, suffix_kind
 
-__all__ = ["LocalEntry", "Stamp", "put", "recount", "scan", "segments_folder", "stamp"]
+__all__ = ["LocalEntry", "Stamp", "put", "recount", "scan", "segments_folder", "stamp", "sweep"]
 
 _HEX = "0123456789abcdef"
 _DEEPEST = 4
@@ -51,6 +53,20 @@ class Stamp:
 def segments_folder(directory: Path) -> Path:
     """Where index segments are kept: a folder of the cache directory that ccache itself never looks into."""
     return directory / "imagetiers"
+
+
+def sweep(prefix: str, folder: Path | None = None, *, age: float = 86_400.0) -> None:
+    """Remove what killed processes left in the folder for temporary files under this prefix, `age` seconds ago or more."""
+    oldest = time.time() - age
+    with contextlib.suppress(OSError), os.scandir(folder or tempfile.gettempdir()) as children:
+        for child in children:
+            with contextlib.suppress(OSError):
+                status = child.stat(follow_symlinks=False)
+                if child.name.startswith(prefix) and status.st_mtime < oldest and status.st_uid == os.getuid():
+                    if child.is_dir(follow_symlinks=False):
+                        shutil.rmtree(child.path, ignore_errors=True)
+                    else:
+                        os.unlink(child.path)
 
 
 def scan(directory: Path) -> dict[str, LocalEntry]:

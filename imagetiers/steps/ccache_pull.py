@@ -23,7 +23,7 @@ from imagetiers.ccache.pack import Codec, PackRef
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_bare import fetch_bare
-from imagetiers.steps.ccache_fetch import Wanted, extents_of, fetch, fetched_size
+from imagetiers.steps.ccache_fetch import Extents, Wanted, extents_of, fetch, fetched_size
 from imagetiers.steps.ccache_local import LocalEntry, put, recount, scan, segments_folder, stamp
 from imagetiers.steps.ccache_space import Space, describe
 from imagetiers.steps.counting_store import CountingStore
@@ -39,7 +39,8 @@ class PullResult:
     """What a pull did. `entry_bytes` are the restored files' bytes, `fetched_bytes` what was read of packs for them.
 
     `present` entries were in the directory already. `quarantined` says for each bad or missing pack or index segment
-    what is wrong with it; nothing of it was applied. `stopped` says why the pull ended early (the disk is full).
+    what is wrong with it; nothing of it was applied, and the next push of this machine stores again what it should hold.
+    `stopped` says why the pull ended early (the disk is full).
     `sequences` has each namespace's head, 0 where there is none.
     """
 
@@ -113,6 +114,7 @@ class _Run:
     entry_bytes: int = 0
     fetched: int = 0
     quarantined: list[str] = field(default_factory=list)
+    bad: dict[Space, set[str]] = field(default_factory=dict)
     stopped: str = ""
 
     def got(self, amount: int) -> None:
@@ -154,6 +156,8 @@ def pull(
     run.quarantined += chosen.quarantined
     missing = list(_missing(chosen.entries, _there(directory)))
     _fetch_all(run, missing, threads)
+    for space in {wanted.space for wanted in missing}:
+        space.quarantine(run.bad.get(space, ()))  # the next push of this machine stores again what these held
     if counters is not None and run.entries:
         try:
             counters(directory)
@@ -204,11 +208,12 @@ def _choose(
         chosen.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
         chosen.sequences[namespace] = loaded.view.head.state.sequence
         chosen.good |= (step, "good") in loaded.view.head.state.uses
-        for name, entry in loaded.view.live.items():
+        live = loaded.view.live
+        for name in live:
             if name not in first and (wanted is None or name in wanted):
-                first[name] = Wanted(entry, space, replace=False)
+                first[name] = Wanted(live[name], space, replace=False)
             elif everything and name not in rest:
-                rest[name] = Wanted(entry, space, replace=False)
+                rest[name] = Wanted(live[name], space, replace=False)
     chosen.entries = [*first.values()] + [w for name, w in rest.items() if name not in first]
     return chosen
 
@@ -275,13 +280,24 @@ def _task(run: _Run, pack: PackRef, wanted: Sequence[Wanted]) -> None:
         if cost > BUDGET:
             raise CorruptError.of(where, "the pack holds more than a pack may")
         with run.budget.held(cost):
-            _apply(run, fetch(space, pack, wanted, extents, run.got))
+            _apply(run, _fetched(space, pack, wanted, extents, run))
     except (CorruptError, NotFoundError) as error:
         run.quarantined.append(describe(error) if error.problems[0].where == where else f"{where}: {describe(error)}")
+        run.bad.setdefault(space, set()).add(pack.name)
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}:
             raise
         run.stopped = str(error)
+
+
+def _fetched(
+    space: Space, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, run: _Run
+) -> list[tuple[Wanted, bytes]]:
+    """Fetch and check what is wanted of a pack; once more when it is not what it should be, for the reading may be bad."""
+    try:
+        return fetch(space, pack, wanted, extents, run.got)
+    except (CorruptError, NotFoundError):
+        return fetch(space, pack, wanted, extents, lambda _: None)
 
 
 def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes]]) -> None:

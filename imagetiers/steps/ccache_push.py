@@ -1,36 +1,54 @@
 """Push: what a ccache directory has and its namespace has not, at a cost in proportion to that.
 
-Order of writes: packs, index segment, head. Until the head is written nobody sees anything; a push that dies at any
-point leaves the old head and some packs that housekeeping collects. A lost race for the head is repeated on what the
-other writer left, so both writers' entries survive.
+Order of writes: packs, index segment, working sets, head. Until the head is written nobody sees anything; a push that dies
+at any point leaves the old head and some packs that housekeeping collects. A lost race for the head is repeated on what
+the other writer left, so both writers' entries survive.
+
+Before the head, the namespace's objects are listed: are the packs of this push still there, and by the store's own clock
+no older than housekeeping lets them be? A machine may have slept in between, and its clocks with it. The same listing shows
+which packs of others are gone; what they held is pushed again when it is here.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from imagetiers.ccache.entry import Kind
 from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.ccache.head import State, Use, check_step
-from imagetiers.ccache.index import Entry
-from imagetiers.ccache.merge import View, carry_uses, fold, make_use, supersedes, unite, version_of
-from imagetiers.errors import CorruptError, ForbiddenError
-from imagetiers.ports import Progress, Store
+from imagetiers.ccache.index import Entry, names_of, packs_in
+from imagetiers.ccache.merge import (
+    Live,
+    Version,
+    View,
+    carry_uses,
+    fold,
+    make_use,
+    supersedes,
+    unite,
+    version_of,
+)
+from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
+from imagetiers.ports import Blob, Progress, Store
 from imagetiers.steps.ccache_local import LocalEntry, kind_of, scan, segments_folder, stamp
 from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
 from imagetiers.steps.ccache_upload import Candidate, upload
 from imagetiers.steps.counting_store import CountingStore
 
-__all__ = ["PushOptions", "PushOutcome", "PushResult", "push"]
+__all__ = ["PushOptions", "PushOutcome", "PushResult", "late", "push"]
 
 PUSH_MAX_SECONDS = 3600.0
-"""A push that takes longer between its first pack and its head starts again: housekeeping's grace period is longer."""
+"""A push that takes longer between its first pack and its head (by the store's clock) starts again: housekeeping's grace
+period is longer."""
+
+_TURNS = 4
+_SKEW_MIN = 30.0
+_DOUBTS_MAX = 64
 
 _CLOCK_SLACK = 20_000_000
 """Nanoseconds: the kernel stamps files with a clock that lags behind time.time_ns() by up to one tick (10 ms)."""
@@ -62,7 +80,7 @@ class PushResult:
     """What a push did. `entry_bytes` counts the files' bytes, `stored_bytes` what was uploaded for them.
 
     `pushed` names the entries that are now in the namespace because of this push; `skipped` says for each entry that
-    could not be pushed why; `lost` names index segments that were damaged or missing and are no longer referred to.
+    could not be pushed why; `lost` names index segments that could not be read (the state still refers to them).
     """
 
     outcome: PushOutcome
@@ -87,9 +105,12 @@ class PushResult:
         return f"{text}; {self.requests} requests, {self.seconds:.1f} s"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """What every part of one push needs to know."""
+    """What every part of one push needs to know.
+
+    `gone` are packs whose entries count as absent; `skew` is how many seconds the store's clock is ahead.
+    """
 
     space: Space
     local: Mapping[str, LocalEntry]
@@ -99,6 +120,9 @@ class _Run:
     checkpoint: bool
     fingerprint: Fingerprint | None
     skipped: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    skew: float = 0.0
+    loaded: bool = False
 
 
 def push(
@@ -122,7 +146,8 @@ def push(
     the one before. Otherwise (a failed or unfinished run, or a `checkpoint`) it is kept beside the last good one. All of them
     are restored. What one of `parents` (namespaces
     that are read through) would restore for this step is not pushed again. Never writes after a failed or empty reading
-    of the directory, and never fails for read-only credentials. Raises UnavailableError, CorruptError, ValueError.
+    of the directory, and never fails for credentials that are read-only from the first write on. Raises StoreError,
+    ValueError.
     """
     started = time.monotonic()
     counting = CountingStore(store)
@@ -137,9 +162,10 @@ def push(
     space = Space(counting, namespace, segments_folder(directory))
     run = _Run(space, local, step, used, good and not checkpoint, checkpoint, fingerprint)
     try:
-        covered = _covered(counting, parents, directory, step)
-        result = _push(run, covered, options or PushOptions(), progress)
+        result = _push(run, parents, directory, options or PushOptions(), progress)
     except ForbiddenError as error:
+        if counting.written or not run.loaded:
+            raise  # who may write once may always: this is a failure, and what it left undone must be known
         result = {"outcome": PushOutcome.READ_ONLY, "detail": describe(error)}
     return PushResult(
         **result,  # type: ignore[arg-type]
@@ -151,59 +177,152 @@ def push(
 
 
 def _push(
-    run: _Run, covered: Mapping[str, Entry], options: PushOptions, progress: Progress | None
+    run: _Run, parents: Sequence[str], directory: Path, options: PushOptions, progress: Progress | None
 ) -> dict[str, object]:
     space = run.space
-    while True:
+    pushed: dict[str, Entry] = {}
+    packs = stored = 0
+    lost: tuple[str, ...] = ()
+    covered: Mapping[str, Entry] | None = None
+    run.gone.update(space.quarantined())
+    for _ in range(_TURNS):
         loaded = space.load()
-        began = time.monotonic()
+        run.loaded = True
+        lost = lost or loaded.lost
+        if covered is None:
+            covered = _covered(run, parents, directory, loaded.view.live)
+        run.skew = _skew(space)
         candidates = list(_candidates(run, loaded.view.live, covered))
         own, stats = upload(space, candidates, run.skipped, options, progress)
-        late = threading.Event()
-
-        def change(current: Loaded) -> Next | None:
-            if time.monotonic() - began > PUSH_MAX_SECONDS:  # noqa: B023  called within this turn of the loop
-                late.set()  # noqa: B023
-                return None
-            return _next(run, current, own)  # noqa: B023
-
-        after = space.commit(loaded, change)
-        if not late.is_set():
+        packs, stored = packs + stats.packs, stored + stats.stored
+        turn = _Turn(run, [_by_the_stores_clock(entry, run.skew) for entry in own])
+        after = space.commit(loaded, turn.change)
+        if turn.late:
+            continue
+        run.gone.clear()
+        pushed |= {entry.name: entry for entry in turn.own if after.view.live.get(entry.name) == entry}
+        if turn.written:
+            space.quarantine(())
+        run.gone.update(_gone_but_here(run, after, turn.packs_there))
+        if not run.gone:
             break
-    new = [entry for entry in own if after.view.live.get(entry.name) == entry]
-    outcome = PushOutcome.PUSHED if new else PushOutcome.NOTHING_NEW
-    space.forget_segments(after.view.head.state)
+    else:
+        if turn.late:
+            hint = "run it again; what was uploaded is collected by doit ccache:prune"
+            raise UnavailableError.of(space.object("packs"), f"packs were gone or too old {_TURNS} times", hint)
+    space.forget_segments(after.view.head)
     return {
-        "outcome": outcome,
+        "outcome": PushOutcome.PUSHED if pushed else PushOutcome.NOTHING_NEW,
         "sequence": after.view.head.state.sequence,
-        "entries": len(new),
-        "entry_bytes": sum(entry.slot.size for entry in new),
-        "stored_bytes": stats.stored,
-        "packs": stats.packs,
-        "pushed": frozenset(entry.name for entry in new),
-        "lost": loaded.lost,
+        "entries": len(pushed),
+        "entry_bytes": sum(entry.slot.size for entry in pushed.values()),
+        "stored_bytes": stored,
+        "packs": packs,
+        "pushed": frozenset(pushed),
+        "lost": lost,
     }
 
 
-def _covered(store: Store, parents: Sequence[str], directory: Path, step: str) -> dict[str, Entry]:
-    """Return what a pull of this step through the parents restores anyway: nothing of one that cannot be read."""
+@dataclass
+class _Turn:
+    """One try to commit: what it adds, whether its packs were gone or too old by then, and which packs the store has."""
+
+    run: _Run
+    own: list[Entry]
+    late: bool = False
+    written: bool = False
+    packs_there: frozenset[str] | None = None
+
+    def change(self, current: Loaded) -> Next | None:
+        """Compute the next state; None when there is none, or when this push has to begin again."""
+        following = _next(self.run, current, self.own)
+        if following is None:
+            return None
+        if self.own or not self.run.checkpoint:
+            listing = self.run.space.listing()
+            self.packs_there = frozenset(name for name in listing if name.startswith("packs/"))
+            self.late = bool(self.own) and late(self.own, following.state, current, listing)
+            missing = [("index", ref.object) for ref in current.view.head.state.segments]
+            missing += [("sets", current.view.head.state.sets)] if current.view.head.state.sets else []
+            self.run.space.restore((folder, ref) for folder, ref in missing if f"{folder}/{ref.name}" not in listing)
+        self.written = not self.late
+        return following if self.written else None
+
+
+def late(own: Sequence[Entry], state: State, current: Loaded, listing: Mapping[str, Blob]) -> bool:
+    """Say whether own packs are gone, or older than a push may be, by the times that the store gave its objects.
+
+    The index segment was written a moment ago, so its time is now.
+    """
+    packs = [listing.get(f"packs/{name}") for name in {entry.pack.name for entry in own}]
+    before = {ref.object.name for ref in current.view.head.state.segments}
+    fresh = [listing.get(f"index/{ref.object.name}") for ref in state.segments if ref.object.name not in before]
+    there = [blob.updated for blob in packs if blob is not None]
+    now = [blob.updated for blob in fresh if blob is not None]
+    if len(there) < len(packs) or len(now) < len(fresh):
+        return True
+    return bool(now) and max(now) - min(there) > PUSH_MAX_SECONDS
+
+
+def _gone_but_here(run: _Run, after: Loaded, there: frozenset[str] | None) -> set[str]:
+    """Return the packs that the state refers to, the store does not have, and whose entries are here to be pushed again."""
+    if there is None:
+        return set()
+    listed = {pack.name for rows in after.view.rows for pack in packs_in(rows)}
+    missing = {name for name in listed if f"packs/{name}" not in there}
+    if 0 < len(missing) <= _DOUBTS_MAX:  # what one listing left out may be there all the same
+        missing = {name for name in missing if run.space.store.stat(run.space.object("packs", name)) is None}
+    if not missing:
+        return set()
+    live = after.view.live
+    return {pack for name in run.local if name in live and (pack := live[name].pack.name) in missing}
+
+
+def _skew(space: Space) -> float:
+    """Return how many seconds the store's clock is ahead of this machine's; small differences are none."""
+    skew = space.now() - time.time()
+    return skew if abs(skew) >= _SKEW_MIN else 0.0
+
+
+def _by_the_stores_clock(entry: Entry, skew: float) -> Entry:
+    if not skew:
+        return entry
+    slot = entry.slot
+    moved = replace(slot, mtime=slot.mtime + int(skew * 1e9), created=max(0, slot.created + int(skew)))
+    return replace(entry, slot=moved)
+
+
+def _covered(run: _Run, parents: Sequence[str], directory: Path, live: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return what a pull of this step through the parents restores anyway: nothing of one that cannot be read.
+
+    Only of what is here and not in the namespace itself.
+    """
     covered: dict[str, Entry] = {}
     for parent in parents:
+        space = Space(run.space.store, parent, segments_folder(directory))
         try:
-            view = Space(store, parent, segments_folder(directory)).load().view
-            wanted = view.working_set(step)
+            loaded = space.load()
+            wanted = loaded.view.working_set(run.step)
         except (CorruptError, ForbiddenError):
             continue
-        for name, entry in view.live.items():
-            if (wanted is None or name in wanted) and name not in covered:
+        gone = space.quarantined()
+        for name in run.local:
+            if name in live or name in covered or (wanted is not None and name not in wanted):
+                continue
+            entry = loaded.view.live.get(name)
+            if entry is not None and entry.pack.name not in gone:
                 covered[name] = entry
     return covered
 
 
-def _candidates(run: _Run, live: Mapping[str, Entry], covered: Mapping[str, Entry]) -> Iterator[Candidate]:
+def _candidates(run: _Run, live: Live, covered: Mapping[str, Entry]) -> Iterator[Candidate]:
     """Choose what is new: results by key, manifests by key, content id and creation time; never by mtime or size."""
     for name, file in run.local.items():
+        if live.kind(name) is Kind.RESULT and not run.gone:
+            continue
         old = live.get(name) or covered.get(name)
+        if old is not None and old.pack.name in run.gone:
+            old = None
         kind = kind_of(name, old.kind if old else None)
         if old is not None and kind is Kind.RESULT:
             continue
@@ -212,30 +331,37 @@ def _candidates(run: _Run, live: Mapping[str, Entry], covered: Mapping[str, Entr
                 yield Candidate(name, file, kind)
             elif (mark := stamp(file.path, file.size)) is None:
                 run.skipped.append(f"{name}: vanished, or too short to be an entry")
-            elif supersedes(mark.kind, mark.version, version_of(old) if old else None):
+            elif supersedes(mark.kind, _corrected(mark.version, run.skew), version_of(old) if old else None):
                 yield Candidate(name, file, mark.kind)
         except OSError as error:
             run.skipped.append(f"{name}: {error.strerror}")
 
 
+def _corrected(version: Version, skew: float) -> Version:
+    """Return an entry's version as if it had been written by the store's clock: a fast machine must not win for a day."""
+    created, size, content = version
+    return (max(0, created + int(skew)), size, content) if skew else version
+
+
 def _next(run: _Run, loaded: Loaded, own: Sequence[Entry]) -> Next | None:
-    """Compute the state after this push from what is there now; called again after every lost race."""
+    """Compute the state after this push from what is there now; called again after every lost race.
+
+    Nothing is let go of: a state of which something could not be read only gets one more segment.
+    """
     view = loaded.view
-    added = unite(own, view.live)
-    if added or loaded.lost:
-        kept, kept_rows, fresh = fold(view, added)
-        refs, rows = kept, kept_rows
-        if fresh:
-            refs, rows = (*kept, run.space.write_segment(tuple(fresh))), (*kept_rows, tuple(fresh))
-        uses = carry_uses(view, rows)
-    else:
-        refs, rows, uses = view.head.state.segments, view.rows, dict(view.head.state.uses)
-    changed = _record(run, view, rows, uses)
-    if not added and not loaded.lost and run.checkpoint and not changed:
+    old = view.head.state
+    added = unite(own, view.live, run.gone)
+    refs, rows = old.segments, view.rows
+    if added:
+        kept, kept_rows, fresh = (refs, rows, added) if loaded.sets_lost else fold(view, added)
+        ref, made = run.space.write_segment(fresh)
+        refs, rows = (*kept, ref), (*kept_rows, made)
+    uses = carry_uses(view, refs, rows)
+    changed = not loaded.sets_lost and _record(run, view, State(segments=refs), rows, uses)
+    if not added and run.checkpoint and not changed:
         return None
     reason = "checkpoint" if run.checkpoint else "push" if run.good else "partial push"
-    state = State(0, time.time(), "", reason, refs, uses)
-    return Next(state, tuple(tuple(some) for some in rows))
+    return Next(State(0, run.space.now(), "", reason, refs, uses), rows)
 
 
 def _replaced(old: AbstractSet[str], new: AbstractSet[str]) -> bool:
@@ -243,16 +369,17 @@ def _replaced(old: AbstractSet[str], new: AbstractSet[str]) -> bool:
     return not old <= new and not new <= old
 
 
-def _record(run: _Run, view: View, rows: Sequence[Sequence[Entry]], uses: dict[tuple[str, str], Use]) -> bool:
+def _record(
+    run: _Run, view: View, state: State, rows: Sequence[Sequence[Entry]], uses: dict[tuple[str, str], Use]
+) -> bool:
     """Record the run's working set in `uses`; say whether that changed it. An empty one is never recorded."""
-    known = {entry.name for some in rows for entry in some}
-    used = run.used & known
+    used = {name for some in rows for name in run.used.intersection(names_of(some))}
     if not used:
         return False
     before = view.head.state.uses.get((run.step, "partial"))
     if not run.good and before is not None:
-        used |= view.names(before) & known
-    use = make_use(rows, used, time.time())
+        used |= view.names(before)
+    use = make_use(state.segments, rows, used, run.space.now())
     use = Use(use.at, use.count, use.bytes, use.bits, run.fingerprint)
     key = (run.step, "good" if run.good else "partial")
     old = uses.get(key)

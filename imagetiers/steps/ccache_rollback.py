@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from dataclasses import dataclass, replace
 
-from imagetiers.ccache.head import HISTORY_MAX, Head, SegmentRef, State, encode_head
-from imagetiers.ccache.index import decode_segment
+from imagetiers.ccache.head import HISTORY_MAX, Head, SegmentRef, State, is_object_name
+from imagetiers.ccache.index import ENTRIES_MAX, Entry
 from imagetiers.ccache.pack import PackRef
-from imagetiers.errors import CorruptError, NotFoundError
+from imagetiers.errors import CorruptError, NotFoundError, Problem
 from imagetiers.ports import Store
 from imagetiers.steps.ccache_space import Loaded, Next, Space
+
+_SEGMENT_MAX = 256 * 1024 * 1024
 
 __all__ = ["RollbackResult", "rebuild", "rollback"]
 
@@ -47,39 +47,48 @@ def rollback(store: Store, namespace: str, *, to: int | None = None) -> Rollback
         rows = space.rows(target, lost)
         if lost:
             raise CorruptError.of(lost[0], f"state {target.sequence} lists a segment that is missing or damaged")
-        state = replace(target, written=time.time(), reason=f"rollback to {target.sequence}")
+        whole = space.with_uses(target)
+        state = replace(whole, written=space.now(), reason=f"rollback to {target.sequence}")
         # All of it, also a checkpoint, which a push would let go: going back must never be a way to lose something.
         kept = (*history, current.view.head.state)[-HISTORY_MAX:]
         return Next(state, rows, history=kept)
 
-    after = space.commit(space.load(), change)
+    # What the current state lists and cannot be read is not lost by this: the state stays in the history.
+    after = space.commit(space.load(), change, accept_loss=True)
     return RollbackResult(target.sequence, after.view.head.state.sequence, len(after.view.live))
 
 
-def rebuild(store: Store, namespace: str) -> RollbackResult:
+def rebuild(store: Store, namespace: str, *, accept_loss: bool = False) -> RollbackResult:
     """Write a new head over a damaged one, from all index segments that are intact, oldest first.
 
-    Working sets and history are lost: the next pull restores everything, the next good run records its set again.
-    Raises PreconditionError when somebody else wrote the head meanwhile, StoreError.
+    Their entries go into one new segment, but for those whose packs are gone. Working sets and history are lost: the next
+    pull restores everything, the next good run records its set again. An index segment that cannot be read is given up
+    only with `accept_loss`; else CorruptError. Raises PreconditionError when somebody else wrote the head meanwhile,
+    StoreError.
     """
     space = Space(store, namespace)
     head = store.stat(space.object("head"))
-    refs, skipped = [], []
-    entries: set[str] = set()
-    for blob in sorted(store.list(space.object("index") + "/"), key=lambda blob: (blob.updated, blob.name)):
-        name = blob.name.rpartition("/")[2]
+    listing = space.listing()
+    skipped: list[str] = []
+    live: dict[str, Entry] = {}
+    segments = [
+        (blob.updated, name, SegmentRef(PackRef(name.removeprefix("index/"), blob.size), ENTRIES_MAX))
+        for name, blob in listing.items()
+        if name.startswith("index/") and is_object_name(name) and 0 < blob.size <= _SEGMENT_MAX
+    ]
+    for _, name, ref in sorted(segments, key=lambda one: one[:2]):
         try:
-            ref = PackRef(name, blob.size)
-            data, _ = store.read(blob.name)
-            if hashlib.sha256(data).hexdigest() != ref.sha256:
-                raise CorruptError.of(blob.name, "the index segment is not what its name says")
-            rows = decode_segment(data, blob.name)
+            rows = space.segment(ref)
         except (CorruptError, NotFoundError):
-            skipped.append(blob.name)
+            skipped.append(space.object(name))
             continue
-        refs.append(SegmentRef(ref, len(rows)))
-        entries.update(entry.name for entry in rows)
+        live |= {entry.name: entry for entry in rows if f"packs/{entry.pack.name}" in listing}
+    if skipped and not accept_loss:
+        what = "cannot be read, so nothing is written"
+        hint = "try again; to give up what it lists: doit ccache:rollback --rebuild --accept-loss"
+        raise CorruptError(*(Problem(name, what, hint) for name in skipped))
     sequence = (head.generation if head else 0) or 1
-    state = State(sequence, time.time(), space.nonce, "rebuild", tuple(refs))
-    store.write(space.object("head"), encode_head(Head(state)), if_generation=head.generation if head else 0)
-    return RollbackResult(0, sequence, len(entries), tuple(skipped))
+    refs = (space.write_segment(live.values())[0],) if live else ()
+    state = State(sequence, space.now(), space.nonce, "rebuild", refs)
+    space.replace_head(Head(state), head.generation if head else 0)
+    return RollbackResult(0, sequence, len(live), tuple(skipped))

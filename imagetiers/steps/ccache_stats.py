@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagetiers.ccache.entry import Kind
@@ -12,7 +12,7 @@ from imagetiers.ccache.pack import Codec, PackRef
 from imagetiers.ports import Store
 from imagetiers.steps.ccache_space import Space
 
-__all__ = ["StatsResult", "stats", "stored_share"]
+__all__ = ["StatsResult", "stats", "stored_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,18 @@ def stats(store: Store, namespace: str) -> StatsResult:
     space = Space(store, namespace)
     loaded = space.load()
     head, live = loaded.view.head, loaded.view.live
-    packs = {entry.pack for entry in live.values()}
-    current = {space.object("head"), space.object("clock")}
-    current |= {space.object("packs", pack.name) for pack in packs}
-    current |= {space.object("index", ref.object.name) for ref in head.state.segments}
-    others = [blob for blob in store.list(space.object("")) if blob.name not in current]
-    manifests = sum(entry.kind is Kind.MANIFEST for entry in live.values())
+    packs: set[PackRef] = set()
+    manifests = entry_bytes = live_bytes = 0
+    for entry in live.values():
+        packs.add(entry.pack)
+        manifests += entry.kind is Kind.MANIFEST
+        entry_bytes += entry.slot.size
+        live_bytes += stored_bytes(entry)
+    current = {"head", "clock"} | {f"packs/{pack.name}" for pack in packs}
+    current |= {f"index/{ref.object.name}" for ref in head.state.segments}
+    current |= {f"sets/{state.sets.name}" for state in (head.state, *head.history) if state.sets}
+    current |= {f"notes/{head.notes.name}"} if head.notes else set()
+    others = [blob for name, blob in space.listing().items() if name not in current]
     return StatsResult(
         namespace,
         head.state.sequence,
@@ -61,14 +67,14 @@ def stats(store: Store, namespace: str) -> StatsResult:
         head.state.reason,
         len(live) - manifests,
         manifests,
-        sum(entry.slot.size for entry in live.values()),
-        sum(stored_share(live.values()).values()),
+        entry_bytes,
+        live_bytes,
         len(packs),
         sum(pack.size for pack in packs),
         len(head.state.segments),
         len(others),
         sum(blob.size for blob in others),
-        len(head.retired),
+        len(space.retired(head)),
         head.state.uses,
         tuple((state.sequence, state.written, state.reason) for state in head.history),
         loaded.lost,
@@ -81,11 +87,3 @@ def stored_bytes(entry: Entry) -> int:
     if section.codec is not Codec.ZSTD:
         return entry.slot.length
     return max(1, section.stored * entry.slot.length // section.raw)
-
-
-def stored_share(entries: Iterable[Entry]) -> dict[PackRef, int]:
-    """Return how many bytes of each pack these entries take."""
-    share: dict[PackRef, int] = {}
-    for entry in entries:
-        share[entry.pack] = share.get(entry.pack, 0) + stored_bytes(entry)
-    return share

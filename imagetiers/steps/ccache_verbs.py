@@ -151,38 +151,60 @@ def _use(step: str, how: str, use: Use, now: float) -> str:
     return f"{which} run of {step}: {use.count} entries, {size_text(use.bytes)}, {age_text(now - use.at)} ago"
 
 
-def prune_all(plan: Plan, world: World, *, namespace: str, options: PruneOptions, dry_run: bool) -> None:
+def prune_all(
+    plan: Plan, world: World, *, namespace: str, options: PruneOptions, dry_run: bool, accept_loss: bool
+) -> None:
     """Drop what was not used for long, compact, delete what nothing refers to any more. Raises StoreError."""
-    _each(_writable(plan, world, namespace), world, lambda name: prune(world.store, name, options, dry_run=dry_run))
+
+    def one(name: str) -> object:
+        return prune(world.store, name, options, dry_run=dry_run, accept_loss=accept_loss)
+
+    _each(_writable(plan, world, namespace), world, one)
 
 
-def verify_all(plan: Plan, world: World, *, namespace: str, drop_bad: bool) -> None:
-    """Read and re-hash everything. Raises StoreError naming all that is bad."""
+def verify_all(
+    plan: Plan, layout: Layout, world: World, *, namespace: str, drop_bad: bool, accept_loss: bool, repair: bool
+) -> None:
+    """Read and re-hash everything; `repair`: store again what is bad and lies here. Raises StoreError naming what is bad."""
     bad: list[Problem] = []
 
     def one(name: str) -> object:
+        directory = layout.ccache(name) if repair and layout.ccache(name).is_dir() else None
         with world.console.progress(f"ccache:verify {name}") as bar:
-            found = verify(world.store, name, drop_bad=drop_bad, progress=BarProgress(bar))
+            found = verify(
+                world.store,
+                name,
+                drop_bad=drop_bad,
+                accept_loss=accept_loss,
+                directory=directory,
+                progress=BarProgress(bar),
+            )
         hint = (
             "no longer listed: the next build that has it pushes it again"
             if drop_bad
-            else "doit ccache:verify --drop-bad"
+            else "doit ccache:verify --repair on a machine that has it, or --drop-bad"
         )
         bad.extend(Problem(name, line, hint) for line in found.bad)
-        return f"{found.entries} entries in {found.packs} packs, {size_text(found.bytes)}: {len(found.bad)} bad"
+        repaired = f", {found.repaired} stored again from this machine" if found.repaired else ""
+        return (
+            f"{found.entries} entries in {found.packs} packs, {size_text(found.bytes)}: {len(found.bad)} bad{repaired}"
+        )
 
-    _each(_writable(plan, world, namespace) if drop_bad else _stored(plan, world, namespace), world, one)
+    changes = drop_bad or repair
+    _each(_writable(plan, world, namespace) if changes else _stored(plan, world, namespace), world, one)
     StoreError.raise_if(bad)
 
 
-def rollback_one(plan: Plan, world: World, *, namespace: str, to: int | None, from_index: bool) -> None:
+def rollback_one(
+    plan: Plan, world: World, *, namespace: str, to: int | None, from_index: bool, accept_loss: bool
+) -> None:
     """Go back to an earlier state, or write a new head from the index. Raises StoreError."""
     names = list(_writable(plan, world, namespace))
     if len(names) > 1:
         raise StoreError(Problem("ccache:rollback", "which namespace?", f"--namespace one of: {', '.join(names)}"))
 
     def one(name: str) -> object:
-        done = rebuild(world.store, name) if from_index else rollback(world.store, name, to=to)
+        done = rebuild(world.store, name, accept_loss=accept_loss) if from_index else rollback(world.store, name, to=to)
         what = "its index" if from_index else f"state {done.restored}"
         skipped = "".join(f"\n  left out: {line}" for line in done.skipped)
         return f"holds {done.entries} entries again, as of {what}; now state {done.sequence}{skipped}"

@@ -6,29 +6,36 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagetiers.ccache.head import State
-from imagetiers.ccache.index import Entry
+from imagetiers.ccache.head import HISTORY_MAX, SegmentRef, State
+from imagetiers.ccache.index import Entry, Rows
 from imagetiers.ccache.merge import carry_uses
 from imagetiers.ccache.pack import Codec, PackRef, decode_section, parse_pack, restore_entry
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
 from imagetiers.steps.ccache_bare import check_file
-from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
+from imagetiers.steps.ccache_local import segments_folder, sweep
+from imagetiers.steps.ccache_push import push
+from imagetiers.steps.ccache_space import Loaded, Next, Space, describe, unreadable
 from imagetiers.steps.counting_store import CountingStore
 
 __all__ = ["VerifyResult", "verify"]
 
 _THREADS = 4
+_TEMPORARY = "imagetiers-verify-"
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What was read and found intact, and what is bad: one line for each pack, segment or entry, sorted."""
+    """What was read and found intact, and what is bad: one line for each pack, segment or entry, sorted.
+
+    `repaired` entries were bad and have been stored again from a cache directory of this machine; they are not in `bad`.
+    """
 
     entries: int
     packs: int
@@ -37,6 +44,7 @@ class VerifyResult:
     dropped: int = 0
     requests: int = 0
     seconds: float = 0.0
+    repaired: int = 0
 
     @property
     def ok(self) -> bool:
@@ -44,48 +52,104 @@ class VerifyResult:
         return not self.bad
 
 
-def verify(store: Store, namespace: str, *, drop_bad: bool = False, progress: Progress | None = None) -> VerifyResult:
-    """Check every live entry down to its own checksum. `drop_bad` then stops listing the bad ones.
+def verify(
+    store: Store,
+    namespace: str,
+    *,
+    drop_bad: bool = False,
+    accept_loss: bool = False,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Check every live entry down to its own checksum; what is bad is read once more before it is called so.
+
+    What is bad and lies in `directory` (a cache directory of this machine) is stored again. `drop_bad` then stops listing
+    the rest; with `accept_loss` also index segments that cannot be read. The state before stays in the history.
 
     Entries that are no longer listed are pushed again by the next machine that has them. Raises StoreError (a damaged
-    head is CorruptError; see `ccache_rollback.rebuild`).
+    head is CorruptError; see `ccache_rollback.rebuild`), CorruptError when dropping would give up unreadable segments.
     """
     started = time.monotonic()
     counting = CountingStore(store)
+    sweep(_TEMPORARY)
     space = Space(counting, namespace)
     loaded = space.load()
-    bad = [f"{name}: missing or damaged" for name in loaded.lost]
+    if directory is not None and loaded.lost:
+        loaded = _restored(space, loaded, directory)
+    bad, broken, packs = _check_all(space, loaded, progress)
+    repaired: frozenset[str] = frozenset()
+    if directory is not None and broken:
+        repaired = _repair(counting, namespace, directory, {loaded.view.live[name].pack.name for name in broken})
+        # What was stored again is read, too, before it counts.
+        loaded = space.load()
+        live = loaded.view.live
+        again = {pack: [e for e in entries if e.name in repaired] for pack, entries in _by_pack(live).items()}
+        for pack, entries in again.items():
+            if entries and not check_pack(space, pack, entries):
+                for entry in entries:
+                    broken.pop(entry.name, None)
+    dropped = 0
+    if drop_bad and (broken or loaded.lost):
+        dropped = _drop(space, loaded, set(broken), accept_loss=accept_loss)
+    bad += broken.values()
+    return VerifyResult(
+        len(loaded.view.live) - len(broken),
+        len(packs),
+        sum(pack.size for pack in packs),
+        tuple(sorted(bad)),
+        dropped,
+        counting.requests,
+        time.monotonic() - started,
+        len(repaired),
+    )
+
+
+def _by_pack(live: Mapping[str, Entry]) -> dict[PackRef, list[Entry]]:
     by_pack: dict[PackRef, list[Entry]] = {}
-    for entry in loaded.view.live.values():
+    for entry in live.values():
         by_pack.setdefault(entry.pack, []).append(entry)
+    return by_pack
+
+
+def _check_all(
+    space: Space, loaded: Loaded, progress: Progress | None
+) -> tuple[list[str], dict[str, str], list[PackRef]]:
+    """Return lines for what of the index is bad, the bad entries with what is wrong, and all packs."""
+    by_pack = _by_pack(loaded.view.live)
     if progress:
         progress.start(sum(pack.size for pack in by_pack))
-    broken: set[str] = set()
+    broken: dict[str, str] = {}
     lock = threading.Lock()
 
     def one(item: tuple[PackRef, list[Entry]]) -> None:
         pack, entries = item
         found = check_pack(space, pack, entries)
+        if found:
+            found = check_pack(space, pack, entries)
         with lock:
-            bad.extend(found.values())
             broken.update(found)
         if progress:
             progress.advance(pack.size)
 
     with ThreadPoolExecutor(_THREADS, "ccache-verify") as pool:
         list(pool.map(one, by_pack.items()))
-    dropped = 0
-    if drop_bad and (broken or loaded.lost):
-        dropped = _drop(space, loaded, broken)
-    return VerifyResult(
-        len(loaded.view.live) - len(broken),
-        len(by_pack),
-        sum(pack.size for pack in by_pack),
-        tuple(sorted(bad)),
-        dropped,
-        counting.requests,
-        time.monotonic() - started,
-    )
+    return [f"{name}: missing or damaged" for name in loaded.lost], broken, list(by_pack)
+
+
+def _restored(space: Space, loaded: Loaded, directory: Path) -> Loaded:
+    """Store lost index segments again that this machine has kept, and read the namespace anew."""
+    state = loaded.view.head.state
+    missing = [("index", ref.object) for ref in state.segments]
+    missing += [("sets", state.sets)] if state.sets is not None else []
+    lost = [(folder, ref) for folder, ref in missing if space.object(folder, ref.name) in loaded.lost]
+    keeping = Space(space.store, space.namespace, segments_folder(directory))
+    return space.load() if keeping.restore(lost) else loaded
+
+
+def _repair(store: Store, namespace: str, directory: Path, packs: Collection[str]) -> frozenset[str]:
+    """Push what a cache directory has of the entries in some packs, as if these packs were gone."""
+    Space(store, namespace, segments_folder(directory)).quarantine(packs)
+    return push(store, namespace, directory, since=_NEVER, good=False, checkpoint=True).pushed
 
 
 def check_pack(space: Space, pack: PackRef, entries: Sequence[Entry]) -> Mapping[str, str]:
@@ -95,7 +159,7 @@ def check_pack(space: Space, pack: PackRef, entries: Sequence[Entry]) -> Mapping
         if entries[0].section.codec is Codec.BARE:
             _check_bare(space, where, entries[0])
             return {}
-        data, _ = space.store.read(where)
+        data, _ = space.store.read(where, length=pack.size + 1)
         if len(data) != pack.size or hashlib.sha256(data).hexdigest() != pack.sha256:
             raise CorruptError.of(where, "the pack is not what its name says")
         table = parse_pack(data, where)
@@ -125,7 +189,7 @@ def check_pack(space: Space, pack: PackRef, entries: Sequence[Entry]) -> Mapping
 
 
 def _check_bare(space: Space, where: str, entry: Entry) -> None:
-    with tempfile.TemporaryDirectory(prefix="imagetiers-verify-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as folder:
         path = Path(folder) / "entry"
         space.store.read_file(where, path)
         checked = check_file(path, entry.name)
@@ -133,19 +197,26 @@ def _check_bare(space: Space, where: str, entry: Entry) -> None:
         raise CorruptError.of(where, "the entry is not the one that the index says")
 
 
-def _drop(space: Space, loaded: Loaded, broken: set[str]) -> int:
+def _drop(space: Space, loaded: Loaded, broken: set[str], *, accept_loss: bool) -> int:
     """Write a state without the broken entries (what took a broken one's name meanwhile stays)."""
     bad = {loaded.view.live[name] for name in broken}
     dropped = 0
 
     def change(current: Loaded) -> Next | None:
         nonlocal dropped
-        kept = tuple(entry for entry in current.view.live.values() if entry not in bad)
-        dropped = len(current.view.live) - len(kept)
-        rows = (kept,) if kept else ()
-        refs = (space.write_segment(kept),) if kept else ()
-        uses = carry_uses(current.view, rows)
-        return Next(State(0, time.time(), "", "verify", refs, uses), rows)
+        if current.lost and not accept_loss:
+            raise unreadable(current, current.lost)
+        live = current.view.live
+        kept = [entry for entry in live.values() if entry not in bad]
+        dropped = len(live) - len(kept)
+        refs: tuple[SegmentRef, ...] = ()
+        rows: tuple[Rows, ...] = ()
+        if kept:
+            ref, made = space.write_segment(kept)
+            refs, rows = (ref,), (made,)
+        uses = carry_uses(current.view, refs, rows)
+        history = (*current.view.head.history, current.view.head.state)[-HISTORY_MAX:]
+        return Next(State(0, space.now(), "", "verify", refs, uses), rows, history=history)
 
-    space.commit(loaded, change)
+    space.commit(loaded, change, accept_loss=accept_loss)
     return dropped

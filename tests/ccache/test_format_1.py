@@ -1,0 +1,99 @@
+"""Buckets that an imagetiers of format 1 has written, and workers of that version that meet a bucket of format 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagetiers.ccache.head import Head, State, decode_bits, decode_head
+from imagetiers.errors import CorruptError
+from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.steps.ccache_pull import pull
+from imagetiers.steps.ccache_push import push
+from imagetiers.steps.ccache_rollback import rollback
+from imagetiers.steps.ccache_space import Space
+from imagetiers.steps.ccache_stats import stats
+from imagetiers.steps.ccache_verify import verify
+from imagetiers.world.store_dir import DirectoryStore
+from tests.ccache import format_1
+from tests.ccache.synthetic import entries_in, make_directory
+
+HEAD = "ccache/main/head"
+
+
+def as_format_1(store: DirectoryStore) -> None:
+    """Write the head as the version before would have: packs and segments are the same in both."""
+    space = Space(store, "main")
+    head = decode_head(store.read(HEAD)[0])
+
+    def old(state: State) -> format_1.State:
+        whole = space.with_uses(state)
+        uses = {
+            key: format_1.Use(use.at, use.count, use.bytes, old_bits(use.bits, whole.entries), use.fingerprint)
+            for key, use in whole.uses.items()
+        }
+        segments = tuple(format_1.SegmentRef(ref.object, ref.entries) for ref in state.segments)
+        return format_1.State(state.sequence, state.written, state.writer, state.reason, segments, uses)
+
+    made = format_1.Head(old(head.state), head.parent, tuple(map(old, head.history)), space.retired(head))
+    store.write(HEAD, format_1.encode_head(made))
+    for folder in ("sets", "notes"):
+        for blob in list(store.list(f"ccache/main/{folder}/")):
+            store.delete(blob.name)
+
+
+def old_bits(bits: str, rows: int) -> str:
+    number = decode_bits(bits, rows)
+    return format_1.encode_bits([bool(number >> row & 1) for row in range(rows)])
+
+
+def test_a_bucket_of_format_1_is_read_and_goes_on(store: DirectoryStore, tmp_path: Path) -> None:
+    a = tmp_path / "a"
+    made = make_directory(a, 30)
+    push(store, "main", a, step="torch")
+    made |= make_directory(a, 20, seed=1)
+    push(store, "main", a, step="vision", good=False)
+    before = stats(store, "main")
+    as_format_1(store)
+    assert stats(store, "main").uses == before.uses
+    assert [state[0] for state in stats(store, "main").history] == [state[0] for state in before.history]
+    pull(store, ["main"], tmp_path / "b", step="torch")
+    assert len(entries_in(tmp_path / "b")) == 30
+    assert verify(store, "main").ok
+    more = make_directory(a, 10, seed=2)
+    assert push(store, "main", a, step="torch").pushed == frozenset(more)
+    assert b'"format":2' in store.read(HEAD)[0]
+    pull(store, ["main"], tmp_path / "c", everything=True)
+    assert entries_in(tmp_path / "c") == made | more
+    rollback(store, "main", to=1)
+    assert list(Space(store, "main").load().view.head.state.uses) == [("torch", "good")]
+
+
+def test_what_format_1_had_noted_is_still_deleted(store: DirectoryStore, tmp_path: Path) -> None:
+    make_directory(tmp_path / "a", 5)
+    push(store, "main", tmp_path / "a")
+    left = f"ccache/main/packs/{'ab' * 32}-{'0' * 16}"
+    store.write(left, b"left behind")
+    options = PruneOptions(grace=GRACE_MIN, keep_history=0)
+    prune(store, "main", options)
+    as_format_1(store)
+    at = Space(store, "main").now() + GRACE_MIN + 60
+    prune(store, "main", options, clock=lambda: at)
+    assert store.stat(left) is None
+
+
+def test_a_worker_of_format_1_refuses_format_2_in_words(store: DirectoryStore, tmp_path: Path) -> None:
+    make_directory(tmp_path / "a", 5)
+    push(store, "main", tmp_path / "a")
+    with pytest.raises(CorruptError, match="a newer imagetiers may have written it"):
+        format_1.decode_head(store.read(HEAD)[0], HEAD)
+
+
+def test_a_format_to_come_is_refused_in_words() -> None:
+    data = format_1.encode_head(format_1.Head()).split(b"\n")[0].replace(b'"format":1', b'"format":3')
+    from xxhash import xxh3_128_hexdigest  # noqa: PLC0415
+
+    with pytest.raises(CorruptError, match="a newer imagetiers may have written it"):
+        decode_head(data + b"\n" + xxh3_128_hexdigest(data).encode() + b"\n")
+    assert decode_head(format_1.encode_head(format_1.Head())) == Head()
