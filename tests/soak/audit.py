@@ -185,7 +185,7 @@ class Auditor:
         key = f"{namespace}/{name}"
         if key not in self._rows:
             try:
-                self._rows[key] = decode_segment(data, name)
+                self._rows[key] = tuple(decode_segment(data, name))
             except CorruptError as error:
                 raise _LostError(str(error)) from None
         return self._rows[key]
