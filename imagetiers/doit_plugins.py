@@ -5,18 +5,20 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_forget import Forget as DoitForget
 from doit.cmd_info import Info as DoitInfo
-from doit.dependency import SqliteDB
+from doit.dependency import DatabaseException, SqliteDB
 from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
 
-from imagetiers.errors import ImagetiersError, Problem
+from imagetiers.errors import ImagetiersError, Problem, os_problem
+from imagetiers.visible import visible
 
-__all__ = ["Forget", "Info", "PromptDB", "Reporter"]
+__all__ = ["Clean", "Forget", "Info", "PromptDB", "Reporter"]
 
 
 class Info(DoitInfo):
@@ -29,13 +31,13 @@ class Info(DoitInfo):
         task = tasks.get(pos_args[0])
         if task is None:
             raise InvalidCommand(f"there is no task '{pos_args[0]}'; doit list --all shows them")
-        self.outstream.write(f"\n{task.name}\n\n{task.doc}\n")
+        self.outstream.write(f"\n{task.name}\n\n{visible(task.doc or '')}\n")
         code = 0
         if not hide_status:
             status = self.dep_manager.get_status(task, tasks, get_log=True)  # type: ignore[union-attr]  # set before _execute
             self.outstream.write(f"\nstatus     : {status.status}\n")
             if status.status != "up-to-date":
-                self.outstream.write(self.get_reasons(status.reasons) + "\n")
+                self.outstream.write(visible(self.get_reasons(status.reasons)) + "\n")
                 code = 1
         for title, names in (("needs", task.setup_tasks), ("after", task.task_dep)):
             if names:
@@ -64,8 +66,47 @@ class Forget(DoitForget):
         for task in self.task_list:
             tell = (task.meta or {}).get("forget")
             if tell is not None and (task.name in chosen or task.subtask_of in chosen):
-                tell()
+                try:
+                    tell()
+                except OSError as error:
+                    raise InvalidDodoFile(visible(f"{task.name} was not forgotten: {os_problem(error)}")) from None
         return result
+
+
+class Clean(DoitClean):
+    """`doit clean`: says what it removes and nothing else; exit code 1 when something could not be removed."""
+
+    _failed = False
+
+    def clean_tasks(self, tasks: Iterable[Any], dryrun: bool, cleanforget: bool) -> None:  # noqa: FBT001  doit's signature
+        """Clean each task once; one that fails does not keep the others from it, and is told once."""
+        told: set[str] = set()
+        unique = {task.name: task for task in tasks}
+        for task in unique.values():
+            task.init_options()
+            for action in task.clean_actions:
+                action.kwargs["dryrun"] = dryrun
+                failure = action.execute(out=self.outstream)
+                if isinstance(failure, BaseFail):
+                    self._failed = True
+                    text = visible(failure.get_msg().strip())
+                    if text not in told:
+                        sys.stderr.write(f"{text}\n")
+                    told.add(text)
+            if cleanforget and not dryrun:
+                self.dep_manager.remove(task.name)  # type: ignore[union-attr]  # set before _execute
+        self.dep_manager.close()  # type: ignore[union-attr]
+
+    def _execute(
+        self,
+        dryrun: bool,  # noqa: FBT001
+        cleandep: bool,  # noqa: FBT001
+        cleanall: bool,  # noqa: FBT001
+        cleanforget: bool,  # noqa: FBT001
+        pos_args: list[str] | None = None,
+    ) -> int:
+        super()._execute(dryrun, cleandep, cleanall, cleanforget, pos_args)
+        return 1 if self._failed else 0
 
 
 class PromptDB(SqliteDB):
@@ -73,24 +114,46 @@ class PromptDB(SqliteDB):
 
     doit holds the write lock from a task's failure to the end of the run (`--continue`), and another doit dies with
     "database is locked" after 5 seconds. Here each removal is committed at once, and the other one waits.
+
+    A file that cannot be opened or written costs nothing but `doit ignore`, which is all that it is kept for: then that
+    fails, and everything else goes on without it.
     """
 
     desc = "sqlite3, safe for two doits at once"
 
     def _sqlite3(self, name: str) -> sqlite3.Connection:
-        connection: sqlite3.Connection = super()._sqlite3(name)
-        connection.execute("pragma busy_timeout = 60000")
+        self._broken = ""
+        try:
+            connection: sqlite3.Connection = super()._sqlite3(name)
+            connection.execute("pragma busy_timeout = 60000")
+            connection.execute("select count(*) from doit").fetchone()
+        except (sqlite3.Error, DatabaseException) as error:
+            self._broken = str(error).rpartition("Original error: ")[2]
+            connection = super()._sqlite3(":memory:")
         return connection
 
     def remove(self, task_id: str) -> None:
         """Remove a task's state and let go of the lock."""
-        super().remove(task_id)
-        self._conn.commit()
+        self._forgiving(lambda: SqliteDB.remove(self, task_id))
 
     def remove_all(self) -> None:
         """Remove everything and let go of the lock."""
-        super().remove_all()
-        self._conn.commit()
+        self._forgiving(lambda: SqliteDB.remove_all(self))
+
+    def dump(self) -> None:
+        """Save and close. Raises InvalidDodoFile when it is `doit ignore` that cannot be kept."""
+        ignored = any("ignore:" in self._cache.get(task, {}) for task in self._dirty)
+        self._forgiving(lambda: SqliteDB.dump(self), commit=False)
+        if ignored and self._broken:
+            raise InvalidDodoFile(visible(f"{self.name}: doit ignore cannot be kept: {self._broken}"))
+
+    def _forgiving(self, work: Callable[[], None], *, commit: bool = True) -> None:
+        try:
+            work()
+            if commit:
+                self._conn.commit()
+        except sqlite3.Error as error:
+            self._broken = str(error)
 
 
 class Reporter(ConsoleReporter):
@@ -109,7 +172,7 @@ class Reporter(ConsoleReporter):
         except ImagetiersError:
             return  # the task meets it, too, and says whose it is
         if problems:
-            raise InvalidDodoFile("\n".join(["something is missing; nothing was run", *map(str, problems)]))
+            raise InvalidDodoFile(visible("\n".join(["something is missing; nothing was run", *map(str, problems)])))
 
     def execute_task(self, task: Any) -> None:
         """Print the task's title, unless its output is all that shall be seen."""
@@ -120,7 +183,7 @@ class Reporter(ConsoleReporter):
         fail: BaseFail = result["exception"]
         self.outstream.flush()
         if type(fail).__name__ == "TaskFailed":
-            sys.stderr.write(f"{fail.get_msg().strip()}\n")
+            sys.stderr.write(f"{visible(fail.get_msg().strip())}\n")
             sys.stderr.flush()
         else:
             super()._write_failure(result, write_exception)

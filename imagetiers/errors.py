@@ -5,6 +5,7 @@
     +- EngineError              Docker is missing, down, forbidden or full
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
+    +- OutputError              a file that was to be written, such as that of --json, cannot be
     +- NotBuiltError            something would have to be built, and was asked not to be (plan --require-built)
     +- RegistryError            the registry, or a git server, refused, did not answer, or holds what it should not
     +- Interrupted              Ctrl-C or SIGTERM; everything that was won is kept
@@ -24,6 +25,8 @@ Exit codes (doit's own): 0 done or nothing to do, 1 a task failed, 2 doit met an
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,6 +39,7 @@ __all__ = [
     "Interrupted",
     "NotBuiltError",
     "NotFoundError",
+    "OutputError",
     "PipelineError",
     "PreconditionError",
     "Problem",
@@ -43,6 +47,7 @@ __all__ = [
     "StoreError",
     "UnavailableError",
     "VerifyError",
+    "os_problem",
 ]
 
 
@@ -57,6 +62,21 @@ class Problem:
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+def os_problem(error: OSError) -> Problem:
+    """Return what the system refused, and of what file, in words: most often a disk is full or belongs to somebody else."""
+    where = str(error.filename or "")
+    what = error.strerror or str(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Problem(where, what, f"df -h {where or '.'} shows what is full")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return Problem(where, what, f"this is user {os.getuid()}: ls -ld {where} shows whose it is" if where else "")
+    if error.errno == errno.EROFS:
+        return Problem(
+            where, what, "it is mounted read-only: check, plan, status, explain and list work here, builds do not"
+        )
+    return Problem(where, what)
 
 
 class ImagetiersError(Exception):
@@ -100,6 +120,10 @@ class BuildError(ImagetiersError):
 
 class VerifyError(ImagetiersError):
     """An image was built but failed its checks."""
+
+
+class OutputError(ImagetiersError):
+    """A file that was to be written, such as that of --json, cannot be."""
 
 
 class NotBuiltError(ImagetiersError):

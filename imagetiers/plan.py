@@ -310,7 +310,8 @@ class Registered:
 class Seen:
     """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down).
 
-    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are.
+    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are. `notes` are
+    lines about what could not be read or kept on this machine.
     """
 
     images: Mapping[str, ImageInfo] = field(default_factory=dict)
@@ -320,6 +321,7 @@ class Seen:
     unknown: str | None = None
     registered: Mapping[str, Registered] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
+    notes: tuple[str, ...] = ()
 
     def image(self, tier: TierPlan) -> ImageInfo | None:
         """Return the image that holds this very key under this very reference."""

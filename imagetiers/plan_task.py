@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from imagetiers.layout import Layout
@@ -22,7 +24,9 @@ def plan_task(act: Act, plan: Plan, layout: Layout, world: World) -> dict[str, A
     def show(json: str, why: bool, require_built: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.steps.plan import show_plan
 
-        return act(lambda: show_plan(plan, layout, world, to=json, every_reason=why, require_built=require_built))
+        # doit has gone to where dodo.py is; the path is relative to where it was called.
+        to = json if json in {"", "-"} else str(Path(get_initial_workdir() or ".", json))
+        return act(lambda: show_plan(plan, layout, world, to=to, every_reason=why, require_built=require_built))
 
     return {
         "actions": [show],

@@ -6,36 +6,42 @@ the cache hold, which a fresh machine can do as well. doit's database only keeps
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from doit.exceptions import InvalidDodoFile, TaskFailed
+from doit.exceptions import TaskFailed
 
 from imagetiers.ccache_tasks import ccache_tasks
 from imagetiers.config import parse_duration
 from imagetiers.doit_plugins import Reporter
-from imagetiers.errors import EngineError, ImagetiersError, Interrupted, PipelineError, Problem
+from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.keys import short
-from imagetiers.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
+from imagetiers.layout import Layout
 from imagetiers.model import Pipeline, Trust
 from imagetiers.plan import Plan, Seen, TierPlan, make_plan
 from imagetiers.plan_task import plan_task
 from imagetiers.ports import World
 from imagetiers.reasons import Reasons
-from imagetiers.repository import load_repository
+from imagetiers.start import (
+    Variables,
+    open_repository,
+    pipeline_problems,
+    read_trust,
+    read_volume,
+    refused,
+    unknown_variables,
+)
 from imagetiers.steps.survey import clear_wish, survey, wish
 from imagetiers.uptodate import UpToDate
 
 __all__ = ["Tasks"]
 
 Task = dict[str, Any]
-Variables = Callable[[str, str | None], str | None]
 REBUILD = {
     "name": "rebuild",
     "long": "rebuild",
@@ -61,17 +67,21 @@ class Tasks:
     """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong."""
 
     def __init__(self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], World]) -> None:
+        misspelt = unknown_variables()
+        if misspelt:
+            raise refused(misspelt, "the command line")
         variant = variables("variant", None)
-        trust = _trust(variables)
-        self.layout = Layout(root.resolve(), _volume())
+        trust = read_trust(variables)
+        self.layout = Layout(root.resolve(), read_volume())
         try:
-            repository = load_repository(self.layout, variant)
+            repository = open_repository(self.layout, variant)
             self.world = connect(self.layout, repository.pipeline, trust)
         except PipelineError as error:
-            raise InvalidDodoFile(_headed(error)) from None
+            raise refused(error.problems, "the pipeline") from None
         self.variants = repository.variants
         self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
-        self.layout.work.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # who only looks needs no place to write; who makes something is told by it
+            self.layout.work.mkdir(parents=True, exist_ok=True)
         # Whether a doit without a task's name ends in the registry.
         self._pushes = self.plan.pipeline.registry is not None and self.world.trust.trusted
         self.reasons = Reasons(self.plan, self.seen, self._pushes)
@@ -290,8 +300,7 @@ class Tasks:
         except ImagetiersError as error:
             return TaskFailed(str(error))
         except OSError as error:
-            where = str(error.filename or "")
-            return TaskFailed(str(Problem(where, error.strerror or str(error), "is the disk full, or not writable?")))
+            return TaskFailed(str(os_problem(error)))
         finally:
             with self._lock:
                 self._seen = None
@@ -366,18 +375,14 @@ class Tasks:
 
         return self._act(lambda: lock_pins(self.layout, self.variants, self.world, check=check, keep=keep))
 
-    def _clean(self, verb: str, tier: TierPlan, dryrun: bool) -> None:  # noqa: FBT001
+    def _clean(self, verb: str, tier: TierPlan, dryrun: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.steps import clean
 
-        try:
-            if verb == "clean_image":
-                clean.clean_image(tier, self.world, dry_run=dryrun)
-            elif verb == "clean_compile":
-                clean.clean_compile(tier, self.layout, self.world, dry_run=dryrun)
-            else:
-                clean.clean_verdicts(self.plan, tier, self.layout, self.world, dry_run=dryrun)
-        except EngineError as error:
-            self.world.console.line(str(error))
+        if verb == "clean_image":
+            return self._act(lambda: clean.clean_image(tier, self.world, dry_run=dryrun))
+        if verb == "clean_compile":
+            return self._act(lambda: clean.clean_compile(tier, self.layout, self.world, dry_run=dryrun))
+        return self._act(lambda: clean.clean_verdicts(self.plan, tier, self.layout, self.world, dry_run=dryrun))
 
     def _status(self) -> None:
         from imagetiers.steps.status import show_status
@@ -390,37 +395,8 @@ class Tasks:
         return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.world, mode=mode, check=check))
 
     def _check(self) -> None:
-        problems: list[Problem] = []
-        for variant in (None, *self.variants):
-            try:
-                load_repository(self.layout, variant)
-            except PipelineError as error:
-                label = f"variant={variant}: " if variant else ""
-                problems += [Problem(label + p.where, p.what, p.hint) for p in error.problems]
-        PipelineError.raise_if(problems)
+        PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
         names = ", ".join(self.variants) or "none"
         self.world.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )
-
-
-def _volume() -> Volume | None:
-    text = os.environ.get(VOLUME_VARIABLE, "")
-    try:
-        return parse_volume(text)
-    except ValueError:
-        raise InvalidDodoFile(f"{VOLUME_VARIABLE}={text}: is not NAME:/PATH, a Docker volume and where it is") from None
-
-
-def _trust(variables: Variables) -> Trust:
-    level, branch = variables("trust", "trusted"), variables("branch", "main")
-    if level not in {"trusted", "untrusted"}:
-        raise InvalidDodoFile(f"trust={level}: is neither 'trusted' nor 'untrusted'")
-    if not branch or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", branch):
-        raise InvalidDodoFile(f"branch={branch}: is no name of a branch")
-    return Trust(level == "trusted", re.sub(r"[^a-z0-9.-]+", "-", branch.lower())[:30])
-
-
-def _headed(error: PipelineError) -> str:
-    count = len(error.problems)
-    return f"{'one problem' if count == 1 else f'{count} problems'} in the pipeline; nothing was run\n{error}"

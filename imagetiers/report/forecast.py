@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from imagetiers.forecast import Outlook, Sum, add_up, all_of, all_pulls, usd
 from imagetiers.model import CloudBuild
 from imagetiers.plan import Plan
+from imagetiers.report.fitted import Fitted
 from imagetiers.report.tables import age_text, size_text, titled
 
 __all__ = ["forecast_document", "forecast_table", "total_document", "usd_text"]
@@ -25,7 +25,7 @@ def usd_text(amount: float) -> str:
     return f"${amount:,.2f}" if amount >= _CENT or not amount else "< $0.01"
 
 
-def forecast_table(plan: Plan, outlooks: Mapping[str, Outlook], cpus: int) -> Table | None:
+def forecast_table(plan: Plan, outlooks: Mapping[str, Outlook], cpus: int) -> Fitted | None:
     """Return what each tier would take, and all of them; None where nothing is built or pulled. `cpus`: this engine's."""
     rows = [outlook for outlook in outlooks.values() if outlook.steps or outlook.pulls or outlook.unknown]
     if not rows:
@@ -34,7 +34,7 @@ def forecast_table(plan: Plan, outlooks: Mapping[str, Outlook], cpus: int) -> Ta
     table = titled(plan, "what it would take" + (f" with {cpus} processors" if cpus else ""))
     for column in ("tier", "change", "takes", "from .. to", "records", "pulls at most"):
         right = column in {"records", "pulls at most"}
-        table.add_column(column, justify="right" if right else "left", no_wrap=column == "tier")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "tier", overflow="fold")
     if machine.usd_per_hour is not None:
         table.add_column(f"costs on {machine.worker}", justify="right")
     for outlook in rows:
@@ -63,7 +63,8 @@ def forecast_table(plan: Plan, outlooks: Mapping[str, Outlook], cpus: int) -> Ta
         size_text(all_pulls(outlooks.values())),
         *_costs(there, machine),
     )
-    return table
+    costs = () if machine.usd_per_hour is None else (f"costs on {machine.worker}",)
+    return Fitted(table, ("records", "pulls at most", "from .. to", *costs, "change", "takes"))
 
 
 def _all(outlooks: Mapping[str, Outlook]) -> tuple[Sum, Sum]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from imagetiers.keys import short
 from imagetiers.plan import Decision, Plan, Seen, State, TierPlan
+from imagetiers.report.fitted import Fitted
 
 __all__ = ["age_text", "plan_table", "size_text", "status_table", "titled"]
 
@@ -39,15 +40,17 @@ def titled(plan: Plan, what: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
 
 
-def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: bool = False) -> Table:
-    """Return the plan: state, key, why, and what would run for each tier."""
+def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: bool = False) -> Fitted:
+    """Return the plan: state, key, why, and what would run for each tier. Of a reason with a hint only the reason."""
     table = titled(plan, "plan")
     for column in ("tier", "state", "key", "why", "would run"):
         table.add_column(column, overflow="fold", no_wrap=column in {"tier", "state", "key"})
     for decision in decisions:
         shown = decision.why if every_reason else decision.why[:_SHOWN_REASONS]
         more = len(decision.why) - len(shown)
-        why = "\n".join(shown) + (f"\n(+{more} more: doit plan --why)" if more else "")
+        why = "\n".join(text.partition("\n")[0] for text in shown) + (
+            f"\n(+{more} more: doit plan --why)" if more else ""
+        )
         table.add_row(
             decision.tier.name,
             Text(decision.state.value, style=_STYLE[decision.state]),
@@ -55,16 +58,16 @@ def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: boo
             Text(why),
             " ".join(decision.runs) or "nothing",
         )
-    return table
+    return Fitted(table, ("key", "would run", "state", "why"))
 
 
-def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) -> Table:
+def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) -> Fitted:
     """Return the status: what is here of each tier, and how the last compile went (`warmth`, by tier)."""
     table = titled(plan, "status")
     remote = ("registry",) if plan.pipeline.registry is not None else ()
     for column in ("tier", "key", "image", *remote, "verified", "size", "over parent", "age", "wheels"):
         right = column in {"size", "over parent", "age"}
-        table.add_column(column, justify="right" if right else "left", no_wrap=column != "wheels")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "wheels", overflow="fold")
     for tier in plan.tiers.values():
         image = seen.image(tier)
         parent = seen.image(plan.tiers[tier.tier.parent]) if tier.tier.parent else None
@@ -87,7 +90,7 @@ def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) 
             age_text(now - image.created) if image else "",
             wheels,
         )
-    return table
+    return Fitted(table, ("over parent", "wheels", "age", "size", "key", "registry", "verified", "image"))
 
 
 def _verified_text(tier: TierPlan, seen: Seen) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from imagetiers.errors import EngineError, Problem
 from imagetiers.layout import Layout
 from imagetiers.plan import Plan, TierPlan
 from imagetiers.ports import World
@@ -14,35 +15,46 @@ __all__ = ["clean_compile", "clean_image", "clean_verdicts"]
 
 
 def clean_image(tier: TierPlan, world: World, *, dry_run: bool) -> None:
-    """Remove the image's references; its layers go with the last of them."""
-    for ref in (*tier.tags, tier.ref):
-        if world.engine.has_image(ref):
-            world.console.line(f"image:{tier.name} - removing image '{ref}'")
-            if not dry_run:
-                world.engine.untag(ref)
+    """Remove the image's references; its layers go with the last of them. Raises EngineError."""
+    refs = [ref for ref in (*tier.tags, tier.ref) if world.engine.has_image(ref)]
+    _say(world, f"image:{tier.name}", [f"the image {ref}" for ref in refs], dry_run=dry_run)
+    if not dry_run:
+        for ref in refs:
+            world.engine.untag(ref)
 
 
 def clean_compile(tier: TierPlan, layout: Layout, world: World, *, dry_run: bool) -> None:
-    """Remove the wheels and the builder image."""
+    """Remove the wheels and the builder image. Raises EngineError."""
     step = tier.compile
     if step is None:
         return
-    folder = layout.wheels(step.key)
-    if folder.exists():
-        world.console.line(f"compile:{tier.name} - removing dir '{folder}'")
-        if not dry_run:
-            wheels.forget(layout, step.key)
-            shutil.rmtree(layout.partial_wheels(step.key), ignore_errors=True)
-    if world.engine.has_image(step.builder):
-        world.console.line(f"compile:{tier.name} - removing image '{step.builder}'")
-        if not dry_run:
-            world.engine.untag(step.builder)
+    folders = [folder for folder in (layout.wheels(step.key), layout.partial_wheels(step.key)) if folder.exists()]
+    images = [step.builder] if world.engine.has_image(step.builder) else []
+    things = [*(f"the folder {folder}" for folder in folders), *(f"the image {ref}" for ref in images)]
+    _say(world, f"compile:{tier.name}", things, dry_run=dry_run)
+    if not dry_run:
+        wheels.forget(layout, step.key)
+        shutil.rmtree(layout.partial_wheels(step.key), ignore_errors=True)
+        for ref in images:
+            world.engine.untag(ref)
 
 
 def clean_verdicts(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, dry_run: bool) -> None:
-    """Forget on this machine that the image has passed."""
-    image = survey(plan, layout, world).image(tier)
-    if image is not None:
-        world.console.line(f"verify:{tier.name} - forgetting the verdicts on {image.id[:19]}")
-        if not dry_run:
-            drop_verdicts(layout, image.id)
+    """Forget on this machine that the image has passed. Raises EngineError when nobody tells which one it is."""
+    seen = survey(plan, layout, world)
+    if seen.unknown is not None:
+        raise EngineError(Problem("", seen.unknown))
+    image = seen.image(tier)
+    verdicts = [image] if image is not None and any(id_ == image.id for id_, _ in seen.verdicts) else []
+    _say(world, f"verify:{tier.name}", [f"the verdicts on {found.id[:19]}" for found in verdicts], dry_run=dry_run)
+    if not dry_run:
+        for found in verdicts:
+            drop_verdicts(layout, found.id)
+
+
+def _say(world: World, task: str, things: list[str], *, dry_run: bool) -> None:
+    verb = "would remove" if dry_run else "removing"
+    for thing in things:
+        world.console.line(f"{task}: {verb} {thing}")
+    if not things:
+        world.console.line(f"{task}: nothing to remove")

@@ -9,6 +9,7 @@ from imagetiers.layout import Layout
 from imagetiers.plan import Plan
 from imagetiers.ports import World
 from imagetiers.report.cloudbuild import Mode, build_file, build_text
+from imagetiers.steps.outfile import write_out
 
 __all__ = ["write_cloudbuild"]
 
@@ -30,9 +31,7 @@ def write_cloudbuild(plan: Plan, layout: Layout, world: World, *, mode: str = ""
             problems.append(_stale(plan, name, old, text))
         else:
             target.parent.mkdir(exist_ok=True)
-            temporary = target.with_name(f".{target.name}.new")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(target)
+            write_out(target, text, name)
             world.console.line(f"{name} written")
     PipelineError.raise_if(problems)
 

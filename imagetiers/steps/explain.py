@@ -20,6 +20,7 @@ from imagetiers.report.explanation import explanation_text
 from imagetiers.schema import did_you_mean
 from imagetiers.steps.records import inputs_name
 from imagetiers.steps.survey import survey
+from imagetiers.visible import visible_json
 
 __all__ = ["explanations", "show_explanations"]
 
@@ -39,7 +40,7 @@ def show_explanations(plan: Plan, layout: Layout, world: World, names: Iterable[
     told = explanations(plan, chosen, layout, world)
     if as_json:
         document = {"version": 1, "tiers": [explanation.document() for explanation in told]}
-        sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        sys.stdout.write(visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n")
     else:
         world.console.line(explanation_text(told, world.now()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
@@ -13,6 +12,7 @@ from imagetiers.lockfile import GIT, changes, with_pins
 from imagetiers.model import GitRef, Tier
 from imagetiers.plan import Present, Unknown
 from imagetiers.ports import World
+from imagetiers.steps.outfile import write_out
 
 __all__ = ["lock_pins"]
 
@@ -39,7 +39,7 @@ def lock_pins(layout: Layout, variants: Iterable[str], world: World, *, check: b
         )
     else:
         text = layout.lock.read_text(encoding="utf-8") if layout.lock.exists() else ""
-        _write(layout, with_pins(with_pins(text, images), commits, GIT))
+        write_out(layout.lock, with_pins(with_pins(text, images), commits, GIT), PIPELINE_LOCK)
         world.console.line(f"{PIPELINE_LOCK}:\n{shown}")
 
 
@@ -76,15 +76,3 @@ def _commits(
                 hint = "correct tiers.*.sources in pipeline.yaml; of a commit, write all 40 digits"
                 problems.append(Problem(name, "the repository has no such tag or branch", hint))
     return after
-
-
-def _write(layout: Layout, text: str) -> None:
-    temporary = layout.lock.with_name(f".{layout.lock.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(layout.lock)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -19,7 +19,9 @@ from imagetiers.report.tables import plan_table
 from imagetiers.steps.ccache_space import describe
 from imagetiers.steps.forecast import outlooks, processors
 from imagetiers.steps.hasty_store import HastyStore
+from imagetiers.steps.outfile import write_out
 from imagetiers.steps.survey import survey
+from imagetiers.visible import visible_json
 
 __all__ = ["show_plan"]
 
@@ -41,6 +43,7 @@ def show_plan(
     store, notes = HastyStore(world.store), _Notes(world)
     asking = replace(world, store=store, console=notes)
     seen = survey(plan, layout, asking)
+    notes.lines += seen.notes
     decisions = decide(plan, seen)
     cpus = processors(world) if any(decision.state is State.BUILD for decision in decisions) else 0
     try:
@@ -49,13 +52,18 @@ def show_plan(
         outlook = None
         notes.line(f"no forecast: the cache does not tell: {describe(error)}")
     if store.silent:  # everybody who has asked it says so; once is enough
-        notes.lines = [
-            f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.silent}"
-        ]
+        silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.silent}"
+        notes.lines = [*seen.notes, silent]
     if to:
-        _write(to, _document(plan, decisions, outlook, notes.lines, cpus))
+        text = _document(plan, decisions, outlook, notes.lines, cpus)
+        if to == "-":
+            sys.stdout.write(text)
+        else:
+            write_out(Path(to), text, f"--json {to}")
     else:
         _print(plan, decisions, outlook, world, cpus, every_reason=every_reason)
+        if seen.unknown is not None:
+            world.console.line(seen.unknown)
         for line in notes.lines:
             world.console.line(line)
     if require_built:
@@ -108,17 +116,7 @@ def _document(
         tier["forecast"] = forecast_document(outlook[decision.tier.name], machine) if outlook is not None else None
     document["forecast"] = total_document(outlook, machine, cpus) if outlook is not None else None
     document["notes"] = notes
-    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def _write(to: str, text: str) -> None:
-    if to == "-":
-        sys.stdout.write(text)
-        return
-    target = Path(to)
-    temporary = target.with_name(f".{target.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(target)
+    return visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
 def _not_built(decisions: tuple[Decision, ...]) -> Iterator[Problem]:

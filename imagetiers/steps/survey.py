@@ -22,8 +22,9 @@ def survey(plan: Plan, layout: Layout, world: World) -> Seen:
     What the registry holds is asked only of a pipeline that has one.
     """
     keys = [tier.compile.key for tier in plan.tiers.values() if tier.compile is not None]
-    have = frozenset(key for key in keys if wheels.have(layout, key))
-    forced = frozenset(_listed(layout.state / "forgotten"))
+    notes: list[str] = []
+    have = frozenset(key for key in keys if _have_wheels(layout, key, notes))
+    forced = frozenset(_listed(layout.state / "forgotten", notes))
     unknown = None
     try:
         images = {ref: image for image in world.engine.images() for ref in image.refs}
@@ -31,17 +32,20 @@ def survey(plan: Plan, layout: Layout, world: World) -> Seen:
         images, unknown = {}, str(error)
     verdicts = frozenset(
         (f"sha256:{image}", check)
-        for name in _listed(layout.state / "verdicts")
+        for name in _listed(layout.state / "verdicts", notes)
         for image, _, check in [name.partition(".")]
     )
-    seen = Seen(images, have, verdicts, forced, unknown, trust=world.trust)
+    seen = Seen(images, have, verdicts, forced, unknown, trust=world.trust, notes=tuple(notes))
     if plan.pipeline.registry is None:
         return seen
     seen = replace(seen, registered=registered(plan, seen, world))
     new = passed(plan, seen, world)
-    for image, check in new:
-        keep_verdict(layout, image, check)
-    return replace(seen, verdicts=verdicts | new)
+    try:
+        for image, check in new:
+            keep_verdict(layout, image, check)
+    except OSError as error:
+        notes.append(_note(error, "verdicts of the cache are not kept here"))
+    return replace(seen, verdicts=verdicts | new, notes=tuple(notes))
 
 
 def keep_verdict(layout: Layout, image: str, check: str) -> None:
@@ -52,7 +56,7 @@ def keep_verdict(layout: Layout, image: str, check: str) -> None:
 def drop_verdicts(layout: Layout, image: str) -> None:
     """Forget every verdict on an image."""
     folder = layout.state / "verdicts"
-    for name in _listed(folder):
+    for name in _listed(folder, []):
         if name.startswith(image.removeprefix("sha256:") + "."):
             (folder / name).unlink(missing_ok=True)
 
@@ -72,8 +76,23 @@ def _touch(folder: Path, name: str) -> None:
     (folder / name).touch()
 
 
-def _listed(folder: Path) -> list[str]:
+def _listed(folder: Path, notes: list[str]) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        notes.append(_note(error, "what it holds is left out"))
+        return []
+
+
+def _have_wheels(layout: Layout, key: str, notes: list[str]) -> bool:
+    try:
+        return wheels.have(layout, key)
+    except OSError as error:
+        notes.append(_note(error, "what it holds is left out"))
+        return False
+
+
+def _note(error: OSError, what: str) -> str:
+    return f"{error.filename}: {error.strerror}: {what}"

@@ -16,6 +16,7 @@ from imagetiers.world.git import GitRemotes
 from imagetiers.world.locks import FileLocks
 from imagetiers.world.registry import HttpRegistry
 from imagetiers.world.stores import open_store
+from imagetiers.world.streams import harden
 
 __all__ = ["connect"]
 
@@ -36,6 +37,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     """Return the world of a checkout; takes over Ctrl-C and SIGTERM."""
     cancel = SignalCancellation()
     cancel.install()
+    harden()
     console = RichConsole()
     store = open_store(pipeline.cache, layout.root, patience=_patience(os.environ.get(PATIENCE)))
     return World(

@@ -1,8 +1,9 @@
-"""Where people read: rich on a terminal, plain lines elsewhere."""
+"""Where people read: rich on a terminal, plain lines elsewhere. What passes here can be shown (`imagetiers.visible`)."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -10,14 +11,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from imagetiers.ports import Bar
+from imagetiers.visible import visible
 
 if TYPE_CHECKING:
+    from rich.console import Console as Rich
+    from rich.console import ConsoleOptions
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+    from rich.segment import Segment
 
 __all__ = ["RichConsole"]
 
 _LINE_SECONDS = 15.0
+_WIDTH = 120  # of what is no terminal
 
 
 class RichConsole:
@@ -30,10 +36,12 @@ class RichConsole:
 
     @property
     def _terminal(self) -> bool:
-        return sys.stdout.isatty()
+        """Whether there is a terminal that may be sent escape sequences (https://no-color.org: not even for bold)."""
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in {None, "dumb"}
 
     def line(self, text: str) -> None:
         """Print a line, above any progress bars."""
+        text = visible(text)
         with self._lock:
             if self._bars is not None:
                 self._bars.console.print(text, markup=False, highlight=False)
@@ -42,11 +50,21 @@ class RichConsole:
                 sys.stdout.flush()
 
     def print(self, renderable: object) -> None:
-        """Print something that rich knows how to lay out."""
+        """Print something that rich knows how to lay out, on a terminal as wide as that is."""
         from rich.console import Console as Rich
 
-        width = None if self._terminal else 120
-        Rich(file=sys.stdout, width=width, highlight=False).print(renderable)
+        plain = not self._terminal
+        console = Rich(
+            file=sys.stdout,
+            width=None if sys.stdout.isatty() else _WIDTH,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            no_color=plain or None,
+            color_system=None if plain else "auto",
+        )
+        with self._lock:
+            console.print(_Visible(renderable), crop=False)
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Bar]:
@@ -66,19 +84,19 @@ class RichConsole:
         with self._lock:
             if self._bars is None:
                 self._bars = Bars(
-                    TextColumn("{task.description}"),
+                    TextColumn("{task.description}", markup=False),
                     BarColumn(),
                     MofNCompleteColumn(),
                     TimeElapsedColumn(),
                     TextColumn("eta"),
                     TimeRemainingColumn(),
-                    TextColumn("[dim]{task.fields[note]}"),
+                    TextColumn("{task.fields[note]}", style="dim", markup=False),
                     transient=True,
                 )
                 self._bars.start()
             bars = self._bars
             self._open += 1
-            task = bars.add_task(title, total=None, note="")
+            task = bars.add_task(visible(title), total=None, note="")
         try:
             yield _TerminalBar(bars, task)
         finally:
@@ -90,6 +108,17 @@ class RichConsole:
                     self._bars = None
 
 
+class _Visible:
+    """What is laid out, with the text of each piece made visible; rich's own colours stay."""
+
+    def __init__(self, renderable: object) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Rich, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._renderable, options):  # type: ignore[arg-type]
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 class _TerminalBar:
     def __init__(self, bars: Bars, task: TaskID) -> None:
         self._bars = bars
@@ -97,7 +126,7 @@ class _TerminalBar:
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Move the bar."""
-        self._bars.update(self._task, completed=done, total=total, note=note[:60])
+        self._bars.update(self._task, completed=done, total=total, note=visible(note)[:60])
 
 
 class _Lines:

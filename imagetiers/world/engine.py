@@ -15,6 +15,7 @@ from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, Reg
 from imagetiers.layout import Volume
 from imagetiers.plan import ImageInfo
 from imagetiers.ports import Cancellation, ContainerState, EngineInfo, OnLine
+from imagetiers.world.engine_errors import DISK_FULL, disk_full, engine_errors, refused
 from imagetiers.world.process import run
 from imagetiers.world.store_retry import Judgement, RetryPolicy, keep_trying
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerEngine"]
 
-_DISK_FULL = "no space left on device"
 _STDIN_SECONDS = 60
+_FIRST_ANSWER = 15  # seconds
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
 # How the engine words a registry's 5xx and 429, and a connection that broke.
 _MOMENTARY = re.compile(
@@ -86,7 +87,7 @@ class DockerEngine:
         import docker.errors
 
         try:
-            self._ask(lambda api: api.inspect_image(ref))
+            self._ask(lambda api: api.inspect_image(ref), docker.errors.ImageNotFound)
         except docker.errors.ImageNotFound:
             return False
         return True
@@ -99,14 +100,14 @@ class DockerEngine:
 
         def watch(line: str) -> None:
             nonlocal full
-            full = full or _DISK_FULL in line
+            full = full or DISK_FULL in line
             on_line(line)
 
         code = run(build.argv(), stdin=context, on_line=watch, cancel=self._cancel)
         if self._cancel.requested:
             raise Interrupted(Problem("", f"the build of {build.tags[0]} was interrupted"))
         if full and code != 0:
-            raise _disk_full()
+            raise disk_full()
         if code != 0:
             raise BuildError(Problem("", f"docker buildx build ended with exit code {code}"))
 
@@ -121,7 +122,7 @@ class DockerEngine:
         import docker.errors
 
         try:
-            self._ask(lambda api: api.remove_image(ref))
+            self._ask(lambda api: api.remove_image(ref), docker.errors.APIError)
         except docker.errors.ImageNotFound:
             return False
         except docker.errors.APIError as error:
@@ -160,12 +161,12 @@ class DockerEngine:
 
         hint = f"docker login {ref.partition('/')[0]}, if the registry wants to know who asks"
         try:
-            for event in self._ask(call):
+            for event in self._events(call):
                 if self._cancel.requested:
                     raise Interrupted(Problem(ref, f"was not {done}: interrupted"))
                 if "error" in event:
-                    if _DISK_FULL in event["error"]:
-                        raise _disk_full()
+                    if DISK_FULL in event["error"]:
+                        raise disk_full()
                     error = RegistryError(Problem(ref, f"cannot be {done}: {event['error']}", hint))
                     raise MomentaryError(error) if _MOMENTARY.search(event["error"]) else error
                 on_line(" ".join(str(event[key]) for key in ("id", "status", "progress") if event.get(key)))
@@ -173,6 +174,13 @@ class DockerEngine:
         except docker.errors.APIError as error:
             refused = RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint))
             raise (MomentaryError(refused) if _MOMENTARY.search(str(error.explanation)) else refused) from error
+
+    def _events(self, call: Callable[[APIClient], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        """Yield what a long call reports; each piece can fail as the call itself."""
+        import docker.errors
+
+        with engine_errors(docker.errors.APIError):
+            yield from call(self._api())
 
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         """Return the containers with that label, running or not."""
@@ -182,7 +190,7 @@ class DockerEngine:
         states = []
         for container in listed:
             try:
-                state = self._ask(partial(_inspect, container=container["Id"]))["State"]
+                state = self._ask(partial(_inspect, container=container["Id"]), docker.errors.NotFound)["State"]
             except docker.errors.NotFound:
                 continue  # it went between the two questions
             name = container["Names"][0].lstrip("/")
@@ -238,7 +246,7 @@ class DockerEngine:
     def follow(self, container_id: str, on_line: OnLine) -> int:
         """Pass on the container's output from its beginning until it ends; return its exit code."""
         stream = self._ask(lambda api: api.logs(container_id, stream=True, follow=True, stdout=True, stderr=True))
-        for line in _lines(stream):
+        for line in _lines(_pieces(stream)):
             on_line(line)
         result = self._ask(lambda api: api.wait(container_id, timeout=None))
         return int(result["StatusCode"])
@@ -255,26 +263,17 @@ class DockerEngine:
         import docker.errors
 
         try:
-            self._ask(call)
+            self._ask(call, docker.errors.NotFound, docker.errors.APIError)
         except docker.errors.NotFound:
             pass
         except docker.errors.APIError as error:
             if error.status_code != 409:  # noqa: PLR2004  409: its removal is already in progress
-                raise
+                raise refused(error) from error
 
-    def _ask(self, call: Callable[[APIClient], _T]) -> _T:
-        """Call the API; turn a daemon that does not answer, or has no space, into the error that says what to do."""
-        import docker.errors
-        import requests.exceptions
-
-        try:
+    def _ask(self, call: Callable[[APIClient], _T], *meant: type[Exception]) -> _T:
+        """Call the API; what it raises becomes an EngineError, but for the exceptions that the caller is `meant` to get."""
+        with engine_errors(*meant):
             return call(self._api())
-        except requests.exceptions.ConnectionError as error:
-            raise _unreachable(error) from error
-        except docker.errors.APIError as error:
-            if _DISK_FULL in str(error):
-                raise _disk_full() from error
-            raise
 
     def _api(self) -> APIClient:
         with self._lock:
@@ -314,18 +313,29 @@ def _momentary(error: Exception) -> Judgement:
 def _connect() -> APIClient:
     import os
 
-    import docker.errors
     from docker.api.client import APIClient
-    from docker.constants import DEFAULT_UNIX_SOCKET
+    from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_UNIX_SOCKET
     from docker.utils import kwargs_from_env
 
-    kwargs: dict[str, Any] = {**kwargs_from_env()}
-    if not os.environ.get("DOCKER_HOST"):
-        kwargs["base_url"] = _context_host() or DEFAULT_UNIX_SOCKET.replace("http+unix", "unix")
+    with engine_errors(), _addressable():
+        kwargs: dict[str, Any] = {**kwargs_from_env()}
+        if not os.environ.get("DOCKER_HOST"):
+            kwargs["base_url"] = _context_host() or DEFAULT_UNIX_SOCKET.replace("http+unix", "unix")
+        # The first question is a small one: a daemon that hangs is told from one that is slow by it.
+        api = APIClient(version="auto", timeout=_FIRST_ANSWER, **kwargs)
+        api.timeout = DEFAULT_TIMEOUT_SECONDS
+        return api
+
+
+@contextlib.contextmanager
+def _addressable() -> Iterator[None]:
+    """Turn what is raised for a port of 99999 into what is raised for every other wrong address."""
+    import docker.errors
+
     try:
-        return APIClient(version="auto", **kwargs)
-    except docker.errors.DockerException as error:
-        raise _unreachable(error) from error
+        yield
+    except (ValueError, OverflowError) as error:
+        raise docker.errors.DockerException(f"Invalid bind address: {error}") from error
 
 
 def _mount(mount: Mount | VolumeMount) -> types.Mount:
@@ -378,10 +388,10 @@ def _context_host() -> str | None:
     import os
     from pathlib import Path
 
-    folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"))
     try:
+        folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
         current = json.loads((folder / "config.json").read_text()).get("currentContext")
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, RuntimeError):  # RuntimeError: a user without a home
         return None
     name = os.environ.get("DOCKER_CONTEXT") or current
     if not name or name == "default":
@@ -393,39 +403,9 @@ def _context_host() -> str | None:
     return str(host) if host else None
 
 
-def _unreachable(error: Exception) -> EngineError:
-    text = str(error)
-    if "Permission denied" in text or "PermissionError" in text:
-        what, hint = (
-            "this user may not talk to the Docker daemon",
-            "sudo usermod -aG docker $USER, then log in again; or run doit as root",
-        )
-    elif "FileNotFoundError" in text or "No such file" in text:
-        what, hint = (
-            "no Docker daemon is here (there is no socket)",
-            "ci/bootstrap engine starts one; DOCKER_HOST names another",
-        )
-    elif "refused" in text:
-        what, hint = (
-            "the Docker daemon does not run (connection refused)",
-            "ci/bootstrap engine, or systemctl start docker",
-        )
-    else:
-        what, hint = (
-            f"the Docker daemon does not answer: {text[:200]}",
-            "docker info says more; DOCKER_HOST names the daemon",
-        )
-    return EngineError(Problem("docker", what, hint))
-
-
-def _disk_full() -> EngineError:
-    return EngineError(
-        Problem(
-            "docker",
-            "the disk of the Docker daemon is full",
-            "docker system df shows what fills it; docker builder prune and docker image prune free it",
-        )
-    )
+def _pieces(stream: Iterator[bytes]) -> Iterator[bytes]:
+    with engine_errors():
+        yield from stream
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

@@ -99,7 +99,7 @@ def test_a_script_cannot_speak_for_the_runner(tier: TierPlan, tmp_path: Path) ->
 def _status(plan: Plan, **verify: object) -> str:
     tiers = {name: replace(tier, verify=VerifyPlan(**verify)) for name, tier in plan.tiers.items()}  # type: ignore[arg-type]
     table = status_table(replace(plan, tiers=tiers), Seen(), 0, {})
-    return " ".join(str(cell) for cell in table.columns[3].cells)
+    return " ".join(str(cell) for cell in table.table.columns[3].cells)
 
 
 def test_what_ran_no_checks_is_not_called_verified() -> None:

@@ -1,0 +1,50 @@
+"""Tables on narrow terminals: whole columns go, in a given order and the first one never, before a name is cut. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
+from rich.table import Column, Table
+
+__all__ = ["Fitted"]
+
+_GAP = 2  # between two columns
+_NARROWEST, _READABLE = 16, 40  # of a column whose text may be wrapped
+
+
+class Fitted:
+    """A table that leaves out columns until the rest fits; `spare` are their headers, in the order in which they go.
+
+    What goes into a file or a pipe leaves nothing out and is as wide as it must be.
+    """
+
+    def __init__(self, table: Table, spare: tuple[str, ...]) -> None:
+        self.table = table
+        self._spare = spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        columns = list(self.table.columns)
+        if console.is_terminal:
+            for header in self._spare:
+                if _needed(columns, _NARROWEST) <= options.max_width:
+                    break
+                columns = [column for column in columns if column.header != header]
+        self.table.columns = [replace(column, _index=index) for index, column in enumerate(columns)]
+        self.table.columns[0].overflow = "fold"
+        self.table.columns[0].no_wrap = len(columns) > 1
+        if not console.is_terminal and _needed(columns, _READABLE) > options.max_width:
+            self.table.width = _needed(columns, _READABLE)
+        yield self.table
+
+
+def _needed(columns: list[Column], narrowest: int) -> int:
+    widths = (min(_width(c), narrowest) if not c.no_wrap else _width(c) for c in columns)
+    return sum(widths) + _GAP * (len(columns) - 1)
+
+
+def _width(column: Column) -> int:
+    lines = [line for cell in (column.header, *column.cells) for line in str(cell).splitlines()]
+    return max(map(cell_len, lines), default=0)

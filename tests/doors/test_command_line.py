@@ -1,0 +1,149 @@
+"""What is typed: variables, variants, folders, and where output goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import REPO, Checkout
+
+NO_DAEMON = (
+    "docker: no Docker daemon is here (there is no socket)\n"
+    "  hint: ci/bootstrap engine starts one; DOCKER_HOST names another\n"
+)
+
+
+def test_a_misspelt_variable_is_an_error(offline: Checkout) -> None:
+    run = offline.doit("varaint=a100", "colour=blue", "list")
+
+    assert (run.code, run.out) == (3, "")
+    assert run.err == (
+        "ERROR: 2 problems in the command line; nothing was run\n"
+        "varaint=a100: there is no variable 'varaint'\n  hint: did you mean 'variant'?\n"
+        "colour=blue: there is no variable 'colour'\n  hint: variables: branch, trust, variant\n"
+    )
+
+
+def test_a_wrong_variant_is_told_with_what_is_wrong_with_the_base(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "args: {GREETING: hello}", "arg: {GREETING: hello}")
+
+    run = offline.doit("variant=shoutin", "list")
+
+    assert run.code == 3
+    assert "variant=shoutin: there is no such variant\n  hint: did you mean 'shouting'?" in run.err
+    assert "pipeline.yaml:7:5: tiers.pytorch-clean.arg: there is no such key" in run.err
+    assert run.err.count("there is no such key") == 1
+
+
+def test_problems_of_base_and_variants_are_told_together(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "args: {GREETING: hello}", "arg: {GREETING: hello}")
+    offline.edit("pipeline.yaml", "{args: {GREETING: HELLO}}", "{args: {GREETING: 1.0}}")
+
+    for args in (("check",), ("variant=shouting", "check")):
+        run = offline.doit(*args)
+        assert run.code == 3
+        assert run.err.count("tiers.pytorch-clean.arg: there is no such key") == 1
+        assert run.err.count("variant=shouting: pipeline.yaml:14:") == 1, run.err
+
+
+@pytest.mark.parametrize("flag", [("-k",), ("-f", "../../dodo.py")])
+def test_from_a_subfolder(flag: tuple[str, ...], offline: Checkout) -> None:
+    below = offline.root / "images" / "arr-base"
+    inner = Checkout(below, offline.name, offline.env)
+
+    listed = inner.doit(*flag, "list")
+    planned = inner.doit(*flag, "plan", "--json", "plan.json")
+    info = inner.doit("info", *flag, "image:nope")
+
+    assert (listed.code, planned.code) == (0, 0), listed.text + planned.text
+    assert json.loads((below / "plan.json").read_text())["pipeline"] == "tiny"
+    assert (info.code, info.err.strip()) == (3, "ERROR: there is no task 'image:nope'; doit list --all shows them")
+
+
+def test_json_goes_through_links_and_keeps_the_mode(offline: Checkout, tmp_path: Path) -> None:
+    target = tmp_path / "kept.json"
+    target.write_text("old")
+    target.chmod(0o640)
+    link = tmp_path / "link.json"
+    link.symlink_to(target.name)
+    dangling = tmp_path / "dangling.json"
+    dangling.symlink_to("made.json")
+
+    assert offline.doit("plan", "--json", str(link)).code == 0
+    assert offline.doit("plan", "--json", str(dangling)).code == 0
+
+    assert link.is_symlink()
+    assert dangling.is_symlink()
+    assert json.loads(target.read_text())["version"] == 1
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert json.loads((tmp_path / "made.json").read_text())["version"] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "checkout", "kept.json", "link.json", "dangling.json", "made.json",
+    }  # fmt: skip
+
+
+def test_json_goes_into_a_pipe_and_a_device_as_they_are(offline: Checkout, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
+    reader.start()
+
+    assert offline.doit("plan", "--json", str(fifo)).code == 0
+    reader.join(10)
+    assert json.loads(got[0])["version"] == 1
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert json.loads(offline.doit("plan", "--json", "/dev/stdout").out)["version"] == 1
+    assert offline.doit("plan", "--json", "/dev/null").code == 0
+    assert Path("/dev/null").is_char_device()
+    assert Path("/dev/stdout").is_symlink()
+
+
+def test_json_to_a_redirected_standard_output_loses_nothing(offline: Checkout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        file.write("before\n")
+        file.flush()
+        done = subprocess.run(
+            [sys.executable, "-m", "doit", "check", "plan", "--json", "/dev/stdout"],
+            cwd=offline.root, stdout=file, check=False, env={**os.environ, "PYTHONPATH": str(REPO), **offline.env},
+        )  # fmt: skip
+
+    assert done.returncode == 0
+    before, checked, document = out.read_text().split("\n", 2)
+    assert before == "before"
+    assert checked.startswith("pipeline.yaml: 3 tiers are right")
+    assert json.loads(document)["version"] == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "Is a directory"), ("none/plan.json", "No such file or directory")])
+def test_json_that_cannot_be_written_is_an_error(name: str, said: str, offline: Checkout, tmp_path: Path) -> None:
+    to = tmp_path / name
+
+    run = offline.doit("plan", "--json", str(to))
+
+    assert (run.code, run.err) == (1, f"--json {to}: cannot be written: {said}\n")
+
+
+def test_a_reader_that_goes_early_is_no_trouble(offline: Checkout) -> None:
+    for args, code in ((("info", "image:arr-base"), 1), (("list",), 0), (("plan", "--json", "-"), 0)):
+        process = offline.start(*args)
+        assert process.stdout is not None
+        process.stdout.close()
+        with process:
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        assert process.returncode == code
+
+
+def test_clean_without_a_daemon_fails_and_says_so_once(offline: Checkout) -> None:
+    run = offline.doit("clean")
+
+    assert (run.code, run.out, run.err) == (1, "", NO_DAEMON)

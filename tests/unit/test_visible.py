@@ -1,0 +1,151 @@
+"""Nothing that is shown moves a cursor, and no table cuts a tier's name before all else is gone."""
+
+from __future__ import annotations
+
+import io
+import json
+import pty
+import sys
+import time
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from imagetiers.forecast import Outlook
+from imagetiers.layout import Layout
+from imagetiers.plan import Plan, Seen, decide, make_plan
+from imagetiers.report.forecast import forecast_table
+from imagetiers.report.tables import plan_table, status_table, titled
+from imagetiers.repository import load_repository
+from imagetiers.visible import visible, visible_json
+from imagetiers.world.console import RichConsole
+from tests.conftest import HERE, Golden
+
+HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\u202ed\u2066e\rf\x00g\u2028h\ud800i\U000e0041j\u200bk\x7f"
+
+
+def test_what_a_terminal_obeys_is_written_out() -> None:
+    assert visible(HOSTILE) == (r"a\x1b]0;title\x07b\x9b2Jc\u202ed\u2066e\rf\0g\u2028h\ud800i\U000e0041j\u200bk\x7f")
+    assert visible("\x1b[1;31merror:\x1b[0m x\n\tkept, with 日本語, é, 👩\u200d🔧 and नमस\u200dते") == (
+        "error: x\n\tkept, with 日本語, é, 👩\u200d🔧 and नमस\u200dते"
+    )
+
+
+@given(st.text())
+def test_json_means_the_same(text: str) -> None:
+    shown = visible_json(json.dumps({"text": text}, ensure_ascii=False))
+
+    assert json.loads(shown) == {"text": text}
+    assert visible(shown) == shown
+
+
+@given(st.text(st.characters()))
+def test_once_is_enough(text: str) -> None:
+    shown = visible(text)
+
+    assert visible(shown) == shown
+    assert all(
+        character.isprintable() or character in "\n\t\u200c\u200d" or ord(character) > 127 for character in shown
+    )
+
+
+def _console(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, **env: str) -> io.StringIO:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", out)
+    for name, value in {"NO_COLOR": "", "TERM": "xterm", "COLUMNS": "80", **env}.items():
+        monkeypatch.setenv(name, value)
+    return out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_console_lets_nothing_through(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    plan = make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
+    out = _console(monkeypatch, terminal=terminal)
+    console = RichConsole()
+    table = titled(plan, f"title {HOSTILE}")
+    table.add_column("tier")
+    table.add_row(Text(HOSTILE))
+    table.add_row("[red]not markup[/red] [/x] :smile:")
+
+    console.line(HOSTILE)
+    console.print(table)
+    with console.progress(HOSTILE) as bar:
+        bar.update(1, 2, f"[/x] {HOSTILE}")
+        console.line(f"above: {HOSTILE}")
+
+    text = out.getvalue()
+    for character in "\x07\x9b\u202e\u2066\x00\u2028\ud800\u200b\x7f":
+        assert character not in text
+    assert "\x1b]" not in text
+    assert r"\x1b]0;title" in text
+    assert "[/x] :smile:" in text
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_color_means_no_escape_at_all(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
+    out = _console(monkeypatch, terminal=True, **env)
+    console = RichConsole()
+
+    console.print(status_table(plan, Seen(), 0, {}))
+    with console.progress("title") as bar:
+        bar.update(1, 2, "note")
+        console.line("a line")
+
+    assert "pytorch-clean" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def _rendered(renderable: object, width: int, *, terminal: bool = True) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=terminal, color_system=None, legacy_windows=False)
+    console.print(renderable, crop=False)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
+
+
+def test_the_tiers_name_is_the_last_column_to_go(plan: Plan, golden: Golden) -> None:
+    decisions = decide(plan, Seen())
+    outlooks = {name: Outlook(name, (), (), {}, unknown=True) for name in plan.tiers}
+    texts = []
+    for width in (100, 60, 40, 20, 8):
+        tables = (
+            plan_table(plan, decisions),
+            forecast_table(plan, outlooks, 2),
+            status_table(plan, Seen(), 0, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
+        )
+        texts += [f"== {width}\n{_rendered(table, width)}\n" for table in tables]
+
+    golden("\n".join(texts), HERE / "golden" / "narrow.txt")
+    assert all(name in text for text in texts[:12] for name in plan.tiers)
+
+
+def test_a_pipe_gets_every_column(plan: Plan) -> None:
+    text = _rendered(status_table(plan, Seen(), 0, {"pytorch-clean": "x" * 200}), 40, terminal=False)
+
+    assert "over parent" in text
+    assert "…" not in text
+
+
+def test_a_bar_on_a_real_terminal_takes_brackets_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal, open(ours, "rb", buffering=0) as screen:  # noqa: PTH123  descriptors
+        monkeypatch.setattr(sys, "stdout", terminal)
+        for name, value in {"NO_COLOR": "", "TERM": "xterm", "COLUMNS": "100"}.items():
+            monkeypatch.setenv(name, value)
+        with RichConsole().progress("compile:x") as bar:
+            bar.update(1, 2, "lib[/x].o \x1b]0;title\x07")
+            time.sleep(0.5)  # several of rich's refreshes
+        terminal.flush()
+        shown = screen.read(65536)
+
+    assert b"lib[/x].o \\x1b]0;title\\x07" in shown
