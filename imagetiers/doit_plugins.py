@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sqlite3
 import sys
 from collections import deque
@@ -11,6 +12,8 @@ from typing import Any
 from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_forget import Forget as DoitForget
 from doit.cmd_info import Info as DoitInfo
+from doit.cmd_run import Run as DoitRun
+from doit.cmdparse import CmdParseError
 from doit.dependency import DatabaseException, SqliteDB
 from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
@@ -18,7 +21,7 @@ from doit.reporter import ConsoleReporter
 from imagetiers.errors import ImagetiersError, Problem, os_problem
 from imagetiers.visible import visible
 
-__all__ = ["Clean", "Forget", "Info", "PromptDB", "Reporter"]
+__all__ = ["Clean", "Forget", "Info", "PromptDB", "Reporter", "Run"]
 
 
 class Info(DoitInfo):
@@ -53,6 +56,26 @@ class Info(DoitInfo):
         if own:
             return "\n".join(f" * {text}" for text in own)
         return str(DoitInfo.get_reasons(reasons))
+
+
+class Run(DoitRun):
+    """`doit`, `doit run`: a misspelt task or option is told with the right one, and without doit's Python objects."""
+
+    def parse_execute(self, in_args: list[str]) -> Any:
+        """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
+        try:
+            return super().parse_execute(in_args)
+        except CmdParseError as error:
+            # "Error parsing Task: option --x not recognized (parsing options: [CmdOption({...})]). Got: [...]"
+            text = str(error).partition(" (parsing options:")[0]
+            raise InvalidDodoFile(visible(f"{text}\n  hint: doit help TASK shows a task's options")) from None
+        except InvalidCommand as error:
+            if error.not_found is None:
+                raise
+            names = [*(task.name for task in self.task_list or ()), *self.loader.cmd_names]
+            close = difflib.get_close_matches(error.not_found, [name for name in names if name[0] != "_"], n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "doit list --all shows the tasks, doit help the commands"
+            raise InvalidDodoFile(visible(f"there is no task '{error.not_found}'\n  hint: {hint}")) from None
 
 
 class Forget(DoitForget):
@@ -172,7 +195,7 @@ class Reporter(ConsoleReporter):
         except ImagetiersError:
             return  # the task meets it, too, and says whose it is
         if problems:
-            raise InvalidDodoFile(visible("\n".join(["something is missing; nothing was run", *map(str, problems)])))
+            raise InvalidDodoFile(visible("\n".join(["this cannot be done; nothing was run", *map(str, problems)])))
 
     def execute_task(self, task: Any) -> None:
         """Print the task's title, unless its output is all that shall be seen."""

@@ -19,8 +19,8 @@
 Policy: code below `tasks.py` raises these and never prints, exits or logs a traceback for a user's mistake. Problems
 are collected and raised together, never first-only. Their text is stable and held by golden tests.
 
-Exit codes (doit's own): 0 done or nothing to do, 1 a task failed, 2 doit met an error or an unmet dependency,
-3 the pipeline or the command line is wrong, or a secret is missing, and nothing ran, 130 interrupted.
+Exit codes are doit's own, as the table in README.md has them, which a test holds: 1 for a task that failed, 3 when
+nothing ran, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = [
     "BuildError",
@@ -71,12 +72,26 @@ def os_problem(error: OSError) -> Problem:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Problem(where, what, f"df -h {where or '.'} shows what is full")
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return Problem(where, what, f"this is user {os.getuid()}: ls -ld {where} shows whose it is" if where else "")
+        return Problem(where, what, _whose(where))
     if error.errno == errno.EROFS:
         return Problem(
             where, what, "it is mounted read-only: check, plan, status, explain and list work here, builds do not"
         )
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return Problem(where, what, "a file is where a folder should be")
     return Problem(where, what)
+
+
+def _whose(where: str) -> str:
+    """Say whose a file is, or the folder that should take it, to a user who may not write it."""
+    for path in (Path(where), *Path(where).parents) if where else ():
+        try:
+            owner = path.lstat().st_uid
+        except OSError:
+            continue
+        whose = f"{path} belongs to user {owner}, and this is user {os.getuid()}"
+        return whose if owner != os.getuid() else f"this user owns {path}: look at its mode"
+    return f"this is user {os.getuid()}"
 
 
 class ImagetiersError(Exception):

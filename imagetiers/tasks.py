@@ -181,7 +181,9 @@ class Tasks:
         }
         for tier in tiers:
             # The parent first, as task_dep: so the child is built FROM what everybody has agreed on.
-            yield self._task(tier, "push", "published", self.reasons.published, self._push) | {
+            task = self._task(tier, "push", "published", self.reasons.published, self._push)
+            task["meta"]["missing"] = self._push_problems
+            yield task | {
                 "task_dep": [f"push:{tier.tier.parent}"] if tier.tier.parent else [],
                 "setup": [f"verify:{tier.name}"],
             }
@@ -286,6 +288,11 @@ class Tasks:
         except PipelineError as error:
             return error.problems
         return ()
+
+    def _push_problems(self) -> tuple[Problem, ...]:
+        from imagetiers.steps.guard import push_problems
+
+        return push_problems(self.plan, self.world.trust)
 
     def _act(self, work: Callable[[], None]) -> TaskFailed | None:
         """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""

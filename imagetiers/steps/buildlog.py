@@ -70,8 +70,11 @@ class BuildLog:
 
     def _take(self, line: str) -> None:
         if self._file is not None:
-            self._file.write(line + "\n")
-            self._file.flush()
+            try:
+                self._file.write(line + "\n")
+                self._file.flush()
+            except OSError as error:  # it does not know its name
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
         if line.strip():
             self._tail.append(line)
         if (self._first and len(self._first) < _EXCERPT) or (not self._first and _ERROR.search(line)):

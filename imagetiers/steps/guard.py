@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from imagetiers.errors import PipelineError, Problem, RegistryError
 from imagetiers.layout import PIPELINE_LOCK
+from imagetiers.model import Trust
 from imagetiers.plan import Plan, Seen, TierPlan, unpinned
 
-__all__ = ["check_may_build"]
+__all__ = ["check_may_build", "push_problems"]
+
+
+def push_problems(plan: Plan, trust: Trust) -> tuple[Problem, ...]:
+    """Return why nothing of this build can be pushed: known before anything is compiled for it."""
+    if plan.pipeline.registry is None:
+        return (Problem("push", "the pipeline has no registry", "registry: HOST/PATH in pipeline.yaml"),)
+    if not trust.trusted:
+        what = "an untrusted build pushes nothing: a trusted one would find it by its key"
+        return (Problem("push", what, "leave out trust=untrusted, where that is right"),)
+    return ()
 
 
 def check_may_build(plan: Plan, tier: TierPlan, seen: Seen, task: str, *, rebuild: bool) -> None:

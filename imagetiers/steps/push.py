@@ -16,6 +16,7 @@ from imagetiers.layout import Layout
 from imagetiers.plan import Absent, Plan, Present, Registered, Seen, TierPlan, Unknown
 from imagetiers.ports import World
 from imagetiers.steps.fetch import fetch
+from imagetiers.steps.guard import push_problems
 from imagetiers.steps.registered import publication, publication_name
 from imagetiers.steps.survey import survey
 from imagetiers.steps.verify import verify_image
@@ -32,11 +33,7 @@ def push_image(plan: Plan, tier: TierPlan, layout: Layout, world: World, *, agai
     RegistryError, EngineError, VerifyError.
     """
     task = f"push:{tier.name}"
-    if plan.pipeline.registry is None:
-        raise RegistryError(Problem(task, "the pipeline has no registry", "registry: HOST/PATH in pipeline.yaml"))
-    if not world.trust.trusted:
-        what = "an untrusted build pushes nothing: a trusted one would find it by its key"
-        raise RegistryError(Problem(task, what, "leave out trust=untrusted, where that is right"))
+    RegistryError.raise_if(push_problems(plan, world.trust))
     with world.locks.hold(f"push-{tier.key}", task):
         seen = survey(plan, layout, world)
         found = seen.registered[tier.name]

@@ -22,18 +22,22 @@ _RECORDS = 10
 def show_status(plan: Plan, layout: Layout, world: World) -> None:
     """Print the status table, and what is not known, or not as it was published."""
     seen = survey(plan, layout, world)
-    world.console.print(status_table(plan, seen, world.now(), _warmth(plan, world)))
+    warmth, notes = _warmth(plan, world)
+    world.console.print(status_table(plan, seen, world.now(), warmth))
     if seen.unknown is not None:
         world.console.line(seen.unknown)
     for name, found in seen.registered.items():
         if found.unknown or found.wrong:
             world.console.line(f"{name}: {found.unknown or found.wrong}")
-    for note in seen.notes:
+    for note in (*seen.notes, *notes):
         world.console.line(note)
 
 
-def _warmth(plan: Plan, world: World) -> dict[str, str]:
-    """Say how the last compile of each compile key went, from the cache's records of this pipeline and variant."""
+def _warmth(plan: Plan, world: World) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Say how the last compile of each compile key went, from the cache's records of this pipeline and variant.
+
+    The lines tell why a record could not be read, the first time that happens: it would be the same again.
+    """
     warmth: dict[str, str] = {}
     for tier in plan.tiers.values():
         if tier.compile is None:
@@ -41,13 +45,12 @@ def _warmth(plan: Plan, world: World) -> dict[str, str]:
         try:
             record = _record(plan, tier.name, tier.compile.key, world)
         except StoreError as error:
-            warmth[tier.name] = f"no record ({describe(error)})"
-            continue
+            return warmth, (f"the cache does not tell how compiles went: {describe(error)}",)
         if record is not None:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"
             warmth[tier.name] = f"compiled in {age_text(record.seconds)}, {rate}"
-    return warmth
+    return warmth, ()
 
 
 def _record(plan: Plan, tier: str, key: str, world: World) -> Record | None:

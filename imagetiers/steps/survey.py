@@ -22,7 +22,7 @@ def survey(plan: Plan, layout: Layout, world: World) -> Seen:
     What the registry holds is asked only of a pipeline that has one.
     """
     keys = [tier.compile.key for tier in plan.tiers.values() if tier.compile is not None]
-    notes: list[str] = []
+    notes: list[OSError] = []
     have = frozenset(key for key in keys if _have_wheels(layout, key, notes))
     forced = frozenset(_listed(layout.state / "forgotten", notes))
     unknown = None
@@ -35,7 +35,7 @@ def survey(plan: Plan, layout: Layout, world: World) -> Seen:
         for name in _listed(layout.state / "verdicts", notes)
         for image, _, check in [name.partition(".")]
     )
-    seen = Seen(images, have, verdicts, forced, unknown, trust=world.trust, notes=tuple(notes))
+    seen = Seen(images, have, verdicts, forced, unknown, trust=world.trust, notes=_left_out(notes))
     if plan.pipeline.registry is None:
         return seen
     seen = replace(seen, registered=registered(plan, seen, world))
@@ -44,8 +44,9 @@ def survey(plan: Plan, layout: Layout, world: World) -> Seen:
         for image, check in new:
             keep_verdict(layout, image, check)
     except OSError as error:
-        notes.append(_note(error, "verdicts of the cache are not kept here"))
-    return replace(seen, verdicts=verdicts | new, notes=tuple(notes))
+        note = f"{error.filename}: {error.strerror}: what the cache knows of checks is not kept here"
+        seen = replace(seen, notes=(*seen.notes, note))
+    return replace(seen, verdicts=verdicts | new)
 
 
 def keep_verdict(layout: Layout, image: str, check: str) -> None:
@@ -76,23 +77,27 @@ def _touch(folder: Path, name: str) -> None:
     (folder / name).touch()
 
 
-def _listed(folder: Path, notes: list[str]) -> list[str]:
+def _listed(folder: Path, notes: list[OSError]) -> list[str]:
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        notes.append(_note(error, "what it holds is left out"))
+        notes.append(error)
         return []
 
 
-def _have_wheels(layout: Layout, key: str, notes: list[str]) -> bool:
+def _have_wheels(layout: Layout, key: str, notes: list[OSError]) -> bool:
     try:
         return wheels.have(layout, key)
     except OSError as error:
-        notes.append(_note(error, "what it holds is left out"))
+        notes.append(error)
         return False
 
 
-def _note(error: OSError, what: str) -> str:
-    return f"{error.filename}: {error.strerror}: {what}"
+def _left_out(errors: list[OSError]) -> tuple[str, ...]:
+    """Say in a line for each reason what could not be read on this machine."""
+    reasons: dict[str, list[str]] = {}
+    for error in errors:
+        reasons.setdefault(error.strerror or str(error), []).append(str(error.filename))
+    return tuple(f"{os.path.commonpath(names)}: {why}: what it holds is left out" for why, names in reasons.items())

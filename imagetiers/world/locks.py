@@ -35,8 +35,8 @@ class FileLocks:
                 holder = file.read(200).strip() or "another doit"
                 self._console.line(f"{purpose}: waiting for {holder}")
                 fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            file.truncate()
-            file.write(f"process {os.getpid()}, {purpose}\n")
-            file.flush()
+            with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+                file.seek(0)
+                file.truncate()
+                os.write(file.fileno(), f"process {os.getpid()}, {purpose}\n".encode())
             yield

@@ -146,7 +146,7 @@ def test_a_secret_that_is_missing_is_told_before_anything_starts(planted: tuple[
     checkout, _ = planted
     (checkout.root.parent / "keys" / "key").unlink()
 
-    head = "ERROR: something is missing; nothing was run\n"
+    head = "ERROR: this cannot be done; nothing was run\n"
     for target, code, first in (("compile", 1, ""), ("image:arr-training", 3, head), ("verify", 3, head)):
         run = checkout.doit(target)
         assert run.code == code
