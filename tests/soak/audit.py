@@ -18,6 +18,7 @@ from imagetiers.ccache.index import Entry, decode_segment
 from imagetiers.ccache.merge import supersedes, version_of
 from imagetiers.errors import CorruptError
 
+_SNAPSHOTS = 60  # kept of each namespace
 _SAMPLE = 4  # names that a violation shows
 
 
@@ -129,6 +130,18 @@ class Auditor:
     def namespaces(self) -> Sequence[str]:
         return [name for name, space in self._namespaces.items() if space.last]
 
+    def forget_old(self) -> None:
+        """Drop what no later head can be held against: a soak of an hour sees thousands."""
+        wanted: set[str] = set()
+        for name, space in self._namespaces.items():
+            for number in sorted(space.snapshots)[:-_SNAPSHOTS]:
+                del space.snapshots[number]
+            for snapshot in space.snapshots.values():
+                wanted |= {f"{name}/{item}" for item in snapshot.objects}
+            if space.last:
+                space.vouched = {key: at for key, at in space.vouched.items() if self._now() - at < 10 * self._max_age}
+        self._rows = {key: rows for key, rows in self._rows.items() if key in wanted}
+
     def excused(self, namespace: str) -> frozenset[str]:
         """Return the objects of a namespace that the soak itself has damaged."""
         return frozenset(self._namespaces[namespace].damaged)
@@ -201,6 +214,8 @@ class Auditor:
         return data
 
     def _transition(self, namespace: str, space: _Namespace, before: Snapshot, after: Snapshot) -> None:
+        if after.sequence == before.sequence and after.live.keys() == before.live.keys():
+            return  # the same state in another format
         if after.sequence != before.sequence + 1 and after.reason != "rebuild":
             self._violated("states are not numbered in a row", namespace, f"{before.sequence} -> {after.sequence}")
         reason = after.reason.split(" ")[0]

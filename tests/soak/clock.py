@@ -12,8 +12,10 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from unittest import mock
+
+from imagetiers.steps.ccache_space import Space
 
 _REAL_TIME, _REAL_SLEEP, _REAL_MONOTONIC = time.time, time.sleep, time.monotonic
 START = 1_800_000_000.0
@@ -79,6 +81,10 @@ class SharedClock:
         _REAL_SLEEP(seconds / self._scale)
 
 
+def _speaking_for(clock: Clock, defaults: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    return tuple(clock.sleep if value is _REAL_SLEEP else value for value in defaults or ())
+
+
 @contextlib.contextmanager
 def installed(clock: Clock) -> Iterator[None]:
     """Let `time` speak with this clock's voice for the block."""
@@ -91,5 +97,7 @@ def installed(clock: Clock) -> Iterator[None]:
         mock.patch.object(time, "time_ns", time_ns),
         mock.patch.object(time, "monotonic", clock.monotonic),
         mock.patch.object(time, "sleep", clock.sleep),
+        # A default was taken from `time` when its function was made.
+        mock.patch.object(Space.__init__, "__defaults__", _speaking_for(clock, Space.__init__.__defaults__)),
     ):
         yield

@@ -37,6 +37,10 @@ class MemoryStore:
         self._generation = 1_000_000
         self.watcher: Watcher | None = None
 
+    def now(self) -> float:
+        """Return the store's own time, in Unix seconds."""
+        return self._now()
+
     def get(self, name: str) -> bytes | None:
         """Return an object's bytes, past every fault."""
         found = self._objects.get(name)

@@ -11,21 +11,28 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from imagetiers.ccache.head import State, decode_head
 from imagetiers.errors import ImagetiersError
+from imagetiers.model import Trust
 from imagetiers.ports import Store
 from imagetiers.steps.ccache_local import scan
 from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.steps.ccache_pull import pull
 from imagetiers.steps.ccache_push import PushOptions, PushOutcome, push
 from imagetiers.steps.ccache_rollback import rollback
+from imagetiers.steps.ccache_space import Space
 from imagetiers.steps.ccache_verify import verify
-from tests.ccache.synthetic import put_entry
-from tests.soak import content
+from tests.ccache import format_1
+from tests.ccache.test_format_1 import old_bits
+from tests.soak import content, wheels_made
 
 TRUSTED = "trusted.main.soak.ccache-4.14"
 UNTRUSTED = "untrusted.pr-7.soak.ccache-4.14"
 MAX_AGE = 2 * 86_400.0
 """Seconds: what no prune of a soak drops when a push has reported it later than that before."""
+
+WHEELS = 12
+"""Compile keys whose wheels are published."""
 
 WEIGHTS: Mapping[str, int] = {
     "compile": 14,
@@ -40,6 +47,8 @@ WEIGHTS: Mapping[str, int] = {
     "verify": 2,
     "drop bad": 2,
     "rollback": 2,
+    "publish": 4,
+    "restore": 6,
 }
 
 
@@ -100,8 +109,21 @@ def _compile(op: Operation, _store: Store, directory: Path, now: float) -> Repor
     for _ in range(draw.randint(1, 8)):
         number = draw.randrange(60) if draw.random() < 0.5 else op.number % 4000 * 7 + draw.randrange(7)
         made = content.make(number, op.number, now)
-        put_entry(directory, made.name, made.data(), mtime=int(now * 1e9))
+        _put(directory, made, now)
     return Report("compiled")
+
+
+def _put(directory: Path, made: content.Made, now: float) -> None:
+    """Write an entry as ccache does: all of it or nothing."""
+    path = directory.joinpath(*made.name[:2], made.name[2:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp.soak")
+    try:
+        temporary.write_bytes(made.data())
+        os.utime(temporary, ns=(int(now * 1e9),) * 2)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _evict(op: Operation, _store: Store, directory: Path, _now: float) -> Report:
@@ -179,7 +201,58 @@ def _rollback(op: Operation, store: Store, _directory: Path, _now: float) -> Rep
     return Report("rolled back", result.sequence)
 
 
+def _check(op: Operation, store: Store, directory: Path, _now: float) -> Report:
+    """Restore everything into an empty directory and verify the namespace; `sequence` is the number of entries."""
+    shutil.rmtree(directory, ignore_errors=True)
+    result = pull(store, [op.namespace], directory, everything=True, threads=op.threads, counters=None)
+    bad = [*result.quarantined, *wrong_entries(directory), *verify(store, op.namespace).bad]
+    if result.stopped:
+        bad.append(result.stopped)
+    return Report("bad entries" if bad else "intact", result.entries, wrong=tuple(bad))
+
+
+def _publish(op: Operation, store: Store, directory: Path, now: float) -> Report:
+    number = op.seed % WHEELS
+    world, console = wheels_made.world_of(store, _trust(op), lambda: now)
+    wheels_made.publish(world, wheels_made.layout_of(directory), number)
+    return Report("failed" if console.lines else "published", number, error=" ".join(console.lines))
+
+
+def _restore(op: Operation, store: Store, directory: Path, now: float) -> Report:
+    world, console = wheels_made.world_of(store, _trust(op), lambda: now)
+    came, wrong = wheels_made.restore(world, wheels_made.layout_of(directory), op.seed % WHEELS)
+    outcome = "restored" if came else "failed" if console.lines else "no wheels"
+    return Report(outcome, op.seed % WHEELS, wrong=wrong, error=" ".join(console.lines))
+
+
+def _trust(op: Operation) -> Trust:
+    return Trust() if op.namespace == TRUSTED else Trust(trusted=False, branch="pr-7")
+
+
+def _downgrade(op: Operation, store: Store, _directory: Path, _now: float) -> Report:
+    """Write the head as a worker of format version 1 would have; nobody else is at work."""
+    space = Space(store, op.namespace)
+    head = decode_head(store.read(space.object("head"))[0])
+
+    def old(state: State) -> format_1.State:
+        whole = space.with_uses(state)
+        uses = {
+            key: format_1.Use(use.at, use.count, use.bytes, old_bits(use.bits, whole.entries), use.fingerprint)
+            for key, use in whole.uses.items()
+        }
+        segments = tuple(format_1.SegmentRef(ref.object, ref.entries) for ref in state.segments)
+        return format_1.State(state.sequence, state.written, state.writer, state.reason, segments, uses)
+
+    made = format_1.Head(old(head.state), head.parent, tuple(map(old, head.history)), space.retired(head))
+    store.write(space.object("head"), format_1.encode_head(made))
+    return Report("of format 1", head.state.sequence)
+
+
 _VERBS = {
+    "downgrade": _downgrade,
+    "publish": _publish,
+    "restore": _restore,
+    "check": _check,
     "compile": _compile,
     "evict": _evict,
     "push": _push,

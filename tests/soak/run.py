@@ -13,8 +13,11 @@ import sys
 import time
 
 from tests.soak.audit import Violation
-from tests.soak.faults import Rates
-from tests.soak.simulation import SKEWS, Outcome, simulate
+from tests.soak.conductor import SKEWS as CLOCKS
+from tests.soak.conductor import soak
+from tests.soak.faults import Fault, Rates
+from tests.soak.outcome import Outcome
+from tests.soak.simulation import SKEWS, simulate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,14 +28,29 @@ def main(arguments: list[str] | None = None) -> int:
     sim = kinds.add_parser("simulate", help="virtual time, one process, deterministic")
     sim.add_argument("--seeds", type=int, default=1, help="so many seeds from --seed on")
     sim.add_argument("--operations", type=int, default=150, help="of each seed")
-    sim.add_argument("--no-skew", action="store_true", help="all clocks are right")
     sim.add_argument("--trace", action="store_true", help="print the operations before a violation")
-    for one in (sim,):
+    many = kinds.add_parser("processes", help="a server, and a process for each operation")
+    many.add_argument("--minutes", type=float, default=1.0)
+    many.add_argument("--go-on", action="store_true", help="after a violation, too")
+    many.add_argument("--trace", action="store_true", help="print the operations before a violation")
+    for one in (sim, many):
         one.add_argument("--seed", type=int, default=1)
         one.add_argument("--faults", type=float, default=0.05, help="share of requests")
+        one.add_argument("--no-skew", action="store_true", help="all clocks are right")
+        one.add_argument(
+            "--without", action="append", default=[], choices=[str(kind) for kind in Fault], metavar="FAULT"
+        )
         one.add_argument("--flips", type=float, default=0.01, help="share of requests")
     chosen = parser.parse_args(arguments)
-    return _simulate(chosen)
+    return _simulate(chosen) if chosen.kind == "simulate" else _processes(chosen)
+
+
+def _processes(chosen: argparse.Namespace) -> int:
+    skews = (0.0,) * len(CLOCKS) if chosen.no_skew else CLOCKS
+    outcome = soak(chosen.seed, chosen.minutes * 60, _rates(chosen), skews, stop_early=not chosen.go_on)
+    _tell(chosen.seed, outcome.violations, outcome.trace if chosen.trace else [])
+    print(outcome.text())  # noqa: T201
+    return 1 if outcome.violations else 0
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
@@ -40,7 +58,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
     totals = Outcome(chosen.seed)
     for seed in range(chosen.seed, chosen.seed + chosen.seeds):
         skews = (0.0,) * len(SKEWS) if chosen.no_skew else SKEWS
-        outcome = simulate(seed, chosen.operations, Rates(chosen.faults, chosen.flips), skews)
+        outcome = simulate(seed, chosen.operations, _rates(chosen), skews)
         totals.add(outcome)
         if outcome.violations:
             broken += 1
@@ -48,6 +66,11 @@ def _simulate(chosen: argparse.Namespace) -> int:
     print(f"{chosen.seeds} seeds, {broken} with a violation; {time.monotonic() - began:.0f} s")  # noqa: T201
     print(totals.text())  # noqa: T201
     return 1 if broken else 0
+
+
+def _rates(chosen: argparse.Namespace) -> Rates:
+    usual = Rates().weights
+    return Rates(chosen.faults, chosen.flips, {kind: usual[kind] for kind in usual if str(kind) not in chosen.without})
 
 
 def _tell(seed: int, violations: list[Violation], trace: list[str]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, UnavailableError
-from imagetiers.ports import Blob, Store
+from imagetiers.ports import Blob
 from tests.soak.faults import Draw, Fault
+from tests.soak.memory import MemoryStore
 
 T = TypeVar("T")
 
@@ -20,13 +21,16 @@ class Killed(BaseException):
 class FaultyStore:
     """One process's way to the store. `moment` is called before every call and may kill, sleep, or let others act."""
 
-    def __init__(self, store: Store, draw: Draw, moment: Callable[[str, str], None]) -> None:
+    def __init__(self, store: MemoryStore, draw: Draw, moment: Callable[[str, str], None]) -> None:
         self._store, self._draw, self._moment = store, draw, moment
         self.dead = False
 
     @property
     def url(self) -> str:
         return self._store.url
+
+    def now(self) -> float:
+        return self._store.now()
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         def call(fault: Fault | None) -> tuple[bytes, int]:

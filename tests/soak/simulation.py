@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -27,6 +27,7 @@ from tests.soak.clock import VirtualClock, installed
 from tests.soak.faults import Draw, Rates
 from tests.soak.memory import MemoryStore
 from tests.soak.operations import MAX_AGE, TRUSTED, UNTRUSTED, Operation, Report, draw_operation, perform, wrong_entries
+from tests.soak.outcome import Outcome
 from tests.soak.seam import FaultyStore, Killed
 
 T = TypeVar("T")
@@ -36,44 +37,6 @@ SKEWS = (0.0, 0.0, -60 * DAY, DAY)
 
 _DEEPEST = 2
 _MEMORY = Path("/dev/shm")
-
-
-@dataclass
-class Outcome:
-    """What a simulation did and found."""
-
-    seed: int
-    operations: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    kills: int = 0
-    suspends: int = 0
-    requests: int = 0
-    heads: int = 0
-    violations: list[Violation] = field(default_factory=list)
-    trace: list[str] = field(default_factory=list)
-
-    def add(self, other: Outcome) -> None:
-        """Add what another one did to the totals."""
-        self.operations += other.operations
-        self.outcomes += other.outcomes
-        self.faults += other.faults
-        self.kills += other.kills
-        self.suspends += other.suspends
-        self.requests += other.requests
-        self.heads += other.heads
-        self.violations += other.violations
-
-    def text(self) -> str:
-        """Say what was done, in a few lines."""
-        return "\n".join(
-            (
-                f"{self.operations.total()} operations: {_counted(self.operations)}",
-                f"outcomes: {_counted(self.outcomes)}",
-                f"{self.requests} requests, {self.heads} heads, {self.kills} kills, {self.suspends} sleeps",
-                f"{self.faults.total()} faults: {_counted(self.faults)}",
-            )
-        )
 
 
 class _AtOnce(Executor):
@@ -135,7 +98,7 @@ class Simulation:
         life = self._draw.randint(1, 12) if self._draw.random() < 0.12 else 0
         store = FaultyStore(self.store, self._faults, self._moment(life))
         before, self.clock.skew = self.clock.skew, self._skews[op.machine]
-        directory = self._folder / f"machine{op.machine}"
+        directory = self._folder / f"machine{op.machine}" / "ccache"
         self._busy.add(op.machine)
         self._depth += 1
         try:
@@ -216,7 +179,3 @@ def simulate(seed: int, operations: int, rates: Rates | None = None, skews: Sequ
         return Simulation(seed, folder, rates or Rates(), skews).run(operations)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common())

@@ -1,0 +1,83 @@
+"""Wheels whose bytes follow from their key, published into the cache and restored from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from imagetiers.layout import Layout
+from imagetiers.model import Trust
+from imagetiers.ports import Store, World
+from imagetiers.steps import wheels
+
+_NAME = "soak-1.0-py3-none-any.whl"
+
+
+class _Silent:
+    """A console that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def world_of(store: Store, trust: Trust, now: Callable[[], float]) -> tuple[World, _Silent]:
+    """Make a world of a store and a console; what else a world has is None, and must not be asked for."""
+    console = _Silent()
+    values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(World))
+    values |= {"store": store, "trust": trust, "console": console, "now": now, "user": (0, 0)}
+    return World(**values), console
+
+
+def key_of(number: int) -> str:
+    return hashlib.sha256(b"soak wheels %d" % number).hexdigest()
+
+
+def wheel(number: int) -> bytes:
+    """Return the wheel of a number: an archive of one module and its metadata, the same each time."""
+    made = io.BytesIO()
+    info = "soak-1.0.dist-info"
+    texts = {
+        "soak.py": f"number = {number}\n" * (1 + number * 50),
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: soak\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: soak\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), text)
+    return made.getvalue()
+
+
+def publish(world: World, layout: Layout, number: int) -> None:
+    """Do as a compile that has ended: commit the wheels here, then put them into the cache. Raises StoreError."""
+    key = key_of(number)
+    partial = layout.partial_wheels(key)
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / _NAME).write_bytes(wheel(number))
+    wheels.commit(layout, key, "compile:soak")
+    wheels.publish(world, layout, key)
+
+
+def restore(world: World, layout: Layout, number: int) -> tuple[bool, tuple[str, ...]]:
+    """Fetch the wheels; say whether they came, and what is wrong with them."""
+    key = key_of(number)
+    wheels.forget(layout, key)
+    came = wheels.restore(world, layout, key)
+    path = layout.wheels(key) / _NAME
+    if came != wheels.have(layout, key):
+        return came, (f"wheels {number}: restored is {came}, but here is {not came}",)
+    wrong = came and path.read_bytes() != wheel(number)
+    return came, (f"wheels {number}: not the bytes that were published",) if wrong else ()
+
+
+def layout_of(directory: Path) -> Layout:
+    """Return the checkout beside a machine's ccache directory."""
+    return Layout(directory.with_name("checkout"))
