@@ -179,6 +179,10 @@ class Auditor:
         for pack in packs:
             self._present(namespace, f"packs/{pack.name}", pack.size, space)
         objects = {f"packs/{pack.name}" for pack in packs}
+        for folder, ref in (("sets", head.state.sets), ("notes", head.notes)):
+            if ref is not None:
+                self._present(namespace, f"{folder}/{ref.name}", ref.size, space)
+                objects.add(f"{folder}/{ref.name}")
         for state in (head.state, *head.history):
             objects |= self._objects(namespace, state, space)
         return Snapshot(head.state.sequence, head.state.reason, self._now(), live, frozenset(objects))
