@@ -164,7 +164,7 @@ class Auditor:
         space.last = space.snapshots[snapshot.sequence] = snapshot
         now = self._now()
         for name, entry in snapshot.live.items():
-            if before is None or name not in before.live:
+            if (before is None or name not in before.live) and not snapshot.reason.startswith("rollback"):
                 # A file may lie about for a while before it is pushed, and its own last use counts; a wrong clock's does not.
                 used = min(max(entry.slot.mtime / 1e9, now - self._max_age / 2), now)
                 space.vouched[name] = max(space.vouched.get(name, 0.0), used)
@@ -179,10 +179,10 @@ class Auditor:
         for pack in packs:
             self._present(namespace, f"packs/{pack.name}", pack.size, space)
         objects = {f"packs/{pack.name}" for pack in packs}
-        for folder, ref in (("sets", head.state.sets), ("notes", head.notes)):
-            if ref is not None:
-                self._present(namespace, f"{folder}/{ref.name}", ref.size, space)
-                objects.add(f"{folder}/{ref.name}")
+        for folder, own in (("sets", head.state.sets), ("notes", head.notes)):
+            if own is not None:
+                self._present(namespace, f"{folder}/{own.name}", own.size, space)
+                objects.add(f"{folder}/{own.name}")
         for state in (head.state, *head.history):
             objects |= self._objects(namespace, state, space)
         return Snapshot(head.state.sequence, head.state.reason, self._now(), live, frozenset(objects))
