@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ __all__ = [
     "Tier",
     "Trust",
     "Verify",
+    "branch_name",
 ]
+
+_BRANCH_MAX = 30
 
 
 def _none() -> Mapping[str, str]:
@@ -120,6 +124,17 @@ class Tier:
     budget: Budget = field(default_factory=Budget)
     refresh: Refresh = Refresh.NEVER
     secrets: tuple[Secret, ...] = ()
+
+
+def branch_name(branch: str) -> str:
+    """Return a branch as it stands in names: at most 30 lower-case letters, digits, dots and hyphens.
+
+    Whatever is lost by that is made up for by a hash, so that two branches never have one name.
+    """
+    name = re.sub(r"[^a-z0-9.-]+", "-", branch.lower())
+    if name == branch and len(name) <= _BRANCH_MAX:
+        return name
+    return f"{name[: _BRANCH_MAX - 9]}-{hashlib.sha256(branch.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

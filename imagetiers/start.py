@@ -12,7 +12,7 @@ from doit.exceptions import InvalidDodoFile
 from imagetiers.config import load_config
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
-from imagetiers.model import Trust
+from imagetiers.model import Trust, branch_name
 from imagetiers.repository import Repository, load_repository
 from imagetiers.schema import did_you_mean
 from imagetiers.visible import visible
@@ -66,7 +66,7 @@ def read_trust(variables: Variables) -> Trust:
         raise InvalidDodoFile(visible(f"trust={level}: is neither 'trusted' nor 'untrusted'"))
     if not branch or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", branch):
         raise InvalidDodoFile(visible(f"branch={branch}: is no name of a branch"))
-    return Trust(level == "trusted", re.sub(r"[^a-z0-9.-]+", "-", branch.lower())[:30])
+    return Trust(level == "trusted", branch_name(branch))
 
 
 def open_repository(layout: Layout, variant: str | None) -> Repository:

@@ -17,14 +17,15 @@ resource "google_storage_bucket" "cache" {
     retention_duration_seconds = 0
   }
 
-  # Only here: what trusted builds wrote is removed by `doit ccache:prune`, which knows what is in use.
+  # Only wheels, records and the like of pull requests, to which nothing refers. Packs are not deleted by age, theirs neither: one that
+  # is old may hold what the newest state lists. `doit ccache:prune`, which knows what is in use, does all namespaces.
   lifecycle_rule {
     action {
       type = "Delete"
     }
     condition {
       age            = var.untrusted_days
-      matches_prefix = local.untrusted
+      matches_prefix = ["${local.root}untrusted/"]
     }
   }
 

@@ -81,7 +81,7 @@ variable "immutable_keys" {
 }
 
 variable "untrusted_days" {
-  description = "For how long what builds of pull requests have written is kept."
+  description = "For how many days wheels and records of pull requests are kept; their compiler cache is left to ccache:prune."
   type        = number
   default     = 14
 }

@@ -31,6 +31,8 @@ _LOCK_SECONDS = 5.0
 _STALE_SECONDS = 2.5
 _FILES, _SIZE, _SUBDIR_FILES, _SUBDIR_SIZE, _COUNTERS = 11, 12, 49, 65, 81
 _STAMP_SIZE = 15
+_HALF_WRITTEN = re.compile(r"\.tmp\.[0-9a-f]{8}$|^\.[0-9a-f]{16}\.part$")
+_LEFT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ def _scan_below(folder: os.DirEntry[str], above: tuple[str, ...], found: dict[st
                 continue
             name = prefix + child.name
             if name_of(*above, child.name) is None:
+                if _HALF_WRITTEN.search(child.name):
+                    _remove_if_old(child)
                 continue
             with contextlib.suppress(FileNotFoundError):
                 if child.is_file(follow_symlinks=False) and name not in found:
@@ -187,6 +191,13 @@ def _scan_below(folder: os.DirEntry[str], above: tuple[str, ...], found: dict[st
     if len(above) < _DEEPEST:
         for child in deeper:
             _scan_below(child, (*above, child.name), found)
+
+
+def _remove_if_old(child: os.DirEntry[str]) -> None:
+    """Remove what a killed pull or push left half written an hour ago or more: ccache does only when it cleans up."""
+    with contextlib.suppress(OSError):
+        if time.time() - child.stat(follow_symlinks=False).st_mtime > _LEFT_SECONDS:
+            os.unlink(child.path)
 
 
 def _folders(path: str, *, missing_ok: bool) -> Iterator[os.DirEntry[str]]:

@@ -11,6 +11,7 @@ which packs of others are gone; what they held is pushed again when it is here.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -186,6 +187,8 @@ def _push(
     covered: Mapping[str, Entry] | None = None
     run.gone.update(space.quarantined())
     for _ in range(_TURNS):
+        # Another nonce each time: what the last turn wrote is old, or about to be deleted, and is not to be met again.
+        space = run.space = replace(space, nonce=secrets.token_hex(8))
         loaded = space.load()
         run.loaded = True
         lost = lost or loaded.lost

@@ -52,6 +52,8 @@ from imagetiers.ports import Blob, Clock, Store
 __all__ = ["QUARANTINE", "Loaded", "Next", "Space", "describe", "is_namespace", "namespace_name", "unreadable"]
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_NAME_MAX = 100
+_RELEASE_MAX = 20
 _ATTEMPTS = 40
 QUARANTINE = "quarantine"
 """The file among the kept segments that names the packs which a pull found damaged or missing."""
@@ -67,11 +69,17 @@ _SEGMENT_MAX = 256 * 1024 * 1024
 def namespace_name(trust: str, line: str, ccache_version: str) -> str:
     """Name a namespace by trust level, line of work (branch) and ccache's major.minor: other versions find nothing.
 
-    Whatever is not allowed in a name becomes a hyphen. `("trusted", "main", "4.14.2")` -> `trusted.main.ccache-4.14`.
+    Whatever is not allowed in a name becomes a hyphen. What would make it too long is cut off the line, and a hash of all
+    takes its place: ccache's version stays. `("trusted", "main", "4.14.2")` -> `trusted.main.ccache-4.14`.
     """
-    release = ".".join(ccache_version.split(".")[:2])
-    text = f"{trust}.{line}.ccache-{release}".lower()
-    return re.sub(r"[^a-z0-9._-]", "-", text)[:100].lstrip("._-") or "none"
+    release = re.sub(r"[^a-z0-9.]", "-", ".".join(ccache_version.lower().split(".")[:2]))[:_RELEASE_MAX]
+    suffix = f".ccache-{release}"
+    text = f"{trust}.{line}".lower()
+    name = re.sub(r"[^a-z0-9._-]", "-", text).lstrip("._-") or "none"
+    room = _NAME_MAX - len(suffix)
+    if len(name) > room:
+        name = f"{name[: room - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return name + suffix
 
 
 def is_namespace(text: str) -> bool:

@@ -39,7 +39,8 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     cancel.install()
     harden()
     console = RichConsole()
-    store = open_store(pipeline.cache, layout.root, patience=_patience(os.environ.get(PATIENCE)))
+    patience = _patience(os.environ.get(PATIENCE))
+    store = open_store(pipeline.cache, layout.root, patience=patience, hurried=lambda: cancel.requested)
     return World(
         engine=DockerEngine(cancel, layout.volume),
         store=store,

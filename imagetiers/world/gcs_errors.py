@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email.utils
+import time
 from collections.abc import Mapping
 
 import requests
@@ -11,19 +13,25 @@ from google.auth import exceptions as auth
 from google.cloud.storage.exceptions import InvalidResponse
 
 from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, Problem, StoreError, UnavailableError
+from imagetiers.world.gcs_transport import StalledError
 from imagetiers.world.store_retry import Judgement
 
 __all__ = [
     "ChangedError",
     "ChecksumError",
+    "ForeignAnswerError",
     "PastEndError",
     "SessionLostError",
     "bucket_is_missing",
+    "is_absence",
     "judge",
     "server_text",
 ]
 
 _CHECKSUM_TRIES = 3
+_FOREIGN_TRIES = 4
+_REFUSED_TRIES = 2
+_RETRY_AFTER_MAX = 60.0
 _AGAIN = {408, 429, 500, 502, 503, 504}
 _BROKEN = (
     requests.ConnectionError,
@@ -44,6 +52,10 @@ class ChangedError(Exception):
     """The object was replaced or removed between two slices of one download; worth another try from the start."""
 
 
+class ForeignAnswerError(Exception):
+    """What answered is not Google Cloud Storage: a proxy, a login page; worth another try."""
+
+
 class PastEndError(Exception):
     """The range starts at or after the object's end (HTTP 416)."""
 
@@ -52,7 +64,7 @@ class SessionLostError(Exception):
     """The server forgot a resumable upload (HTTP 404 or 410); worth another try from the start."""
 
 
-def judge(error: Exception, where: str, bucket: str) -> Judgement:  # noqa: PLR0911  one return a kind of failure
+def judge(error: Exception, where: str, bucket: str) -> Judgement:  # noqa: C901, PLR0911  one return a kind of failure
     """Say what a failed request means. `where` is the object's or the bucket's url, for the message."""
     if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
         return judge(error.cause, where, bucket)  # the client gave up inside a resumable upload
@@ -69,6 +81,14 @@ def judge(error: Exception, where: str, bucket: str) -> Judgement:  # noqa: PLR0
         return _unavailable(where, "the upload session was lost")
     if isinstance(error, ChangedError):
         return _unavailable(where, "the object is replaced again and again while it is read")
+    if isinstance(error, StalledError):
+        return _unavailable(where, f"too slow: {error}")
+    if isinstance(error, requests.TooManyRedirects):
+        to = getattr(error.response, "headers", {}).get("location", "")
+        return _foreign(where, f"a redirect to {to}, which is not followed")
+    # Before the next: requests' JSON errors are ValueErrors, its others are OSErrors.
+    if isinstance(error, ForeignAnswerError | ValueError | KeyError | TypeError | AttributeError):
+        return _foreign(where, f"{type(error).__name__}: {error}")
     if isinstance(error, _BROKEN):
         return _unavailable(where, f"connection failed: {_one_line(str(error))}")
     return Judgement(StoreError(Problem(where, f"{type(error).__name__}: {_one_line(str(error))}")))
@@ -83,30 +103,71 @@ _ROLES: Mapping[str, str] = {
 }
 
 
-def _judge_status(error: api.GoogleAPICallError | InvalidResponse, where: str, bucket: str) -> Judgement:
+def _judge_status(  # noqa: PLR0911  as above
+    error: api.GoogleAPICallError | InvalidResponse, where: str, bucket: str
+) -> Judgement:
     text = server_text(error)
     code = int(error.response.status_code if isinstance(error, InvalidResponse) else error.code or 0)
+    if code < 400:  # noqa: PLR2004  what it says is no error, and what it sent is no answer to what was asked
+        return _foreign(where, f"{code}: {text}")
     if code in _AGAIN:
         throttled = code == 429  # noqa: PLR2004
         what = "too many requests (429)" if throttled else f"the server failed ({code}): {text}"
-        return _unavailable(where, what, throttled=throttled)
+        return _unavailable(where, what, throttled=throttled, after=_retry_after(error))
+    # One refusal may be the service's own hiccup, in the middle of what it allowed a moment before: it is asked twice.
     if code == 401:  # noqa: PLR2004
-        return Judgement(ForbiddenError(Problem(where, f"not authenticated (401): {text}", _LOGIN)))
+        problem = Problem(where, f"not authenticated (401): {text}", _LOGIN)
+        return Judgement(ForbiddenError(problem), tries=_REFUSED_TRIES)
     if code == 403:  # noqa: PLR2004
         role = next((role for permission, role in _ROLES.items() if permission in text), "roles/storage.objectUser")
         hint = f"grant {role} on gs://{bucket} to this account"
-        return Judgement(ForbiddenError(Problem(where, f"not permitted (403): {text}", hint)))
+        return Judgement(ForbiddenError(Problem(where, f"not permitted (403): {text}", hint)), tries=_REFUSED_TRIES)
     if code == 404:  # noqa: PLR2004
         if bucket_is_missing(error):
             hint = f"check `cache:` in pipeline.yaml, or `gcloud storage buckets create gs://{bucket}`"
             return Judgement(StoreError(Problem(f"gs://{bucket}", "there is no such bucket", hint)))
+        if not is_absence(error):
+            return _foreign(where, f"404, but not the store's own: {text}")
         return Judgement(NotFoundError(Problem(where, "no such object")))
     return Judgement(StoreError(Problem(where, f"refused ({code}): {text}")))
 
 
-def _unavailable(where: str, what: str, *, throttled: bool = False) -> Judgement:
+def _unavailable(where: str, what: str, *, throttled: bool = False, after: float = 0.0) -> Judgement:
     hint = "check the network and https://status.cloud.google.com, then run again: what was stored is kept"
-    return Judgement(UnavailableError(Problem(where, what, hint)), tries=None, throttled=throttled)
+    return Judgement(UnavailableError(Problem(where, what, hint)), tries=None, throttled=throttled, after=after)
+
+
+def _foreign(where: str, what: str) -> Judgement:
+    hint = "a proxy or a login page of the network may answer in the place of Google Cloud Storage"
+    problem = Problem(where, f"the answer is none of Google Cloud Storage's: {_one_line(what)}", hint)
+    return Judgement(UnavailableError(problem), tries=_FOREIGN_TRIES)
+
+
+def _retry_after(error: api.GoogleAPICallError | InvalidResponse) -> float:
+    """Return for how many seconds the server asks to wait, at most a minute."""
+    text = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    if text.isdigit():
+        return min(float(text[:6]), _RETRY_AFTER_MAX)
+    try:
+        at = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(at - time.time(), 0.0), _RETRY_AFTER_MAX)
+
+
+def is_absence(error: api.GoogleAPICallError | InvalidResponse) -> bool:
+    """Tell whether an error is the store's own word that there is no such object, and no page of a proxy's."""
+    response = getattr(error, "response", None)
+    code = response.status_code if response is not None else getattr(error, "code", 0)
+    if code != requests.codes.not_found or bucket_is_missing(error):
+        return False
+    if response is None:
+        return True
+    try:
+        return isinstance(response.json()["error"], dict)
+    except (ValueError, KeyError, TypeError):
+        # Downloads are refused in plain text.
+        return str(response.text).strip().startswith(("No such object", "Not Found"))
 
 
 def bucket_is_missing(error: api.GoogleAPICallError | InvalidResponse) -> bool:

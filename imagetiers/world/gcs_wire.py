@@ -9,25 +9,28 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
+from urllib.parse import quote
 
 import requests
 from google.api_core import exceptions as api
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
-from requests.adapters import HTTPAdapter
+from requests import Response
 
 from imagetiers.ports import Blob, BucketSettings
 from imagetiers.world.gcs_errors import (
     ChangedError,
     ChecksumError,
+    ForeignAnswerError,
     PastEndError,
     SessionLostError,
-    bucket_is_missing,
+    is_absence,
     server_text,
 )
+from imagetiers.world.gcs_transport import Transport, moved
 from imagetiers.world.store_retry import RetryPolicy
 
 __all__ = ["Content", "Upload", "Wire", "check_crc32c", "crc32c_base64"]
@@ -37,15 +40,22 @@ _CHUNK = 16 << 20  # of a resumable upload; held in memory. A multiple of 256 Ki
 _WHOLE = 8 << 20  # bytes: more go into a resumable upload
 _FIELDS = "name,size,generation,timeCreated"
 _PAGE = 1000  # the most that GCS gives
+_PIECE = 256 * 1024
+_ERROR_MAX = 64 * 1024
+_READ_MAX = 1 << 30  # bytes: more are read as files
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The answer to a download: bytes, the object's generation, and its whole content's CRC32C (base64, or '')."""
+    """The answer to a download: bytes, the object's generation, and its whole content's CRC32C (base64, or '').
+
+    `whole`: the bytes are the whole content.
+    """
 
     data: bytes
     generation: int
     crc32c: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +75,17 @@ class _Stored:
     crc32c: str
 
 
-class _CountingAdapter(HTTPAdapter):
-    """Count what really goes over the wire, the client's own repetitions too."""
-
-    def __init__(self, pool: int) -> None:
-        super().__init__(pool_connections=4, pool_maxsize=pool)
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        with self._lock:
-            self.count += 1
-        return super().send(*args, **kwargs)
-
-
-class _Sink:
-    """Collect a download without copying it: in one shot it is a single piece."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-
-    def write(self, piece: bytes) -> int:
-        self.pieces.append(piece)
-        return len(piece)
-
-    def bytes(self) -> bytes:
-        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
-
-
 class Wire:
     """A connected client. Raises google.auth's errors when there are no credentials."""
 
-    def __init__(self, bucket: str, endpoint: str | None, policy: RetryPolicy, threads: int) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        endpoint: str | None,
+        policy: RetryPolicy,
+        threads: int,
+        hurried: Callable[[], bool] = lambda: False,
+    ) -> None:
         # project=None: objects need none, and without this the client fails where no default project is configured.
         if endpoint:
             self._client = storage.Client(
@@ -107,9 +96,14 @@ class Wire:
         # The client asks for the bucket's project and location behind our back, in a thread, for traces that nobody
         # reads: a request more a run, and a permission more (storage.buckets.get).
         self._client._bucket_metadata_cache = None  # noqa: SLF001
-        self._adapter = _CountingAdapter(threads)
-        self._client._http.mount("https://", self._adapter)  # noqa: SLF001  the documented way to size the pool
-        self._client._http.mount("http://", self._adapter)  # noqa: SLF001
+        self._session: requests.Session = self._client._http  # noqa: SLF001  the documented way to size the pool
+        self.transport = Transport(
+            threads, answer=policy.answer, lowest=policy.lowest, patience=policy.patience, hurried=hurried
+        )
+        self.transport.mount(self._session)
+        tokens = getattr(getattr(self._session, "_auth_request", None), "session", None)
+        if isinstance(tokens, requests.Session):
+            self.transport.mount(tokens)
         self._bucket = self._client.bucket(bucket)
         self._timeout = (policy.connect, policy.answer)
         self._resume = DEFAULT_RETRY.with_timeout(policy.total / 2).with_delay(policy.first, policy.most, 2)
@@ -117,7 +111,7 @@ class Wire:
     @property
     def requests(self) -> int:
         """How many HTTP requests were sent so far (without those for credentials)."""
-        return self._adapter.count
+        return self.transport.adapter.count
 
     def close(self) -> None:
         """Close the connections."""
@@ -125,26 +119,41 @@ class Wire:
 
     def get(self, name: str, start: int, length: int | None, generation: int | None = None) -> Content:
         """Download the object or a range of it in one request, the given generation or the newest."""
-        blob, sink = self._bucket.blob(name), _Sink()
+        query = {"alt": "media"}
+        if generation is not None:
+            query["ifGenerationMatch"] = str(generation)
+        headers = {"Accept-Encoding": "identity"}
+        if start or length is not None:
+            headers["Range"] = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
+        url = f"{self._client.api_endpoint}/download/storage/v1{self._bucket.path}/o/{quote(name, safe='')}"
+        answer = self._session.get(url, params=query, headers=headers, timeout=self._timeout, stream=True)
         try:
-            blob.download_to_file(
-                sink,
-                raw_download=True,
-                start=start if start or length is not None else None,
-                end=None if length is None else start + length - 1,
-                if_generation_match=generation,
-                checksum=None,  # checked by the caller, who alone knows when the content is whole
-                single_shot_download=True,  # 8 KiB pieces otherwise: twice the CPU
-                timeout=self._timeout,
-                retry=None,
-            )
-        except api.RequestRangeNotSatisfiable as error:
-            raise PastEndError from error
-        except (api.PreconditionFailed, api.NotFound) as error:
-            if generation is None:
-                raise
+            if answer.status_code not in (requests.codes.ok, requests.codes.partial):
+                answer._content = answer.raw.read(_ERROR_MAX)  # noqa: SLF001  a page of any size may come with an error
+                self._raise_refused(answer, generation)
+            return _content(answer, start, length)
+        finally:
+            answer.raw.close()  # back in the pool by now, if all of it was read
+
+    @staticmethod
+    def _raise_refused(answer: Response, generation: int | None) -> None:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            raise PastEndError
+        error = api.from_http_response(answer)
+        if generation is not None and (isinstance(error, api.PreconditionFailed) or is_absence(error)):
             raise ChangedError from error
-        return Content(sink.bytes(), int(blob.generation), str(blob.crc32c or ""))
+        raise error
+
+    def crc32c(self, name: str, generation: int) -> str:
+        """Ask for the CRC32C of an object of that generation, where a download did not tell; '' where there is none."""
+        blob = self._bucket.blob(name)
+        try:
+            blob.reload(timeout=self._timeout, retry=None)
+        except api.NotFound as error:
+            raise ChangedError from error
+        if int(blob.generation) != generation:
+            raise ChangedError
+        return str(blob.crc32c or "")
 
     def put(self, name: str, upload: Upload, if_generation: int | None) -> int:
         """Upload; return the new generation. At most 8 MiB are one request, more are a resumable upload."""
@@ -176,7 +185,7 @@ class Wire:
         query = {"uploadType": "multipart"}
         if if_generation is not None:
             query["ifGenerationMatch"] = str(if_generation)
-        answer = self._client._http.post(  # noqa: SLF001
+        answer = self._session.post(
             f"{self._client.api_endpoint}/upload/storage/v1{self._bucket.path}/o",
             params=query,
             data=body,
@@ -207,7 +216,7 @@ class Wire:
                 retry=self._resume,
             )
         except api.GoogleAPICallError as error:
-            if error.code in (404, 410) and not bucket_is_missing(error):
+            if error.code == requests.codes.gone or is_absence(error):
                 raise SessionLostError from error
             _raise_damaged(error)
             raise
@@ -219,7 +228,7 @@ class Wire:
         try:
             blob.reload(timeout=self._timeout, retry=None)
         except api.NotFound as error:
-            if bucket_is_missing(error):
+            if not is_absence(error):
                 raise
             return None
         return _blob(blob), str((blob.metadata or {}).get(_TOKEN_KEY, ""))
@@ -267,6 +276,35 @@ def check_crc32c(actual: int, expected: str) -> None:
     """Raise ChecksumError unless it is the expected one; an emulator may send none."""
     if expected and crc32c_base64(actual) != expected:
         raise ChecksumError(f"the content's CRC32C is {crc32c_base64(actual)}, the object's is {expected}")
+
+
+def _content(answer: Response, start: int, length: int | None) -> Content:
+    """Read a download's content, not more of it than was asked for."""
+    most = _READ_MAX if length is None else length
+    generation = answer.headers.get("x-goog-generation", "")
+    if not generation.isdigit():
+        raise ForeignAnswerError("a download without x-goog-generation")
+    partial = answer.status_code == requests.codes.partial
+    if start and not partial:
+        raise ForeignAnswerError("all of the object, where a part of it was asked for")
+    pieces, size, ended = [], 0, False
+    while size < most:
+        piece = answer.raw.read(min(_PIECE, most - size), decode_content=False)
+        if not piece:
+            ended = True
+            break
+        pieces.append(piece)
+        size += len(piece)
+        moved(len(piece))
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2] if partial else ""
+    ended = ended or not answer.raw.read(1, decode_content=False)
+    if not ended and length is None:
+        raise ForeignAnswerError(f"more than {_READ_MAX} bytes")
+    whole = not start and (total == str(size) if partial else ended)
+    hashes = dict(
+        part.strip().split("=", 1) for part in answer.headers.get("x-goog-hash", "").split(",") if "=" in part
+    )
+    return Content(b"".join(pieces), int(generation), hashes.get("crc32c", ""), whole)
 
 
 def _raise_damaged(error: api.GoogleAPICallError) -> None:

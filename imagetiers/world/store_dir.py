@@ -64,6 +64,10 @@ class DirectoryStore:
         """The directory."""
         return str(self.root)
 
+    def now(self) -> float:
+        """Return this machine's time: it is what the objects' times are made of."""
+        return time.time()
+
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Return the object's bytes from `start`, at most `length`, and its generation. A range is not checksummed."""
         if start < 0 or (length is not None and length < 0):

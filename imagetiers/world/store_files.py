@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from imagetiers.errors import ForbiddenError, Problem, StoreError
 __all__ = ["local_errors", "pieces", "replacing", "store_error"]
 
 _PIECE = 1 << 20
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.part")
+_LEFT_SECONDS = 86_400.0
 
 
 def store_error(error: OSError, where: str) -> StoreError:
@@ -58,6 +62,7 @@ def replacing(path: Path) -> Iterator[Callable[[bytes], None]]:
     temporary = path.parent / f".{secrets.token_hex(8)}.part"  # short: `path`'s own name may be as long as can be
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         file = temporary.open("xb")
 
     def write(piece: bytes) -> None:
@@ -73,3 +78,12 @@ def replacing(path: Path) -> Iterator[Callable[[bytes], None]]:
         with contextlib.suppress(OSError):
             file.close()
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder a day ago or more."""
+    oldest = time.time() - _LEFT_SECONDS
+    for left in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if _TEMPORARY.fullmatch(left.name) and left.lstat().st_mtime < oldest:
+                left.unlink()

@@ -12,6 +12,7 @@ import io
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["GcsStore"]
 
 _Result = TypeVar("_Result")
+_EMPTY_PAGES = 100
 _SLICE = 32 << 20  # bytes of one request of read_file; held in memory
 
 
@@ -40,7 +42,8 @@ class GcsStore:
     """Objects under `gs://bucket/prefix`. Errors as the Store port says, StoreError when there is no such bucket.
 
     Credentials are Application Default Credentials. With an `endpoint` (default: STORAGE_EMULATOR_HOST) there are none.
-    `threads` is how many may call at once without opening connections anew.
+    `threads` is how many may call at once without opening connections anew. Once `hurried` says that somebody asked to
+    stop, nothing is tried again, and nothing that stands still is waited for.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class GcsStore:
         endpoint: str | None = None,
         threads: int = 16,
         policy: RetryPolicy | None = None,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._endpoint = endpoint
         self._threads = threads
         self._policy = policy or RetryPolicy()
+        self._hurried = hurried
         self._lock = threading.Lock()
         self._connection: tuple[int, Wire] | None = None
         self._given_up = False
@@ -81,10 +86,14 @@ class GcsStore:
                 self._connection[1].close()
                 self._connection = None
 
+    def now(self) -> float:
+        """Return the time by the server's last answer; by this machine's clock before the first one."""
+        return time.time() + (self._connection[1].transport.adapter.ahead if self._connection else 0.0)
+
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Return the object's bytes from `start`, at most `length`, and its generation.
 
-        A range cannot be checked against the object's CRC32C (its length is); check it by what you know of it.
+        A range that is not all of the object cannot be checked against its CRC32C; check it by what you know of it.
         """
         check_name(name)
         if start < 0 or (length is not None and length < 0):
@@ -96,8 +105,9 @@ class GcsStore:
             with contextlib.suppress(gcs_errors.PastEndError):
                 if length != 0:
                     content = wire.get(self._prefix + name, start, length)
-                    if start == 0 and length is None:
-                        gcs_wire.check_crc32c(google_crc32c.value(content.data), content.crc32c)
+                    if content.whole:
+                        expected = content.crc32c or wire.crc32c(self._prefix + name, content.generation)
+                        gcs_wire.check_crc32c(google_crc32c.value(content.data), expected)
                     return content.data, content.generation
             found = wire.meta(self._prefix + name)
             if found is None:
@@ -147,8 +157,13 @@ class GcsStore:
     def list(self, prefix: str = "") -> Iterator[Blob]:
         """Yield every object whose name starts with `prefix`, in order of name (as UTF-8). 1,000 a request."""
         token: str | None = None
+        last, empty = "", 0
         while True:
             blobs, token = self._call(prefix, partial(_page, prefix=self._prefix + prefix, token=token))
+            empty = 0 if blobs else empty + 1
+            if (blobs and last and blobs[0].name <= last) or empty > _EMPTY_PAGES:
+                raise UnavailableError(Problem(self._where(prefix), "the listing comes to no end", "try again"))
+            last = blobs[-1].name if blobs else last
             inside = (self._inside(blob) for blob in blobs)
             yield from (blob for blob in inside if is_name(blob.name))  # a console's folder markers are not
             if not token:
@@ -237,12 +252,28 @@ class GcsStore:
         # A store that was given up is not waited for again by each of the calls that follow: one try tells whether it is back.
         policy = replace(self._policy, total=0.0) if self._given_up else self._policy
         try:
-            result = keep_trying(policy, lambda: attempt(self._wire()), judge)
+            result = keep_trying(policy, lambda: self._watched(attempt), judge, self._hurried)
         except UnavailableError:
             self._given_up = True
             raise
         self._given_up = False
         return result
+
+    def _watched(self, attempt: Callable[[Wire], _Result]) -> _Result:
+        """Make one attempt; after one that gave nothing or something damaged, the next is on other connections."""
+        wire = self._wire()
+        try:
+            with wire.transport.exchange():
+                return attempt(wire)
+        except Exception as error:
+            from imagetiers.world import gcs_errors  # noqa: PLC0415
+
+            answer = getattr(error, "response", None)
+            if isinstance(error, OSError) and answer is not None:
+                answer.raw.close()  # of a redirect
+            if isinstance(error, NotFoundError | gcs_errors.ChecksumError | gcs_errors.ForeignAnswerError):
+                wire.transport.reconnect()
+            raise
 
     def _wire(self) -> Wire:
         with self._lock:
@@ -253,7 +284,7 @@ class GcsStore:
                 endpoint = self._endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
                 if endpoint and "://" not in endpoint:
                     endpoint = f"http://{endpoint}"
-                wire = gcs_wire.Wire(self._bucket, endpoint, self._policy, self._threads)
+                wire = gcs_wire.Wire(self._bucket, endpoint, self._policy, self._threads, self._hurried)
                 self._connection = os.getpid(), wire
             return self._connection[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from imagetiers.errors import ImagetiersError
 __all__ = ["Judgement", "RetryPolicy", "keep_trying"]
 
 _Result = TypeVar("_Result")
+_SLICE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class RetryPolicy:
     """How long to wait and how often; all in seconds.
 
     The n-th pause is random in 0 .. min(`most`, `first` * 2**(n-1)); after "too many requests" at least `throttled`
-    plus up to as much again. No new try starts when `total` would be over by then. `connect` and `answer` bound each
-    silence of the server, not a whole transfer.
+    plus up to as much again. No new try starts when `total` would be over by then. `connect` and `answer` bound the wait for a
+    connection and for an answer; content has to move with `lowest` bytes a second, over each `patience` seconds and more.
     """
 
     first: float = 0.25
@@ -30,6 +32,8 @@ class RetryPolicy:
     throttled: float = 1.0  # GCS takes 1 write a second to one object name
     connect: float = 10.0
     answer: float = 60.0
+    lowest: float = 16_384.0
+    patience: float = 10.0
 
     def pause(self, tries: int, *, throttled: bool) -> float:
         """Return how long to wait after so many failed tries."""
@@ -39,19 +43,27 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What an exception means: the error for the caller, and how many tries it is worth in all (None: no limit)."""
+    """What an exception means: the error for the caller, and how many tries it is worth in all (None: no limit).
+
+    `after` is for how many seconds the server asks not to be asked again.
+    """
 
     error: ImagetiersError
     tries: int | None = 1
     throttled: bool = False
+    after: float = 0.0
 
 
 def keep_trying(
-    policy: RetryPolicy, attempt: Callable[[], _Result], judge: Callable[[Exception], Judgement]
+    policy: RetryPolicy,
+    attempt: Callable[[], _Result],
+    judge: Callable[[Exception], Judgement],
+    hurried: Callable[[], bool] = lambda: False,
 ) -> _Result:
     """Call `attempt` until it succeeds. An error of ours that it raises goes through as it is.
 
-    Raises the error that `judge` gives, when the tries that it allows are used up or `policy.total` seconds are over.
+    Raises the error that `judge` gives, when the tries that it allows are used up or `policy.total` seconds are over, or
+    `hurried` says that somebody asked to stop.
     """
     started, tries = time.monotonic(), 0
     while True:
@@ -64,11 +76,20 @@ def keep_trying(
             judgement = judge(error)
             if judgement.tries == 1:
                 raise judgement.error from error
-            pause = policy.pause(tries, throttled=judgement.throttled)
+            pause = max(policy.pause(tries, throttled=judgement.throttled), judgement.after)
             spent = time.monotonic() - started
-            if spent + pause > policy.total or tries == judgement.tries:
+            if spent + pause > policy.total or tries == judgement.tries or not _paused(pause, hurried):
                 raise _given_up(judgement.error, tries, spent) from error
-        time.sleep(pause)
+
+
+def _paused(seconds: float, hurried: Callable[[], bool]) -> bool:
+    """Wait; say whether nobody asked to stop meanwhile."""
+    slices = max(1, math.ceil(seconds / _SLICE))
+    for _ in range(slices):
+        if hurried():
+            return False
+        time.sleep(seconds / slices)
+    return not hurried()
 
 
 def _given_up(error: ImagetiersError, tries: int, seconds: float) -> ImagetiersError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from imagetiers.errors import PipelineError, Problem
@@ -18,11 +19,18 @@ _PREFIX_BYTES = 200  # with the longest object name, within GCS's 1,024
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-def open_store(url: str, root: Path, *, threads: int = 16, patience: float | None = None) -> Store:
+def open_store(
+    url: str,
+    root: Path,
+    *,
+    threads: int = 16,
+    patience: float | None = None,
+    hurried: Callable[[], bool] = lambda: False,
+) -> Store:
     """Make the store for `gs://bucket/prefix` or a directory (relative ones are below `root`). Touches nothing yet.
 
     `threads` is how many will use it at once, `patience` for how many seconds a bucket that does not answer is tried
-    again. Raises PipelineError for anything else.
+    again; once `hurried` says so, it is not. Raises PipelineError for anything else.
     """
     scheme, found, rest = url.partition("://")
     if not found:
@@ -40,4 +48,4 @@ def open_store(url: str, root: Path, *, threads: int = 16, patience: float | Non
     if prefix and not (is_name(prefix) and len(prefix.encode()) <= _PREFIX_BYTES):
         raise PipelineError(Problem("cache", f"{prefix!r} is not a prefix of object names", "write gs://BUCKET/PREFIX"))
     policy = None if patience is None else RetryPolicy(total=patience)
-    return GcsStore(bucket, prefix, threads=threads, policy=policy)
+    return GcsStore(bucket, prefix, threads=threads, policy=policy, hurried=hurried)

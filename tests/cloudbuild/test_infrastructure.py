@@ -81,10 +81,15 @@ def test_the_bucket() -> None:
     assert re.search(r'public_access_prevention\s+= "enforced"', bucket)
     assert "retention_duration_seconds = 0" in bucket
     assert bucket.count("lifecycle_rule {") == 1
-    assert re.search(r"matches_prefix = local\.untrusted", bucket)
+    prefix = re.search(r'matches_prefix = \["\$\{local\.root\}(.*?)"\]', bucket)
+    assert prefix
+    assert f"{Trust(trusted=False, branch='pr-7').prefix}wheels/x.tar".startswith(prefix[1])
+    own, trusted = namespace_chain("line", Trust(trusted=False, branch="pr-7"), "4.14.2")
+    for name in (f"ccache/{own}/packs/x", f"ccache/{trusted}/packs/x", "wheels/x.tar"):
+        assert not name.startswith(prefix[1]), "an old pack may be in use: age is for prune"
 
 
-def test_what_untrusted_builds_write_is_what_the_lifecycle_removes_and_nothing_else() -> None:
+def test_what_untrusted_builds_write_is_what_they_may_write_and_nothing_else() -> None:
     listed = re.search(r"untrusted\s*=\s*\[(.*?)\]", CODE)
     assert listed
     starts = tuple(start.replace("${local.root}", "") for start in re.findall(r'"(.*?)"', listed[1]))

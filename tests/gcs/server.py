@@ -35,6 +35,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -695,7 +696,8 @@ class Connection(asyncio.Protocol):
 
     def _send(self, answer: Answer, *, whole: bool = True) -> None:
         reason = REASONS.get(answer.status, "Refused")
-        lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{key}: {value}" for key, value in answer.headers.items())]
+        lines = [f"HTTP/1.1 {answer.status} {reason}", f"Date: {formatdate(usegmt=True)}"]
+        lines += [f"{key}: {value}" for key, value in answer.headers.items()]
         if answer.status not in (204, 304):
             lines.append(f"Content-Length: {len(answer.body)}")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

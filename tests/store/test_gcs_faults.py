@@ -373,7 +373,7 @@ def test_refusals(
     if status != 401:  # google.auth then leaves the answer's socket open, for the collector: a ResourceWarning here
         calls.append(lambda: store.read("x"))
     for call in calls:
-        gcs_server.fault("status", status=status, message=message)
+        gcs_server.fault("status", status=status, message=message, times=2)
         with pytest.raises(error) as caught:
             call()
         assert type(caught.value) is error
@@ -389,8 +389,8 @@ def test_what_a_status_means() -> None:
         assert (judgement.tries, judgement.throttled) == (None, status == 429)
     refused = gcs_errors.judge(api.from_http_status(401, "text"), "where", "bucket")
     assert isinstance(refused.error, ForbiddenError)
-    assert (refused.tries, "not authenticated (401)" in str(refused.error)) == (1, True)
-    for error in (ValueError("x"), api.from_http_status(409, "x"), api.from_http_status(411, "x")):
+    assert (refused.tries, "not authenticated (401)" in str(refused.error)) == (2, True)
+    for error in (RuntimeError("x"), api.from_http_status(409, "x"), api.from_http_status(411, "x")):
         judgement = gcs_errors.judge(error, "where", "bucket")
         assert (type(judgement.error), judgement.tries) == (StoreError, 1)
 

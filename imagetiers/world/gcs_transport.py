@@ -1,0 +1,221 @@
+"""The HTTP connections to a bucket: they are counted, they tell the store's time, and none is waited for without end.
+
+A socket's own time-out starts anew with every byte, so a peer that sends one byte a second is never too slow for it. Here
+a watchman looks at every exchange four times a second and shuts the socket of one that is too slow: the call fails as
+for a broken connection, and the next try takes another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+__all__ = ["StalledError", "Transport", "moved"]
+
+_PIECE = 256 * 1024
+_LOOK = 0.25
+_HURRY = 1.5
+_here = threading.local()
+
+
+class StalledError(Exception):
+    """An exchange was ended because it was too slow; worth another try, on another connection."""
+
+
+@dataclass
+class _Exchange:
+    """One call's requests. `since` is when the present phase began, `moved` how many bytes it has moved, `last` when."""
+
+    phase: str = ""
+    since: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+    moved: int = 0
+    socket: socket.socket | None = None
+    reason: str = ""
+
+    def enter(self, phase: str) -> None:
+        self.phase, self.moved = phase, 0
+        self.since = self.last = time.monotonic()
+
+    def move(self, amount: int) -> None:
+        self.moved += amount
+        self.last = time.monotonic()
+
+
+def _exchange() -> _Exchange:
+    found: _Exchange | None = getattr(_here, "exchange", None)
+    return found if found is not None else _Exchange()
+
+
+class _Watched(HTTPConnection):
+    """A connection that tells the calling thread's exchange what it does."""
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers; the socket is known while it connects."""
+        exchange = _exchange()
+        exchange.enter("connecting")
+        failure: OSError | None = None
+        timeout = self.timeout if isinstance(self.timeout, int | float) else None
+        for family, kind, protocol, _, address in socket.getaddrinfo(self._dns_host, self.port, 0, socket.SOCK_STREAM):
+            made = socket.socket(family, kind, protocol)
+            exchange.socket = made
+            try:
+                made.settimeout(timeout)
+                for option in self.socket_options or ():
+                    made.setsockopt(*option)
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                failure = error
+            else:
+                return made
+        raise failure or OSError("the name has no address")
+
+    def send(self, data: Any) -> None:
+        """Send in pieces, so that it can be seen whether they go."""
+        exchange = _exchange()
+        if exchange.phase != "sending":
+            exchange.enter("sending")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            super().send(data)
+            return
+        view = memoryview(data)
+        for at in range(0, len(view), _PIECE):
+            super().send(view[at : at + _PIECE])
+            exchange.socket = self.sock  # not before: sending is what connects
+            exchange.move(len(view[at : at + _PIECE]))
+
+    def getresponse(self) -> Any:
+        """Wait for the answer's head."""
+        exchange = _exchange()
+        exchange.socket = self.sock
+        exchange.enter("waiting")
+        answer = super().getresponse()
+        exchange.enter("receiving")
+        return answer
+
+
+class _WatchedTls(_Watched, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedTls
+
+
+class _Adapter(HTTPAdapter):
+    """Count what really goes over the wire, the client's own repetitions too, and learn the store's clock."""
+
+    def __init__(self, pool: int) -> None:
+        super().__init__(pool_connections=4, pool_maxsize=pool)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self.count = 0
+        self.ahead = 0.0
+        self._lock = threading.Lock()
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        with self._lock:
+            self.count += 1
+        answer = super().send(*args, **kwargs)
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            date = email.utils.parsedate_to_datetime(answer.headers.get("Date", ""))
+            self.ahead = date.timestamp() + 0.5 - time.time()  # Date has no fractions
+        return answer
+
+
+class Transport:
+    """Watched connections for up to `pool` threads.
+
+    An answer may take `answer` seconds; content has to come, or go, with `lowest` bytes a second over each `patience`
+    seconds and more. While `hurried` says so, nothing that stands still for 1.5 s is waited for.
+    """
+
+    def __init__(
+        self, pool: int, *, answer: float, lowest: float, patience: float, hurried: Callable[[], bool]
+    ) -> None:
+        self.adapter = _Adapter(pool)
+        self._answer, self._lowest, self._patience = answer, lowest, patience
+        self._hurried = hurried
+        self._changed = threading.Condition()
+        self._pause = threading.Event()  # never set
+        self._exchanges: dict[int, _Exchange] = {}
+        self._watchman: threading.Thread | None = None
+
+    def mount(self, session: requests.Session) -> None:
+        """Let a session use these connections, and follow no redirect: not with a body, and not with credentials."""
+        session.mount("https://", self.adapter)
+        session.mount("http://", self.adapter)
+        session.max_redirects = 0
+
+    def reconnect(self) -> None:
+        """Let the next requests use new connections."""
+        self.adapter.poolmanager.clear()
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Watch what the block asks. Raises StalledError when it was ended for being too slow."""
+        exchange, outer = _Exchange(), getattr(_here, "exchange", None)
+        _here.exchange = exchange
+        with self._changed:
+            self._exchanges[id(exchange)] = exchange
+            if self._watchman is None or not self._watchman.is_alive():
+                self._watchman = threading.Thread(target=self._watch, name="gcs-watchman", daemon=True)
+                self._watchman.start()
+            self._changed.notify_all()
+        try:
+            yield
+        except Exception as error:
+            if exchange.reason:
+                raise StalledError(exchange.reason) from error
+            raise
+        finally:
+            _here.exchange = outer
+            with self._changed:
+                del self._exchanges[id(exchange)]
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if not self._exchanges and not self._changed.wait_for(lambda: bool(self._exchanges), timeout=30.0):
+                    self._watchman = None
+                    return
+                for exchange in self._exchanges.values():
+                    self._look_at(exchange)
+            self._pause.wait(_LOOK)
+
+    def _look_at(self, exchange: _Exchange) -> None:
+        now = time.monotonic()
+        elapsed = now - exchange.since
+        reason = ""
+        if exchange.phase == "waiting" and elapsed > self._answer:
+            reason = f"no answer in {elapsed:.0f} s"
+        moving = exchange.phase in ("sending", "receiving") and elapsed > self._patience
+        if moving and exchange.moved < elapsed * self._lowest:
+            reason = f"only {exchange.moved} bytes in {elapsed:.0f} s"
+        if exchange.phase and self._hurried() and now - exchange.last > _HURRY:
+            reason = f"{exchange.phase} for {elapsed:.0f} s when it was asked to stop"
+        if reason and exchange.socket is not None:
+            exchange.reason = reason
+            with contextlib.suppress(OSError):
+                # The plain socket's method: that of TLS would take its state away from the thread that waits in it.
+                socket.socket.shutdown(exchange.socket, socket.SHUT_RDWR)
+
+
+def moved(amount: int) -> None:
+    """Say that the calling thread has received so many bytes."""
+    _exchange().move(amount)
