@@ -5,6 +5,7 @@ Source: moby/buildkit, frontend/dockerfile/instructions/parse.go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from imagetiers.dockerfile.expand import LexError
@@ -47,12 +48,15 @@ KEYWORDS = frozenset(
 )
 HEREDOC_KEYWORDS = frozenset({"ADD", "COPY", "RUN"})
 _SOURCE_AND_DESTINATION = 2
+_EMPTY_PATTERN = re.compile(r"\$\{\w+:?[#%]\}")
 
 
 def check_instruction(instruction: Instruction, escape: str) -> None:
     """Check the form of an instruction. Raises LexError, which says what is wrong with it."""
     _check_flags(instruction)
     keyword, text = instruction.keyword, instruction.text
+    if empty := _EMPTY_PATTERN.search(text):
+        raise LexError(f"the pattern in {empty[0]} is empty", "remove it: the daemon of Docker 26 crashes on it")
     if not text and keyword not in _ANY_TEXT:
         raise LexError("there is nothing behind it")
     if keyword == "ARG":

@@ -173,12 +173,13 @@ def _heredocs(instruction: Instruction, line: str, lines: _Lines) -> list[Heredo
         return []
     heredocs: list[Heredoc] = []
     newer = announced_in(line, newer=True)
+    agreed = newer == announced_in(line)
     for announced in newer:
         content = lines.heredoc(announced.name, strip_tabs=announced.strip_tabs)
-        if content is None:
+        if content is None and agreed:
             raise LexError(f"the heredoc {announced.name} does not end", f"end it with a line {announced.name}")
-        heredocs.append(Heredoc(announced.name, content))
-    if newer != announced_in(line):
+        heredocs.append(Heredoc(announced.name, content or ""))
+    if not agreed:
         what = "a blank behind << begins a heredoc in some BuildKit versions only"
         raise LexError(what, "write <<NAME, or put the << in quotes")
     return heredocs

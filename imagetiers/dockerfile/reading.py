@@ -117,7 +117,8 @@ class Reading:
     def _find_references(self, stage: Stage) -> Iterator[Reference]:
         dockerfile = self.dockerfile
         base = self.base_of(stage)
-        yield Reference(base, stage.line, dockerfile.earlier(stage, base))
+        # FROM alone minds capitals: stages have none, so a name with one is an image.
+        yield Reference(base, stage.line, dockerfile.earlier(stage, base) if base == base.lower() else None)
         for instruction in stage.instructions:
             origin = instruction.flag("from")
             if instruction.keyword == "COPY" and origin is not None:

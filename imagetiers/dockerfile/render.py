@@ -82,8 +82,8 @@ def _from(reading: Reading, stage: Stage, images: Callable[[str], str], parent: 
     flags = f" --platform={platform}" if platform is not None else ""
     if parent is not None and base == parent[1]:
         return f"FROM{flags} ${{{parent[0]}}}"
-    inner = base == SCRATCH or reading.dockerfile.earlier(stage, base) is not None
-    return f"FROM{flags} {base.lower() if inner else images(base)}"
+    inner = base == SCRATCH or reading.references(stage)[0].stage is not None
+    return f"FROM{flags} {base if inner else images(base)}"
 
 
 def _lines(dockerfile: Dockerfile, stage: Stage, instruction: Instruction, images: Callable[[str], str]) -> list[str]:

@@ -172,6 +172,7 @@ def problems(text: str) -> list[str]:
         ("ENV A", "2: ENV: 'A' has no value: write A=…"),
         ("ENV A=1 B", "2: ENV: 'B' is not name=value"),
         ("ARG =1", "2: ARG: '' cannot be the name of an argument"),
+        ("RUN echo ${PATH#}", "2: RUN: the pattern in ${PATH#} is empty"),
         ("FROM b AS 1", "2: '1' cannot be the name of a stage"),
         ("FROM b AS scratch", "2: 'scratch' cannot be the name of a stage"),
         ('COPY <<"E F" /\nE F', "2: COPY: a double quote does not end"),
