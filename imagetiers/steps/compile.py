@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -43,11 +44,12 @@ def compile_wheels(
 ) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
-    With `again` they are compiled (through ccache) although they are there. After `limit` seconds the compile is ended
-    as by Ctrl-C. Raises BuildError, EngineError or Interrupted. However it ends, the ccache directory keeps what was
-    compiled.
+    With `again` they are compiled (through ccache) although they are there. `limit` seconds are for all of it, from the
+    first question to the cache to the last; the compile is ended before, as by Ctrl-C. Raises BuildError, EngineError or
+    Interrupted. However it ends, the ccache directory keeps what was compiled.
     """
     deadline = Deadline(limit)
+    world = replace(world, store=deadline.limited(world.store))
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     with world.locks.hold(f"compile-{step.key}", f"compile:{tier.name}"):
@@ -91,6 +93,7 @@ def _compile(
         watch.lap("probe")
         warm_up(warm, world)
         watch.lap("pull")
+        deadline.check(task)
         container = _start(step, warm.directory, layout, world, secrets)
     since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
     stop = partial(world.engine.stop, container, COMPILE_STOP_SECONDS)
@@ -99,25 +102,25 @@ def _compile(
         with checkpoints(warm, step.step.ccache, since, world) as keeper:
             code, log = _follow(tier, step, container, layout, world, secrets=secrets)
             watch.lap("compile container")
-            if keeper is not None:
-                keeper.close(good=code == 0)
+            hits = _hits(partial_wheels / wheels.STATS_LOG)
+            try:
+                # Before the last push: a compile that is done does not wait for the cache.
+                if code == 0:
+                    _judge(warm, step, hits, before, world)
+                    _report_others(task, wheels.commit(layout, step.key, task), world)
+            finally:
+                # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
+                world.engine.remove(container)
+                watch.lap("commit")
+                if keeper is not None:
+                    keeper.close(good=code == 0)
         watch.lap("push")
-        hits = _hits(partial_wheels / wheels.STATS_LOG)
-        try:
-            if code == 0:
-                _judge(warm, step, hits, before, world)
-                _report_others(task, wheels.commit(layout, step.key, task), world)
-        finally:
-            # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
-            world.engine.remove(container)
     if code != 0 and world.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
     if code != 0 and deadline.reached:
-        hint = "run it again: it goes on with what ccache has kept; or give it more time"
-        raise BuildError(Problem(task, f"was not done after {deadline.seconds:.0f} s and was stopped", hint))
+        raise deadline.error(task)
     if code != 0:
         raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
-    watch.lap("commit")
     world.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
     record = Record(
         "compile",

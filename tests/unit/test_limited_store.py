@@ -1,0 +1,50 @@
+"""Time limits for a store and for a compile."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from imagetiers.errors import BuildError, NotFoundError, UnavailableError
+from imagetiers.steps.deadline import Deadline
+from imagetiers.steps.limited_store import LimitedStore
+from imagetiers.world.store_dir import DirectoryStore
+
+
+class Stuck(DirectoryStore):
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
+        threading.Event().wait(30)
+        return super().read(name, start=start, length=length)
+
+
+def test_a_call_that_takes_too_long_is_left_behind(tmp_path: Path) -> None:
+    store = LimitedStore(Stuck(tmp_path), lambda: 0.05)
+    with pytest.raises(UnavailableError, match="did not answer before the time was over"):
+        store.read("x")
+    store.write("x", b"1")
+    assert [blob.name for blob in store.list()] == ["x"]
+    assert store.stat("x") is not None
+    with pytest.raises(NotFoundError):
+        store.read_file("y", tmp_path / "out")
+
+
+def test_when_the_time_is_over_nothing_is_asked(tmp_path: Path) -> None:
+    left = [1.0, 0.0]
+    store = LimitedStore(DirectoryStore(tmp_path), lambda: left.pop(0))
+    store.write("x", b"1")
+    with pytest.raises(UnavailableError, match="not asked any more"):
+        store.read("x")
+
+
+def test_a_deadline_leaves_time_for_the_last_push(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    assert Deadline(None).limited(store) is store
+    Deadline(None).check("compile:x")
+    limit = Deadline(100.0)
+    assert 99 < limit.left() <= 100
+    assert isinstance(limit.limited(store), LimitedStore)
+    limit.check("compile:x")
+    with pytest.raises(BuildError, match="compile:x: was not done after 0 s and was stopped"):
+        Deadline(0.0).check("compile:x")
