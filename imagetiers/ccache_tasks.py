@@ -7,8 +7,8 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from imagetiers.config import parse_size
 from imagetiers.errors import Problem
+from imagetiers.forms import parse_size
 from imagetiers.layout import Layout
 from imagetiers.plan import Plan
 from imagetiers.ports import World

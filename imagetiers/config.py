@@ -11,7 +11,8 @@ from typing import Any
 
 from imagetiers.compat import TORCH_FAMILY
 from imagetiers.errors import PipelineError, Problem
-from imagetiers.gpus import GPUS, arch_list, cuda_targets
+from imagetiers.forms import form_problems, parse_size
+from imagetiers.gpus import GPUS, arch_list, cuda_targets, gpu_named
 from imagetiers.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.lockfile import GIT, IMAGES
 from imagetiers.model import (
@@ -26,18 +27,19 @@ from imagetiers.model import (
     Tier,
     Verify,
 )
+from imagetiers.repository_file import read_file
 from imagetiers.schema import did_you_mean, place, schema_problems
 from imagetiers.yamltree import Node, Path, merge_patch, parse_yaml
 
-__all__ = ["Config", "load_config", "parse_duration", "parse_size"]
+__all__ = ["Config", "load_config", "parse_duration"]
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _DAY, _SHORTEST = 86_400, 300
 _SUBSTITUTION = re.compile(r"\$\{?(_[A-Z0-9_]+)")
 _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
     IMAGES: (r"sha256:[0-9a-f]{64}", "digest", "sha256: and 64 hex digits"),
     GIT: (r"[0-9a-f]{40}|[0-9a-f]{64}", "commit", "40 hex digits"),
 }
+_RESERVED = {"PARENT": "the parent's image, which the plan sets", "REFRESH_EPOCH": "what refresh sets"}
 _NOT_IN_VARIANTS = ("version", "name", "variants")
 
 
@@ -53,17 +55,6 @@ class Config:
     def place(self, *path: str | int) -> str:
         """Return `pipeline.yaml:LINE:COL: path` of a value."""
         return place(self.tree, path, PIPELINE_FILE)
-
-
-def parse_size(text: str) -> int:
-    """Return a size in bytes: K, M, G, T (and KiB ...) count in 1024s, KB, MB, GB, TB in 1000s. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:B|([KMGT])(i?B)?)?", text)
-    if match is None:
-        raise ValueError(text)
-    number, unit, suffix = float(match[1]), match[2] or "", match[3]
-    if suffix == "B":
-        return round(number * 1000.0 ** " KMGT".index(unit))
-    return round(number * _UNITS[unit])
 
 
 def parse_duration(text: str) -> int:
@@ -90,26 +81,30 @@ def load_config(layout: Layout, variant: str | None) -> Config:
             raise PipelineError(
                 Problem("", f"variant={variant}: there is no such variant", did_you_mean(variant, names, "variants"))
             )
-        tree = merge_patch(base, base.at(("variants", variant)))
+        patch = base.at(("variants", variant))
+        if not isinstance(patch.value, dict):
+            where = place(base, ("variants", variant), PIPELINE_FILE)
+            raise PipelineError(
+                Problem(where, "must be a mapping", "a merge patch over this file, such as {gpus: [A100]}")
+            )
+        tree = merge_patch(base, patch)
     problems = dict.fromkeys(_variant_problems(base, names))
-    wrong: set[Path] = set()
+    forms = dict(form_problems(tree, layout.root))
+    problems.update(dict.fromkeys(forms.values()))
+    wrong: set[Path] = set(forms)
     for path, problem in schema_problems(tree, layout.schema, PIPELINE_FILE, layout.state / "schema-passed"):
         wrong.add(path)
-        problems[problem] = None
+        if path not in forms:
+            problems[problem] = None
     problems.update(dict.fromkeys(_reference_problems(tree)))
     pipeline = _pipeline(tree, variant, _pins(layout), wrong)
     return Config(pipeline, tree, tuple(problems), names)
 
 
 def _read(layout: Layout) -> Node:
-    try:
-        data = layout.pipeline.read_bytes()
-    except FileNotFoundError:
-        raise PipelineError(
-            Problem(PIPELINE_FILE, "there is no such file", "run doit where pipeline.yaml is")
-        ) from None
-    except OSError as error:
-        raise PipelineError(Problem(PIPELINE_FILE, f"cannot be read: {error.strerror}")) from None
+    data = read_file(layout.pipeline, PIPELINE_FILE)
+    if data is None:
+        raise PipelineError(Problem(PIPELINE_FILE, "there is no such file", "run doit where pipeline.yaml is"))
     tree = parse_yaml(data, PIPELINE_FILE)
     if not isinstance(tree.value, dict):
         raise PipelineError(Problem(f"{PIPELINE_FILE}:1:1", "must be a mapping", "begin with: version: 1"))
@@ -118,21 +113,27 @@ def _read(layout: Layout) -> Node:
 
 def _pins(layout: Layout) -> dict[str, Mapping[str, str]]:
     """Read pipeline.lock.yaml: by section, references and what they are pinned to."""
-    if not layout.lock.exists():
+    data = read_file(layout.lock, PIPELINE_LOCK)
+    if data is None:
         return dict.fromkeys(_LOCKED, MappingProxyType({}))
-    tree = parse_yaml(layout.lock.read_bytes(), PIPELINE_LOCK)
+    tree = parse_yaml(data, PIPELINE_LOCK)
     found: dict[str, Mapping[str, str]] = {}
     problems: list[Problem] = []
+    for section in tree.value if isinstance(tree.value, dict) else ():
+        if section not in _LOCKED:
+            where = place(tree, (section,), PIPELINE_LOCK, key=True)
+            problems.append(Problem(where, "there is no such section", did_you_mean(section, _LOCKED, "sections")))
     for section, (pattern, noun, hint) in _LOCKED.items():
         entries = tree.at((section,))
         if entries is tree and section != IMAGES:  # what has no git refs needs no place for them
             entries = Node({}, 1, 1)
         if entries is tree or not isinstance(entries.value, dict):
-            problems.append(Problem(PIPELINE_LOCK, f"has no mapping '{section}'", f"write: {section}: {{}}"))
+            where = place(tree, (section,), PIPELINE_LOCK)
+            problems.append(Problem(where, f"has no mapping '{section}'", f"write: {section}: {{}}"))
             continue
         for ref, pin in entries.value.items():
             if not re.fullmatch(pattern, pin.text):
-                where = f"{PIPELINE_LOCK}:{pin.line}:{pin.column}: {section}.{ref}"
+                where = place(tree, (section, ref), PIPELINE_LOCK)
                 problems.append(Problem(where, f"is not a {noun}", hint))
         found[section] = MappingProxyType({ref: pin.text for ref, pin in entries.value.items()})
     PipelineError.raise_if(problems)
@@ -158,6 +159,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
         yield from _twice_problems(tree, name, plain)
+        yield from _reserved_problems(tree, name, plain)
         args = plain.get("args") if isinstance(plain, dict) else None
         if isinstance(args, dict):
             yield from _family_problems(tree, name, args)
@@ -173,6 +175,15 @@ def _twice_problems(tree: Node, tier: str, plain: Any) -> Iterator[Problem]:
                 where = place(tree, ("tiers", tier, section, name), PIPELINE_FILE, key=True)
                 yield Problem(where, f"is given under {seen[name]}, too", "remove one of the two")
             seen.setdefault(name, section)
+
+
+def _reserved_problems(tree: Node, tier: str, plain: Any) -> Iterator[Problem]:
+    """The arguments that the plan sets cannot be given."""
+    for section in ("args", "bases", "sources") if isinstance(plain, dict) else ():
+        given = plain.get(section)
+        for name in _RESERVED.keys() & set(given if isinstance(given, dict) else ()):
+            where = place(tree, ("tiers", tier, section, name), PIPELINE_FILE, key=True)
+            yield Problem(where, f"{name} is {_RESERVED[name]}", "remove it")
 
 
 def _parent_problems(tree: Node) -> Iterator[Problem]:
@@ -206,18 +217,24 @@ def _gpu_problems(tree: Node) -> Iterator[Problem]:
     if gpus is tree or not isinstance(gpus.value, list):
         return
     toolkits = sorted(_toolkits(tree))
+    seen: set[str] = set()
     for index, gpu in enumerate(gpus.value):
         where = place(tree, ("gpus", index), PIPELINE_FILE)
         if not isinstance(gpu.value, str):
             continue
-        if gpu.text not in GPUS:
-            yield Problem(where, f"the GPU '{gpu.text}' is not known", did_you_mean(gpu.text, GPUS, "known"))
+        name = gpu_named(gpu.text)
+        if name is None:
+            close = did_you_mean(gpu.text.upper(), GPUS, "known")
+            yield Problem(where, f"the GPU '{gpu.text[:40]}' is not known", close)
             continue
+        if name in seen and gpu.text != name:  # twice in the same letters is what the schema says
+            yield Problem(where, f"{name} stands there twice", "remove one of the two")
+        seen.add(name)
         for version in toolkits:
             targets = cuda_targets(version)
-            if targets is not None and GPUS[gpu.text] not in targets:
+            if targets is not None and GPUS[name] not in targets:
                 shown = ".".join(map(str, version))
-                what = f"CUDA {shown} cannot compile for {gpu.text} (compute capability {GPUS[gpu.text]})"
+                what = f"CUDA {shown} cannot compile for {name} (compute capability {GPUS[name]})"
                 yield Problem(where, what, "remove the GPU, or take bases with a CUDA that knows it")
 
 
@@ -311,15 +328,21 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
     top: dict[str, Any] = tree.plain()
     broken = {path[1] for path in wrong if len(path) > 1 and path[0] == "tiers"}
     tiers = top.get("tiers") if ("tiers",) not in wrong else None
+    given = top.get("gpus")
+    listed = given if isinstance(given, list) else []
     settings = top.get("cloudbuild", {})
     ok = isinstance(settings, dict) and not any(path[:1] == ("cloudbuild",) for path in wrong)
-    gpus = tuple(gpu for gpu in top.get("gpus") or () if gpu in GPUS)
+    gpus = tuple(dict.fromkeys(gpu for name in listed if isinstance(name, str) and (gpu := gpu_named(name))))
+
+    def good(key: str, default: Any) -> Any:
+        return default if (key,) in wrong else top.get(key, default)
+
     return Pipeline(
-        name=str(top.get("name", "")),
+        name=str(good("name", "")),
         variant=variant,
-        registry=top.get("registry"),
-        cache=top.get("cache") or DEFAULT_CACHE,
-        platform=top.get("platform") or "linux/amd64",
+        registry=good("registry", None),
+        cache=good("cache", DEFAULT_CACHE),
+        platform=good("platform", "linux/amd64"),
         gpus=gpus,
         arch_list=arch_list(gpus),
         tiers=MappingProxyType(
@@ -329,10 +352,10 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
                 if name not in broken and isinstance(tier, dict)
             }
         ),
-        cloudbuild=_cloudbuild(settings if ok else {}, top.get("registry")),
+        cloudbuild=_cloudbuild(settings if ok else {}, good("registry", None)),
         pins=pins[IMAGES],
         commits=pins[GIT],
-        channels=top.get("channels"),
+        channels=good("channels", None),
     )
 
 

@@ -6,10 +6,11 @@ A cubin runs on devices of the same major capability and an equal or higher mino
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["GPUS", "Capability", "arch_list", "cuda_targets"]
+__all__ = ["GPUS", "Capability", "arch_list", "cuda_targets", "gpu_named"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,6 +53,14 @@ GPUS: dict[str, Capability] = {
         "RTX-PRO-6000": "12.0",
     }.items()
 }
+
+_SPELT = {re.sub(r"[ _-]", "", name): name for name in GPUS}
+
+
+def gpu_named(text: str) -> str | None:
+    """Return the name of the GPU that a text means, in any case, with '-', '_' or a blank; None for an unknown one."""
+    return _SPELT.get(re.sub(r"[ _-]", "", text.upper()))
+
 
 _UP_TO_HOPPER = "5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 7.5 8.0 8.6 8.7 8.9 9.0"
 _TARGETS: dict[tuple[int, int], str] = {

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from imagetiers.yamltree import Path as KeyPath
 
 __all__ = ["did_you_mean", "place", "schema_problems"]
 
+_END = re.compile(r"\$(?=\||\)|\Z)")
+_LONGEST = 60  # characters of a value that a message repeats
 _KIND = {
     "string": "a text",
     "number": "a number",
@@ -56,10 +59,8 @@ def schema_problems(tree: Node, schema_file: Path, name: str, passed: Path) -> I
     with contextlib.suppress(OSError):  # somebody else's: then it is checked
         if mark.exists():
             return
-    from jsonschema import Draft202012Validator
-
     found = False
-    for error in Draft202012Validator(json.loads(schema_text)).iter_errors(plain):
+    for error in _validator()(json.loads(schema_text)).iter_errors(plain):
         found = True
         yield from _explain(error, tree, name)
     if not found:
@@ -68,6 +69,25 @@ def schema_problems(tree: Node, schema_file: Path, name: str, passed: Path) -> I
             mark.touch()
         except OSError:  # a read-only checkout is no reason to fail: it is only slower
             pass
+
+
+def _validator() -> Any:
+    """Return jsonschema's validator, exact where Python's habits are not JSON Schema's.
+
+    `$` in a pattern is the end of the text, and not before a last line feed; a whole number is written as one.
+    """
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_validator: Any, wanted: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not re.search(_END.sub(r"\\Z", wanted), instance):
+            yield ValidationError(f"does not match {wanted}")
+
+    def is_whole(_checker: Any, instance: Any) -> bool:
+        return isinstance(instance, int) and not isinstance(instance, bool)
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", is_whole)
+    return extend(Draft202012Validator, {"pattern": pattern}, type_checker=types)  # type: ignore[no-untyped-call]
 
 
 def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Problem]]:
@@ -81,10 +101,16 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
         return
     if "propertyNames" in error.absolute_schema_path:  # about a key itself; its path ends at the mapping
         where = place(tree, (*path, str(error.instance)), name, key=True)
-        yield path, Problem(where, f"'{error.instance}' is not a good name", f"it must match {error.validator_value}")
+        if error.validator == "maxLength":
+            wrong = (f"is longer than {error.validator_value} characters", "")
+        else:
+            wrong = (f"'{_cut(error.instance)}' is not a good name", f"it must match {error.validator_value}")
+        yield path, Problem(where, *wrong)
         return
     say = _SAY.get(error.validator)
     node = tree.at(path)
+    if error.validator in {"enum", "const"} and "type" in error.schema and not _has_type(error):
+        return  # its type says it already
     what, hint = say(error, node, path) if say else (error.message, "")
     yield path, Problem(place(tree, path, name), what, hint)
 
@@ -105,20 +131,35 @@ def _found(node: Node) -> str:
         return f"the truth value {node.text}"
     if isinstance(value, int | float):
         shown = repr(value)
-        return f"the number {shown}" + (f" (written {node.text})" if shown != node.text else "")
-    return f"the text '{node.text[:60]}'"
+        written = _cut(node.text)
+        return f"the number {_cut(shown)}" + (f" (written {written})" if shown != node.text else "")
+    return f"the text '{_cut(node.text)}'"
+
+
+def _has_type(error: Any) -> bool:
+    """Say whether a value has the type that its schema wants, so that only the value is wrong."""
+    wanted = {"string": str, "integer": int}[error.schema["type"]]
+    return isinstance(error.instance, wanted) and not isinstance(error.instance, bool)
+
+
+def _cut(text: str) -> str:
+    """Return a text that fits on a line."""
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
     what = f"must be {' or '.join(_KIND[kind] for kind in kinds)}, but is {_found(node)}"
     if "string" in kinds and isinstance(node.value, bool | int | float):
-        return what, f'write it in quotes: "{node.text}"'
+        return what, f'write it in quotes: "{_cut(node.text)}"'
+    if kinds == ["integer"] and isinstance(node.value, float) and node.value.is_integer():
+        return what, f"write {node.value:.0f}"
     return what, _describe(error)
 
 
 def _pattern(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
-    return f"'{node.text[:80]}' is not of the right form", _describe(error) or f"must match {error.validator_value}"
+    return f"'{_cut(node.text)}' is not of the right form", _describe(error) or f"must match {error.validator_value}"
 
 
 def _required(error: Any, _node: Node, _path: KeyPath) -> tuple[str, str]:
@@ -140,6 +181,8 @@ def _one_of(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
 
 def _enum(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     allowed = [str(value) for value in error.validator_value]
+    if isinstance(node.value, dict | list):
+        return f"must be one of the allowed values, but is {_found(node)}", f"allowed: {', '.join(allowed)}"
     return f"'{node.text}' is not one of the allowed values", did_you_mean(node.text, allowed, "allowed")
 
 
@@ -153,6 +196,7 @@ _SAY: dict[str, Say] = {
     "const": lambda error, node, _: (f"must be {error.validator_value}, but is {_found(node)}", _describe(error)),
     "minimum": lambda error, node, _: (f"{node.text} is below {error.validator_value}", _describe(error)),
     "maximum": lambda error, node, _: (f"{node.text} is above {error.validator_value}", _describe(error)),
+    "exclusiveMinimum": lambda error, node, _: (f"{node.text} is not above {error.validator_value}", _describe(error)),
     "minLength": lambda error, _node, _: ("is empty", _describe(error)),
     "maxLength": lambda error, _node, _: (f"is longer than {error.validator_value} characters", _describe(error)),
     "minItems": lambda error, _node, _: ("is empty", _describe(error)),

@@ -20,12 +20,14 @@ from pathlib import Path, PurePosixPath
 from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
+from imagetiers.repository_file import decode, kind_of_file, read_file
 
 __all__ = ["InputFile", "ManifestLine", "Snapshot", "TierFiles", "archive", "context_tar", "take_snapshot"]
 
 MAX_FILE_BYTES = 64 << 20
 MAX_TIER_BYTES = 256 << 20
 MAX_FILES = 50_000
+_MOST_STEPS = 4096  # on the way that a link leads
 
 # Left behind by tools, never an input: not even a glob finds them.
 LITTER = frozenset({"__pycache__", ".git", ".DS_Store", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
@@ -126,7 +128,9 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
         else:
             if not found:
                 where = f"{shown}/{MANIFEST}:{line.number}"
-                problems.append(Problem(where, f"nothing matches '{line.pattern}'", _nearest(line.pattern, paths)))
+                own_hint = "remove the line: it is never a file of the image" if line.pattern in _OWN else ""
+                hint = own_hint or _nearest(line.pattern, paths)
+                problems.append(Problem(where, f"nothing matches '{line.pattern}'", hint))
             for path in found:
                 excluded.discard(path)
                 chosen[path] = base / path
@@ -145,53 +149,80 @@ def _nearest(pattern: str, paths: list[str]) -> str:
 
 def _read(path: Path, shown: str, hint: str, problems: list[Problem]) -> bytes | None:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        data = read_file(path, shown)
+    except PipelineError as error:
+        problems.extend(error.problems)
+        return None
+    if data is None:
         problems.append(Problem(shown, "there is no such file", hint))
-    except OSError as error:
-        problems.append(Problem(shown, f"cannot be read: {error.strerror}", "check the file's permissions"))
-    return None
+    return data
 
 
 def _read_script(path: Path, shown: str, problems: list[Problem]) -> bytes | None:
     """Read a tier's checks; None where it has none. What has the name and cannot be read is no tier without checks."""
-    if not os.path.lexists(path):
+    try:
+        return read_file(path, shown)
+    except PipelineError as error:
+        problems.extend(error.problems)
         return None
-    if path.is_symlink() and not path.exists():
-        what = f"is a link to {os.readlink(path)}, which does not exist"
-        problems.append(Problem(shown, what, "let it point to the script, or remove it"))
-        return None
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not a file"
-        problems.append(Problem(shown, f"{what}, but must be the script of the tier's checks", "rename or remove it"))
-        return None
-    return _read(path, shown, "write the tier's checks there", problems)
 
 
 def _manifest_lines(data: bytes, name: str, problems: list[Problem]) -> Iterator[ManifestLine]:
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        problems.append(Problem(name, f"byte {error.start} is not UTF-8", "save the file as UTF-8"))
+        text = decode(data, name)
+    except PipelineError as error:
+        problems.extend(error.problems)
         return
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
         exclude = line.startswith("!")
         line = line[1:].strip() if exclude else line
         from_root = line.startswith("//")
-        pattern = line[2:] if from_root else line.removeprefix("./")
-        if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts or not pattern:
-            hint = "write it relative to the tier's folder, or //path from the repository's root"
-            problems.append(Problem(f"{name}:{number}", f"'{raw.strip()}' leaves the tier's folder", hint))
+        pattern = (line[2:] if from_root else line.removeprefix("./")).rstrip("/")
+        wrong = _wrong_pattern(pattern)
+        if wrong is not None:
+            problems.append(Problem(f"{name}:{number}", f"'{raw.strip()}' {wrong[0]}", wrong[1]))
             continue
-        yield ManifestLine(number, pattern.rstrip("/"), exclude, from_root)
+        yield ManifestLine(number, pattern, exclude, from_root)
+
+
+def _wrong_pattern(pattern: str) -> tuple[str, str] | None:
+    if pattern in {"", "."}:
+        return "names no file", "write ** for all that lies in the folder, or remove the line"
+    if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
+        hint = "write it relative to the tier's folder, or //path from the repository's root"
+        return "leaves the tier's folder", hint
+    if any(not char.isprintable() and char != "\t" for char in pattern):
+        return "holds a character that cannot be seen", "remove it"
+    try:
+        _glob(pattern)
+    except ValueError as error:
+        return str(error), "[abc], [a-z] or [!abc]; write [[] for the bracket itself"
+    if " #" in pattern:
+        return "holds a '#', which begins no comment here", "a comment stands on a line of its own"
+    return None
+
+
+def _class(pattern: str, at: int) -> tuple[str, int]:
+    """Translate the class that begins at `at`; return it and where it ends. Raises ValueError."""
+    end = pattern.find("]", at + 2)
+    if end < 0:
+        raise ValueError("has a [ without its ]")
+    inner = pattern[at + 1 : end]
+    negated = inner.startswith("!")
+    text = "".join("\\" + char if char in "\\^[&~|" else char for char in inner[negated:])
+    try:
+        re.compile(f"[{text}]")
+    except re.error:
+        raise ValueError(f"has the range [{inner}], which is empty") from None
+    return (f"[^/{text}]" if negated else f"[{text}]"), end + 1
 
 
 @functools.cache
 def _glob(pattern: str) -> re.Pattern[str]:
-    """Translate a manifest pattern; what it matches includes everything below a matched folder."""
+    """Translate a manifest pattern; what it matches includes everything below a matched folder. Raises ValueError."""
     out = ""
     i = 0
     while i < len(pattern):
@@ -203,9 +234,9 @@ def _glob(pattern: str) -> re.Pattern[str]:
             out, i = out + "[^/]*", i + 1
         elif pattern[i] == "?":
             out, i = out + "[^/]", i + 1
-        elif pattern[i] == "[" and (end := pattern.find("]", i + 2)) > 0:
-            inner = pattern[i + 1 : end].replace("\\", "\\\\")
-            out, i = out + "[" + ("^" + inner[1:] if inner.startswith("!") else inner) + "]", end + 1
+        elif pattern[i] == "[":
+            text, i = _class(pattern, i)
+            out += text
         else:
             out, i = out + re.escape(pattern[i]), i + 1
     return re.compile(f"{out}(?:/.*)?", re.DOTALL)
@@ -238,17 +269,22 @@ def _read_files(chosen: Mapping[str, Path], shown: str, problems: list[Problem])
         return ()
     for path in sorted(chosen):
         where = f"{shown}/{path}"
+        if not _is_utf8(path):
+            problems.append(Problem(where, "the file's name is not UTF-8", "rename it, or exclude it in the manifest"))
+            continue
         try:
             status = chosen[path].lstat()
             total += status.st_size
             if stat.S_ISLNK(status.st_mode):
                 target = os.readlink(chosen[path])
-                depth = len(PurePosixPath(path).parts) - 1
-                if target.startswith("/") or PurePosixPath(target).parts[: depth + 1] == ("..",) * (depth + 1):
-                    problems.append(Problem(where, f"the link to '{target}' leaves the build context", "copy the file"))
+                if not target.isascii() and not _is_utf8(target):
+                    problems.append(Problem(where, "the link's target is not UTF-8", "rename what it points to"))
+                    continue
                 files.append(InputFile(path, target.encode(), link=True))
-            elif not stat.S_ISREG(status.st_mode):
-                problems.append(Problem(where, "is neither a file nor a link", "remove it from the manifest"))
+            elif (kind := kind_of_file(status.st_mode)) is not None:
+                problems.append(
+                    Problem(where, f"is {kind}, but must be a file or a link", "exclude it in the manifest")
+                )
             elif status.st_size > MAX_FILE_BYTES or total > MAX_TIER_BYTES:
                 what = f"is too large for a build context ({status.st_size:,} bytes; {total:,} in all so far)"
                 problems.append(Problem(where, what, "fetch large data in the Dockerfile, pinned by its hash"))
@@ -258,7 +294,45 @@ def _read_files(chosen: Mapping[str, Path], shown: str, problems: list[Problem])
                 files.append(InputFile(path, content, bool(status.st_mode & stat.S_IXUSR)))
         except OSError as error:
             problems.append(Problem(where, f"cannot be read: {error.strerror}", "check the file's permissions"))
+    problems.extend(_leaving_links(files, shown))
     return tuple(files)
+
+
+def _is_utf8(text: str) -> bool:
+    """Say whether a name of the file system is text: what is not has bytes in it that Python carries as surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _leaving_links(files: list[InputFile], shown: str) -> Iterator[Problem]:
+    """Yield a problem for each link that leads out of the context, also by way of other links."""
+    links = {file.path: file.content.decode() for file in files if file.link}
+    for path, target in links.items():
+        if _leaves(path, links):
+            yield Problem(f"{shown}/{path}", f"the link to '{target}' leaves the build context", "copy the file")
+
+
+def _leaves(path: str, links: Mapping[str, str]) -> bool:
+    here: list[str] = []
+    todo = path.split("/")
+    for _ in range(_MOST_STEPS):
+        if not todo:
+            return False
+        part = todo.pop(0)
+        if part in {"", "."}:
+            continue
+        if part == "..":
+            if not here:
+                return True
+            here.pop()
+            continue
+        target = links.get("/".join([*here, part]))
+        if target is None:
+            here.append(part)
+        elif target.startswith("/"):
+            return True
+        else:
+            todo = [*target.split("/"), *todo]
+    return False  # a circle leads nowhere
 
 
 def context_tar(files: Iterable[InputFile], dockerfile: bytes) -> bytes:

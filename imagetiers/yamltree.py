@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from imagetiers.errors import PipelineError, Problem
+from imagetiers.repository_file import decode
 
 __all__ = ["Node", "Path", "merge_patch", "parse_yaml", "show_path"]
 
@@ -77,7 +78,7 @@ def show_path(path: Path) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return text.replace("\n", "\\n")
 
 
 def parse_yaml(data: bytes, name: str) -> Node:
@@ -92,20 +93,22 @@ def parse_yaml(data: bytes, name: str) -> Node:
                 name, f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}", "a pipeline is a few hundred lines"
             )
         )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PipelineError(
-            Problem(f"{name}:{line}", f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8")
-        ) from None
+    text = decode(data, name)
+    control = _CONTROL.search(text)
+    if control is not None:
+        line, column = text.count("\n", 0, control.start()) + 1, control.start() - text.rfind("\n", 0, control.start())
+        what = f"holds the control character U+{ord(control[0]):04X}"
+        raise PipelineError(Problem(f"{name}:{line}:{column}", what, "remove it"))
     try:
         return _Builder(name).build(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        # What is open at the end of the file was opened where the context began.
+        at_end = error.problem is not None and "end of stream" in error.problem
+        mark = (at_end and error.context_mark) or error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         what = " ".join(part for part in (error.context, error.problem) if part)
-        raise PipelineError(Problem(where, f"not YAML: {what}", _syntax_hint(what))) from None
+        hint = _TAB_HINT if mark and _is_tab(text, mark.line, mark.column) else _syntax_hint(what)
+        raise PipelineError(Problem(where, f"not YAML: {what}", hint)) from None
     except yaml.YAMLError as error:  # control characters: a ReaderError without a mark
         raise PipelineError(
             Problem(name, f"not YAML: {' '.join(str(error).split())}", "save the file as plain UTF-8 text")
@@ -116,9 +119,18 @@ def parse_yaml(data: bytes, name: str) -> Node:
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TAB_HINT = "a tab: indent with spaces"
+
+
+def _is_tab(text: str, line: int, column: int) -> bool:
+    lines = text.splitlines()
+    return line < len(lines) and lines[line][column : column + 1] == "\t"
+
+
 def _syntax_hint(what: str) -> str:
     if "tab" in what or "\\t" in what:
-        return "indent with spaces, never with tabs"
+        return _TAB_HINT
     if "mapping values are not allowed" in what:
         return "a value that holds ': ' must be quoted"
     return "check the indentation and the quotes on this line and the one above"
@@ -167,6 +179,9 @@ class _Builder:
             self._stop(mark, "anchors and aliases (& and *) are not supported", "repeat the value, or use a variant")
         elif isinstance(event, yaml.ScalarEvent):
             self._check_tag(event)
+            control = _CONTROL.search(event.value)
+            if control is not None:
+                self._stop(mark, f"holds the control character U+{ord(control[0]):04X}", "remove it")
             self._add(_scalar(event))
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._check_tag(event)

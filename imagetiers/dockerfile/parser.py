@@ -17,6 +17,7 @@ from imagetiers.dockerfile.heredocs import announced_in
 from imagetiers.dockerfile.model import Dockerfile, Heredoc, Instruction, Stage
 from imagetiers.dockerfile.words import FIELD_BLANKS, json_words
 from imagetiers.errors import PipelineError, Problem
+from imagetiers.repository_file import decode
 
 __all__ = ["parse_dockerfile"]
 
@@ -53,10 +54,7 @@ def parse_dockerfile(data: bytes, name: str) -> Dockerfile:
 def _decode(data: bytes, name: str) -> str:
     if len(data) > MAX_BYTES:
         raise PipelineError(Problem(name, f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}", ""))
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PipelineError(Problem(name, f"byte {error.start} is not UTF-8", "save the file as UTF-8")) from None
+    text = decode(data, name)
     for char, called in (("\0", "a NUL character"), ("\ufeff", "a byte order mark in the middle")):
         if char in text:
             line = text[: text.index(char)].count("\n") + 1

@@ -114,7 +114,7 @@ def test_what_ran_no_checks_is_not_called_verified() -> None:
     [
         (lambda path: path.unlink(), "expects forbid, but there is no images/pytorch-clean/verify.py that checks it"),
         (lambda path: (path.unlink(), path.symlink_to("gone.py")), "is a link to gone.py, which does not exist"),
-        (lambda path: (path.unlink(), path.mkdir()), "is a folder, but must be the script of the tier's checks"),
+        (lambda path: (path.unlink(), path.mkdir()), "is a folder, but must be a file"),
     ],
 )
 def test_expectations_need_somebody_who_checks_them(make: object, said: str, tiny: Layout) -> None:

@@ -15,7 +15,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from imagetiers import model
-from imagetiers.config import load_config, parse_duration, parse_size
+from imagetiers.config import load_config, parse_duration
+from imagetiers.forms import parse_size
 from imagetiers.layout import Layout
 from tests.conftest import HERE
 
