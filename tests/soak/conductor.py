@@ -38,7 +38,7 @@ SKEWS = (0.0, 0.0, -60 * DAY, DAY, 0.0, -3600.0)
 FULL_DISK = 4
 """The machine whose disk holds very little, where this process may mount one."""
 
-DEADLINE = 45.0
+DEADLINE = 90.0
 """Real seconds that no process may outlive: several times what its patience with the store adds up to."""
 
 RSS_MAX = 320 * 1024
@@ -93,7 +93,7 @@ class Conductor:
         self.clock = SharedClock(folder / "clock")
         self.storage = AuditedStorage(self.clock.time, max_age=MAX_AGE)
         self.outcome = Outcome(seed)
-        self._number = 0
+        self._number = self._told = 0
         self._published: set[tuple[str, int]] = set()
         self._server = SoakServer(self.storage, self._faults)
         self._url = self._quiet_url = ""
@@ -111,14 +111,14 @@ class Conductor:
                     await self._check(zygote)
                     self.clock.suspend(self._draw.choice([3600.0, DAY / 2, DAY]))
                     self._progress(ends)
-        self.outcome.violations = [*self.outcome.violations, *self.storage.auditor.violations]
+        self.outcome.violations = self.storage.auditor.violations
         self.outcome.faults.update({str(fault): count for fault, count in self._faults.counts.items()})
         self.outcome.requests, self.outcome.heads = self._faults.calls, self.storage.auditor.heads
         return self.outcome
 
     @property
     def violations(self) -> int:
-        return len(self.outcome.violations) + len(self.storage.auditor.violations)
+        return len(self.storage.auditor.violations)
 
     @contextlib.asynccontextmanager
     async def _zygote(self) -> AsyncIterator[_Zygote]:
@@ -263,7 +263,7 @@ class Conductor:
         self.storage.auditor.forget_old()
 
     def _violated(self, rule: str, where: str, seen: str) -> None:
-        self.outcome.violations.append(Violation(rule, where, seen))
+        self.storage.auditor.violations.append(Violation(rule, where, seen))
 
     def _progress(self, ends: float) -> None:
         done = f"{self.outcome.operations.total()} operations, {self._faults.calls} requests"
@@ -272,6 +272,9 @@ class Conductor:
             current for name in self.storage.auditor.namespaces if (current := self.storage.auditor.current(name))
         ]
         live = " and ".join(str(len(current.live)) for current in spaces)
+        for violation in self.storage.auditor.violations[self._told :]:
+            print("\n    ".join(["VIOLATION", *self.outcome.trace[-25:], str(violation)]), flush=True)  # noqa: T201
+        self._told = self.violations
         print(f"{ends - time.monotonic():.0f} s left: {done}, {met}; {live} entries", flush=True)  # noqa: T201
 
 
