@@ -23,4 +23,5 @@ task_lock = _tasks.lock
 task_status = _tasks.status
 task_cloudbuild = _tasks.cloudbuild
 task_ccache = _tasks.ccache
+task_gc = _tasks.gc
 task__summary = _tasks.summary

@@ -274,6 +274,10 @@ class Locks(Protocol):
         """Hold the lock of that name for the block; while somebody else has it, say who and wait."""
         ...
 
+    def held(self) -> frozenset[str]:
+        """Return the names of the locks that somebody holds at this moment, this process included."""
+        ...
+
 
 class Cancellation(Protocol):
     """Ctrl-C and SIGTERM, told to whoever must end something."""

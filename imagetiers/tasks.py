@@ -20,6 +20,7 @@ from imagetiers.ccache_tasks import ccache_tasks
 from imagetiers.config import parse_duration
 from imagetiers.doit_plugins import Reporter
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
+from imagetiers.gc_task import gc_task
 from imagetiers.keys import short
 from imagetiers.layout import Layout
 from imagetiers.model import Pipeline, Trust
@@ -228,6 +229,10 @@ class Tasks:
         """ccache:<verb>: housekeeping of the cache."""
         return ccache_tasks(self._act, self.plan, self.layout, self.world)
 
+    def gc(self) -> Task:
+        """cache:gc: housekeeping of everything else."""
+        return gc_task(self._act, self._plans, self.layout, self.world)
+
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
         mode = {"name": "mode", "long": "mode", "default": "", "help": "only the file for these builds: trusted or pr"}
@@ -400,6 +405,11 @@ class Tasks:
         from imagetiers.steps.cloudbuild import write_cloudbuild
 
         return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.world, mode=mode, check=check))
+
+    def _plans(self) -> list[Plan]:
+        """Plan the pipeline in all its variants. Raises PipelineError."""
+        today = datetime.now(tz=UTC).date()
+        return [make_plan(open_repository(self.layout, variant), today) for variant in (None, *self.variants)]
 
     def _check(self) -> None:
         PipelineError.raise_if(pipeline_problems(self.layout, self.variants))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from json import loads
 from typing import TypeVar
 
+from imagetiers.aggregates import AGGREGATE, decode_aggregate
 from imagetiers.errors import CorruptError, EngineError, NotFoundError, StoreError
 from imagetiers.forecast import (
     READ,
@@ -175,27 +176,36 @@ def _ccache_version(step: CompilePlan, layout: Layout, world: World) -> str | No
 
 
 def _samples(store: Store, trust: Trust, asked: list[_Asked]) -> dict[_Asked, list[Sample]]:
-    """Read the newest records of tiers' compiles or images; a damaged or an old one tells nothing. Raises StoreError."""
+    """Read the newest records of tiers' compiles or images; a damaged or an old one tells nothing. Raises StoreError.
+
+    What `cache:gc` has added up of older ones comes first: it is in the same listing.
+    """
 
     def names(one: _Asked) -> list[str]:
         tier, kind = one
-        found = [
-            blob.name
-            for prefix in dict.fromkeys(("", trust.prefix))
-            for blob in deque(store.list(f"{prefix}records/{tier}/{kind}/"), maxlen=READ)
-        ]
-        return sorted(found, key=lambda name: name.rpartition("/")[2])[-READ:]
+        found: list[str] = []
+        added: list[str] = []
+        for prefix in dict.fromkeys(("", trust.prefix)):
+            newest: deque[str] = deque(maxlen=READ)
+            for blob in store.list(f"{prefix}records/{tier}/{kind}/"):
+                (added if blob.name.endswith(f"/{AGGREGATE}") else newest).append(blob.name)
+            found += newest
+        return added + sorted(found, key=lambda name: name.rpartition("/")[2])[-READ:]
 
-    def read(name: str) -> Sample | None:
+    def read(name: str) -> list[Sample]:
         try:
-            return read_sample(loads(store.read(name)[0]))
+            data, _ = store.read(name)
+            if name.endswith(f"/{AGGREGATE}"):
+                return decode_aggregate(data).samples()
+            sample = read_sample(loads(data))
         except (NotFoundError, CorruptError, ValueError):
-            return None
+            return []
+        return [] if sample is None else [sample]
 
     listed = dict(zip(asked, _in_parallel(asked, names), strict=True))
     every = [name for some in listed.values() for name in some]
     told = dict(zip(every, _in_parallel(every, read), strict=True))
-    return {one: [sample for name in some if (sample := told[name]) is not None] for one, some in listed.items()}
+    return {one: [sample for name in some for sample in told[name]] for one, some in listed.items()}
 
 
 def _in_parallel(things: Iterable[_Thing], work: Callable[[_Thing], _Result]) -> list[_Result]:

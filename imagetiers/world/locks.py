@@ -40,3 +40,14 @@ class FileLocks:
                 file.truncate()
                 os.write(file.fileno(), f"process {os.getpid()}, {purpose}\n".encode())
             yield
+
+    def held(self) -> frozenset[str]:
+        """Return the names of the locks that somebody holds at this moment, this process included."""
+        held = set()
+        for path in self._folder.glob("*.lock") if self._folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.add(path.name.removesuffix(".lock"))
+        return frozenset(held)

@@ -160,6 +160,9 @@ class NoLocks:
     def hold(self, name: str, purpose: str) -> Iterator[None]:  # noqa: ARG002
         yield
 
+    def held(self) -> frozenset[str]:
+        return frozenset()
+
 
 class NoCancellation:
     requested = False

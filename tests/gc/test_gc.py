@@ -1,0 +1,375 @@
+"""cache:gc on a cache that real builds have filled: what goes, what stays, and that no fault makes more go."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from imagetiers.aggregates import AGGREGATE, decode_aggregate
+from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, StoreError, UnavailableError
+from imagetiers.forecast import READ, Like, forecast
+from imagetiers.keys import KeyManifest, short
+from imagetiers.layout import Layout
+from imagetiers.model import Trust
+from imagetiers.plan import Absent, Answer, Unknown
+from imagetiers.ports import Store, World
+from imagetiers.steps import wheels
+from imagetiers.steps.forecast import _samples
+from imagetiers.steps.gc import GcOptions, collect_garbage
+from imagetiers.steps.records import Record, keep, keep_inputs
+from imagetiers.world.locks import FileLocks
+from tests.ccache.faults import FaultyStore, Killed
+from tests.conftest import HERE, Golden
+from tests.soak.memory import MemoryStore
+from tests.soak.wheels_made import wheel, world_of
+
+DAY = 86_400.0
+UNTRUSTED = Trust(trusted=False, branch="pr-7")
+
+
+class Said:
+    """A registry that gives every question the same answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    def look_up(self, refs: Iterable[str]) -> Mapping[str, Answer]:
+        return dict.fromkeys(refs, self.answer)
+
+
+class Cache:
+    """A store with a clock of its own, and what builds have left in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.now = 1_700_000_000.0
+        self.store = MemoryStore(lambda: self.now)
+        self.layout = Layout(root / "checkout")
+        self.builds: dict[str, tuple[KeyManifest, KeyManifest]] = {}
+        self.registry: Answer = Absent()
+
+    def world(self, trust: Trust | None = None, store: Store | None = None) -> tuple[World, list[str]]:
+        world, console = world_of(store or self.store, trust or Trust(), lambda: self.now)
+        locks = FileLocks(self.layout.locks, world.console)
+        return replace(world, locks=locks, registry=Said(self.registry)), console.lines  # type: ignore[arg-type]
+
+    def build(self, name: str, *, trust: Trust | None = None, variant: str = "", fresh: bool = True) -> None:
+        """Do as a build does that compiles and makes an image; one that is not `fresh` finds its wheels in the cache."""
+        world, _ = self.world(trust)
+        compiled = manifest("compile", name)
+        image = manifest("image", name, wheels=compiled.key)
+        self.builds[name] = compiled, image
+        number = len(self.builds)
+        if fresh:
+            partial = self.layout.partial_wheels(compiled.key)
+            partial.mkdir(parents=True, exist_ok=True)
+            (partial / "soak-1.0-py3-none-any.whl").write_bytes(wheel(number))
+            wheels.commit(self.layout, compiled.key, "compile:torch")
+            wheels.publish(world, self.layout, compiled.key)
+            self.record(world, compiled, variant)
+            keep_inputs(world, compiled.key, ())
+        self.record(world, image, variant)
+        keep_inputs(world, image.key, ())
+        verdict = {"passed": True, "tier": "torch", "key": image.key}
+        world.store.write(f"{world.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode())
+
+    def record(self, world: World, made: KeyManifest, variant: str) -> None:
+        like = {"pipeline": "p", "variant": variant, "change": "compile cold", "cpus": 2}
+        if made.kind == "image":
+            like["change"] = "image"
+        keep(world, made, Record(made.kind, "torch", made.key, self.now, 100.0 + len(self.builds), **like))  # type: ignore[arg-type]
+
+    def publish(self, name: str) -> str:
+        key = self.builds[name][1].key
+        document = {"key": key, "digest": f"sha256:{key}", "at": round(self.now)}
+        published = f"published/registry/p/torch:{short(key)}.json"
+        self.store.write(published, json.dumps(document).encode())
+        return published
+
+    def objects_of(self, name: str, prefix: str = "") -> set[str]:
+        compiled, image = (made.key for made in self.builds[name])
+        found = {f"{prefix}{kind}/{key}.json" for kind in ("keys", "inputs") for key in (compiled, image)}
+        return found | {f"{prefix}wheels/{compiled}.tar", f"{prefix}verdicts/{image[::-1]}/check.json"}
+
+    def there(self) -> set[str]:
+        return {name for name in self.store.names() if "/gc/" not in f"/{name}" and "/records/" not in f"/{name}"}
+
+    def gc(self, options: GcOptions | None = None, *, trust: Trust | None = None, store: Store | None = None) -> str:
+        world, lines = self.world(trust, store)
+        collect_garbage((), self.layout, world, options or GcOptions(keep=2))
+        return "\n".join(line for line in lines).replace(str(self.layout.work), ".imagetiers")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path)
+
+
+def manifest(kind: str, name: str, **more: str) -> KeyManifest:
+    return KeyManifest(kind, "torch", "linux/amd64", (), name, {}, {}, (), (), **more)  # type: ignore[arg-type]
+
+
+def filled(cache: Cache) -> None:
+    """Six builds, a month apart, the first one published, and two newest of another variant."""
+    for number in range(6):
+        cache.build(f"build-{number}")
+        cache.now += 30 * DAY
+    cache.publish("build-0")
+    cache.build("of a variant", variant="a100")
+    cache.now += 100 * DAY
+
+
+def test_two_runs_a_day_apart_and_what_each_says(cache: Cache, golden: Golden) -> None:
+    filled(cache)
+    cache.registry = Unknown("down")
+    before = cache.there()
+    said = [cache.gc(GcOptions(keep=2, dry_run=True))]
+    assert not any(name.startswith("gc/") for name in cache.store.names())
+    said.append(cache.gc())
+    assert cache.there() == before
+    cache.now += 2 * 3600
+    said.append(cache.gc())
+    assert cache.there() == before
+    cache.now += DAY
+    said.append(cache.gc())
+    stay = {"build-0", "build-4", "build-5", "of a variant"}  # published, the two newest, and a variant's newest
+    expected = set().union(*(cache.objects_of(name) for name in stay)) | {
+        name for name in before if "published" in name
+    }
+    assert cache.there() == expected
+    said.append(cache.gc())
+    golden("\n\n".join(said) + "\n", HERE / "golden" / "gc.txt")
+
+
+def test_what_was_published_goes_when_the_registry_has_lost_it(cache: Cache) -> None:
+    filled(cache)
+    cache.registry = Absent()
+    cache.gc()
+    cache.now += 2 * DAY
+    cache.gc()
+    assert not any(name.startswith("published/") for name in cache.store.names())
+    cache.now += DAY
+    cache.gc()
+    cache.now += 2 * DAY
+    cache.gc()
+    assert not cache.objects_of("build-0") & cache.there()
+
+
+def test_wheels_that_a_build_has_taken_meanwhile_are_unmarked(cache: Cache) -> None:
+    filled(cache)
+    cache.gc()
+    cache.now += 3600
+    cache.build("build-1", fresh=False)
+    cache.now += 2 * DAY
+    assert "unmarked" in cache.gc()
+    assert cache.objects_of("build-1") <= cache.there()
+
+
+def test_limits_by_count_and_bytes(cache: Cache) -> None:
+    for number in range(6):
+        cache.build(f"build-{number}")
+        cache.now += DAY
+    options = GcOptions(keep=1, max_count=3)
+    cache.gc(options)
+    cache.now += 2 * DAY
+    cache.gc(options)
+    assert [cache.objects_of(f"build-{n}") <= cache.there() for n in range(6)] == [False] * 3 + [True] * 3
+    options = GcOptions(keep=1, max_bytes=0)
+    cache.gc(options)
+    cache.now += 2 * DAY
+    cache.gc(options)
+    assert cache.there() == cache.objects_of("build-5")
+
+
+def test_an_untrusted_build_removes_only_its_own(cache: Cache) -> None:
+    cache.build("trusted")
+    cache.build("own", trust=UNTRUSTED)
+    cache.build("other", trust=Trust(trusted=False, branch="pr-8"))
+    cache.now += 300 * DAY
+    options = GcOptions(keep=0)
+    cache.gc(options, trust=UNTRUSTED)
+    cache.now += 2 * DAY
+    cache.gc(options, trust=UNTRUSTED)
+    assert cache.there() == cache.objects_of("trusted") | cache.objects_of("other", "untrusted/pr-8/")
+    cache.gc(options)
+    cache.now += 2 * DAY
+    cache.gc(options)
+    assert cache.there() == set()
+
+
+def test_a_build_that_runs_here_keeps_what_it_uses(cache: Cache) -> None:
+    filled(cache)
+    compiled, image = (made.key for made in cache.builds["build-1"])
+    locks = cache.world()[0].locks
+    with locks.hold(f"compile-{compiled}", "x"), locks.hold(f"image-{image}", "x"):
+        cache.gc()
+        cache.now += 2 * DAY
+        cache.gc()
+        assert cache.objects_of("build-1") <= cache.there()
+    assert locks.held() == frozenset()
+
+
+def test_objects_that_are_none_of_ours_are_left_alone_and_said(cache: Cache) -> None:
+    for name in ("wheels/notes.txt", "keys/x/y.json", "untrusted/x", "records/a", "published/x.json", "other/thing"):
+        cache.store.write(name, b"{}")
+    cache.now += 300 * DAY
+    cache.gc()
+    cache.now += 2 * DAY
+    assert "5 objects are none of imagetiers'" in cache.gc()
+    assert len(cache.there()) == 5  # and the record
+
+
+def test_forecasts_know_after_the_records_are_gone_what_they_said(cache: Cache) -> None:
+    cache.build("of a variant", variant="a100")
+    for number in range(READ + 5):
+        cache.now += DAY
+        cache.build(f"build-{number % 3}")
+    cache.gc()
+    cache.now += 2 * DAY
+    cache.gc()
+    names = [name for name in cache.store.names() if name.startswith("records/torch/image/")]
+    assert len(names) == READ + 1
+    aggregate = decode_aggregate(cache.store.read(f"records/torch/image/{AGGREGATE}")[0])
+    assert sum(group.count for group in aggregate.groups.values()) == 6
+    asked = ("torch", "image")
+    told = _samples(cache.store, Trust(), [asked])[asked]
+    assert len(told) == READ + 6
+    found = forecast(told, Like("p", "a100", "image", 2))
+    assert found is not None
+    assert found.seconds == 101.0
+
+
+FAULTS: dict[str, Callable[[], BaseException]] = {
+    "unavailable": lambda: UnavailableError.of("x", "503"),
+    "forbidden": lambda: ForbiddenError.of("x", "403"),
+    "missing": lambda: NotFoundError.of("x", "404"),
+    "corrupt": lambda: CorruptError.of("x", "checksum"),
+    "killed": Killed,
+}
+
+
+@pytest.fixture(scope="module")
+def long_used(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Records enough to be added up, and three builds, of which a published one and the newest are to stay."""
+    cache = Cache(tmp_path_factory.mktemp("gc"))
+    for number in range(READ + 3):
+        cache.build(f"build-{number % 3}", fresh=number < 3)
+        cache.now += DAY
+    cache.now += 200 * DAY
+    cache.publish("build-0")
+    cache.registry = Unknown("down")
+    return cache
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_no_fault_at_any_call_removes_what_is_to_stay(long_used: Cache, fault: str, *, after: bool) -> None:
+    """At every call of both runs. What is to go has gone after two more runs, and is added up once."""
+    stay = set().union(*(long_used.objects_of(name) for name in ("build-0", "build-2")))
+    stay |= {name for name in long_used.there() if name.startswith("published/")}
+    options = GcOptions(keep=1)
+    step = 0
+    while True:
+        step += 1 if step < 30 else 5
+        cache = copy.copy(long_used)
+        cache.store = copy.copy(long_used.store)
+        cache.store._objects = dict(long_used.store._objects)
+        cache.store._now = partial(getattr, cache, "now")
+        faulty = FaultyStore(cache.store, at=step, fault=FAULTS[fault], after=after, dead=fault == "killed")
+        for _ in range(2):
+            with contextlib.suppress(StoreError, Killed):
+                cache.gc(options, store=faulty)
+            assert stay <= cache.there()
+            cache.now += 2 * DAY
+        for _ in range(2):
+            cache.gc(options)
+            cache.now += 2 * DAY
+        assert cache.there() == stay
+        aggregate = decode_aggregate(cache.store.read(f"records/torch/image/{AGGREGATE}")[0])
+        assert [group.count for group in aggregate.groups.values()] == [3]
+        if len(faulty.calls) < step:
+            assert step > 60
+            return
+
+
+def test_of_two_at_once_one_gives_up(cache: Cache, tmp_path: Path) -> None:
+    filled(cache)
+    another = copy.copy(cache)
+    another.layout = Layout(tmp_path / "another machine")
+    racing = FaultyStore(cache.store)
+
+    def meanwhile(verb: str, name: str) -> None:
+        if verb == "write" and name == "gc/marks.json":
+            racing.hook = None
+            another.gc()
+
+    racing.hook = meanwhile
+    with pytest.raises(StoreError, match="another cache:gc is at work"):
+        cache.gc(store=racing)
+
+
+def test_a_key_document_that_is_not_what_its_name_says_keeps_everything(cache: Cache) -> None:
+    filled(cache)
+    compiled, image = cache.builds["build-0"]
+    garbled = image.json().replace(compiled.key, compiled.key.translate(str.maketrans("ab", "ba")))
+    cache.store.write(f"keys/{image.key}.json", garbled.encode())
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is not what its name says"):
+            cache.gc()
+        cache.now += 2 * DAY
+    assert cache.objects_of("build-1") <= cache.there()
+
+
+def test_garbled_marks_and_aggregates_lose_nothing(cache: Cache) -> None:
+    filled(cache)
+    cache.store.write("gc/marks.json", b"[")
+    before = cache.there()
+    assert "begins anew" in cache.gc()
+    assert cache.there() == before
+
+
+def test_this_checkout(cache: Cache) -> None:
+    work = cache.layout.work
+    names = ["wheels/old/wheels.json", "wheels/.partial-x/a.whl", "ccache/old/0/0/entry", "logs/torch/image-1.log"]
+    for name in [
+        *names,
+        "logs/torch/image-2.log",
+        "state/verdicts/abc.check",
+        "state/forgotten/image:torch",
+        "cache/x",
+    ]:
+        path = work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x" * 100)
+    for path in [*work.rglob("*"), work]:
+        os.utime(path, (cache.now, cache.now))
+    cache.now += 100 * DAY
+    kept = work / "logs" / "torch" / "image-2.log"
+    os.utime(kept, (cache.now, cache.now))
+    options = GcOptions(keep=1)
+    cache.gc(options)
+    assert (work / names[0]).exists()
+    cache.now += 2 * DAY
+    with cache.world()[0].locks.hold("compile-x", "somebody"):
+        cache.gc(options)
+    left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file() and "locks" not in path.parts}
+    assert left == {
+        "wheels/.partial-x/a.whl",  # somebody compiles: what may be his stays
+        "ccache/old/0/0/entry",
+        "logs/torch/image-2.log",
+        "state/forgotten/image:torch",
+        "state/gc.json",
+        "cache/x",
+    }
+    cache.gc(options)
+    cache.now += 2 * DAY
+    cache.gc(options)
+    assert not (work / "ccache" / "old").exists()
+    assert not (work / "wheels" / ".partial-x").exists()
