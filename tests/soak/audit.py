@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from imagetiers.ccache.merge import supersedes, version_of
 from imagetiers.errors import CorruptError
 
 _SNAPSHOTS = 60  # kept of each namespace
+_FOLDERS = ("packs", "index", "sets", "notes", "wheels", "keys", "records")
 _SAMPLE = 4  # names that a violation shows
 
 
@@ -77,17 +79,24 @@ class Auditor:
         self._namespaces: dict[str, _Namespace] = {}
         self._rows: dict[str, tuple[Entry, ...]] = {}
         self.violations: list[Violation] = []
+        self.wheels: dict[str, float] = {}
+        self.deletions: Counter[str] = Counter()
         self.heads = 0
 
     def wrote(self, name: str, data: bytes) -> None:
         """Take note of an object's new content."""
         kind, namespace, rest = _split(name)
+        if "wheels/" in name:
+            self.wheels[name] = self._now()
         if kind == "ccache" and rest == "head":
             self.heads += 1
             self._head(namespace, data)
 
     def deleted(self, name: str) -> None:
-        """Take note of a deletion: nothing that the head refers to may go."""
+        """Take note of a deletion: nothing that the head refers to may go, and no wheels that are young."""
+        self.deletions[next((folder for folder in _FOLDERS if f"/{folder}/" in f"/{name}"), "other")] += 1
+        if (at := self.wheels.pop(name, None)) is not None and self._now() - at < self._max_age:
+            self._violated("removed young wheels", name, f"{self._now() - at:.0f} s old")
         kind, namespace, rest = _split(name)
         space = self._namespaces.get(namespace) if kind == "ccache" else None
         if space and space.last and rest in space.last.objects and rest not in space.damaged:

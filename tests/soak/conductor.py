@@ -28,6 +28,7 @@ from tests.soak.faults import Draw, Rates
 from tests.soak.operations import MAX_AGE, TRUSTED, UNTRUSTED, Operation, Report, draw_operation
 from tests.soak.outcome import Outcome
 from tests.soak.server import AuditedStorage, SoakServer, serving
+from tests.soak.wheels_made import key_of
 from tests.soak.worker import Task
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +114,7 @@ class Conductor:
                     self._progress(ends)
         self.outcome.violations = self.storage.auditor.violations
         self.outcome.faults.update({str(fault): count for fault, count in self._faults.counts.items()})
+        self.outcome.deletions = self.storage.auditor.deletions
         self.outcome.requests, self.outcome.heads = self._faults.calls, self.storage.auditor.heads
         return self.outcome
 
@@ -255,6 +257,9 @@ class Conductor:
                     zygote, replace(op, kind="downgrade", number=self._number), self._quiet_url, disturbed=False
                 )
         for namespace, wheels in sorted(self._published):
+            prefix = "" if namespace == TRUSTED else "untrusted/pr-7/"
+            if f"{prefix}wheels/{key_of(wheels)}.tar" not in self.storage.auditor.wheels:
+                continue  # removed, when that was right: the auditor has seen it
             self._number += 1
             op = Operation("restore", 0, wheels, namespace, 1, self._number, self.clock.time())
             report, who = await self._process(zygote, op, self._quiet_url, disturbed=False, folder=folder)

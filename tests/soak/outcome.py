@@ -19,6 +19,7 @@ class Outcome:
     kills: int = 0
     suspends: int = 0
     rss: int = 0
+    deletions: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     heads: int = 0
     violations: list[Violation] = field(default_factory=list)
@@ -29,6 +30,7 @@ class Outcome:
         self.operations += other.operations
         self.outcomes += other.outcomes
         self.faults += other.faults
+        self.deletions += other.deletions
         self.kills += other.kills
         self.suspends += other.suspends
         self.rss = max(self.rss, other.rss)
@@ -44,6 +46,7 @@ class Outcome:
                 f"outcomes: {_counted(self.outcomes)}",
                 f"{self.requests} requests, {self.heads} heads, {self.kills} kills, {self.suspends} sleeps",
                 f"the largest process held {self.rss // 1024} MiB",
+                f"{self.deletions.total()} objects deleted: {_counted(self.deletions)}",
                 f"{self.faults.total()} faults: {_counted(self.faults)}",
             )
         )

@@ -85,6 +85,7 @@ class Simulation:
                     break
         self.outcome.violations += self.auditor.violations
         self.outcome.faults = Counter({str(fault): count for fault, count in self._faults.counts.items()})
+        self.outcome.deletions = self.auditor.deletions
         self.outcome.requests, self.outcome.heads = self._faults.calls, self.auditor.heads
         return self.outcome
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from imagetiers.keys import KeyManifest
 from imagetiers.layout import Layout
 from imagetiers.model import Trust
 from imagetiers.ports import Store, World
 from imagetiers.steps import wheels
+from imagetiers.steps.records import Record, keep
 
 _NAME = "soak-1.0-py3-none-any.whl"
 
@@ -36,8 +37,12 @@ def world_of(store: Store, trust: Trust, now: Callable[[], float]) -> tuple[Worl
     return World(**values), console
 
 
+def manifest_of(number: int) -> KeyManifest:
+    return KeyManifest("compile", "torch", "linux/amd64", (), "builder", {"number": str(number)}, {}, (), ())
+
+
 def key_of(number: int) -> str:
-    return hashlib.sha256(b"soak wheels %d" % number).hexdigest()
+    return manifest_of(number).key
 
 
 def wheel(number: int) -> bytes:
@@ -64,6 +69,8 @@ def publish(world: World, layout: Layout, number: int) -> None:
     (partial / _NAME).write_bytes(wheel(number))
     wheels.commit(layout, key, "compile:soak")
     wheels.publish(world, layout, key)
+    record = Record("compile", "torch", key, world.now(), 1.0 + number, pipeline="soak", change="compile cold", cpus=2)
+    keep(world, manifest_of(number), record)
 
 
 def restore(world: World, layout: Layout, number: int) -> tuple[bool, tuple[str, ...]]:
