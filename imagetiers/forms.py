@@ -5,6 +5,7 @@ The texts here go before those of the schema for the same value.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path as Folder
@@ -12,6 +13,7 @@ from pathlib import Path as Folder
 from imagetiers.errors import Problem
 from imagetiers.layout import PIPELINE_FILE
 from imagetiers.references import check_image, check_place
+from imagetiers.repository_file import kind_of_file
 from imagetiers.schema import place
 from imagetiers.yamltree import Node
 from imagetiers.yamltree import Path as KeyPath
@@ -20,12 +22,15 @@ __all__ = ["form_problems", "parse_size"]
 
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[^\s/]+)*/?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_KEY_TAG = re.compile(r"[0-9a-f]{12}")
+_SHOWN = 60  # characters of a name in a message
 _LONGEST_PATH = 1000
 # An argument is one word of a command line, which the kernel ends at 128 KiB (MAX_ARG_STRLEN).
 _LONGEST_ARG = 100_000
 _PORT = re.compile(r"://[^/]*?:([0-9]+)/")
 _LARGEST_PORT = 65535
 _SMALLEST, _LARGEST = 1 << 20, 1 << 60  # bytes
+_MOST = 1e30  # any number above it means as little
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 Check = Callable[[str], tuple[str, str] | None]
@@ -36,7 +41,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:B|([KMGT])(i?B)?)?", text)
     if match is None:
         raise ValueError(text)
-    number, unit, suffix = float(match[1]), match[2] or "", match[3]
+    number, unit, suffix = min(float(match[1]), _MOST), match[2] or "", match[3]
     if suffix == "B":
         return round(number * 1000.0 ** " KMGT".index(unit))
     return round(number * _UNITS[unit])
@@ -51,6 +56,7 @@ def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]
     ]
     for tier in _keys(tree, ("tiers",)):
         checks += _tier_checks(tree, ("tiers", tier))
+    yield from _endless(tree)
     for path, check in checks:
         node = _text(tree, path)
         wrong = check(node.text) if node is not None else None
@@ -59,10 +65,25 @@ def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]
             yield path, Problem(place(tree, path, PIPELINE_FILE), what, hint)
 
 
+def _endless(tree: Node) -> Iterator[tuple[KeyPath, Problem]]:
+    """Find numbers that are too large to be one: JSON knows no infinity."""
+    todo: list[tuple[KeyPath, Node]] = [((), tree)]
+    while todo:
+        path, node = todo.pop()
+        if isinstance(node.value, dict):
+            todo += [((*path, key), value) for key, value in node.value.items()]
+        elif isinstance(node.value, list):
+            todo += [((*path, index), value) for index, value in enumerate(node.value)]
+        elif isinstance(node.value, float) and math.isinf(node.value):
+            what = f"{node.text[:40]} is too large a number"
+            yield path, Problem(place(tree, path, PIPELINE_FILE), what, "write a smaller one, or quotes around it")
+
+
 def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield from (((*tier, "bases", name), check_image) for name in _keys(tree, (*tier, "bases")))
     yield from (((*tier, "args", name), _argument) for name in _keys(tree, (*tier, "args")))
     yield from (((*tier, "sources", name, "git"), _port) for name in _keys(tree, (*tier, "sources")))
+    yield (*tier, "tag"), _tag
     yield (*tier, "compile", "job_memory"), _size
     yield (*tier, "compile", "ccache", "max_size"), _size
     yield (*tier, "budget", "size"), _size
@@ -100,14 +121,32 @@ def _cache(text: str, root: Folder) -> tuple[str, str] | None:
         return "'~' means nothing here: no shell reads this", "write the whole path"
     if len(text.encode()) > _LONGEST_PATH:
         return f"is longer than {_LONGEST_PATH:,} bytes", cure
-    folder = root / text
-    file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
-    return None if file is None else (f"{file} is a file, so no folder can be there", cure)
+    return _in_the_way(root / text, cure)
+
+
+def _in_the_way(folder: Folder, cure: str) -> tuple[str, str] | None:
+    """Say what stands where a folder is to be, or above it."""
+    for path in (folder, *folder.parents):
+        try:
+            kind = kind_of_file(path.stat().st_mode) or "a file"
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it is made when it is needed
+        except OSError as error:
+            shown = path.name if len(path.name) <= _SHOWN else f"{path.name[:_SHOWN]}…"
+            return f"'{shown}' cannot be a folder: {error.strerror}", cure
+        return None if kind == "a folder" else (f"{path} is {kind}, so no folder can be there", cure)
+    return None
 
 
 def _argument(text: str) -> tuple[str, str] | None:
     if len(text.encode()) > _LONGEST_ARG:
         return f"is longer than {_LONGEST_ARG:,} bytes", "put it into a file, list that in the manifest, and COPY it"
+    return None
+
+
+def _tag(text: str) -> tuple[str, str] | None:
+    if _KEY_TAG.fullmatch(text):
+        return f"'{text}' looks like the tag of a key, which must never move", "write another, such as v1 or 2.6.0"
     return None
 
 

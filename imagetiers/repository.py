@@ -15,7 +15,7 @@ from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import Kind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
-from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
+from imagetiers.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.model import Pipeline, Tier
 from imagetiers.schema import did_you_mean
 from imagetiers.snapshot import TierFiles, take_snapshot
@@ -114,6 +114,13 @@ def _snapshot(layout: Layout, config: Config) -> tuple[dict[str, TierFiles], lis
     """Read each tier on its own, so that one that is wrong hides nothing of the others."""
     found: dict[str, TierFiles] = {}
     problems: list[Problem] = []
+    images = layout.tier("any").parent
+    if not images.is_dir():  # told once, and not of each tier
+        missing = f"there is no folder {images.name}/, in which the tiers' folders are"
+        what = f"{images.name} is a file, but must be a folder" if images.exists() else missing
+        return found, [
+            Problem(config.place("tiers"), what, f"make it, with a folder for each tier: {images.name}/NAME/")
+        ]
     for name in config.pipeline.tiers:
         try:
             found.update(take_snapshot(layout, [name]))
@@ -135,10 +142,10 @@ def _unchecked(config: Config, tier: Tier, files: TierFiles) -> Iterator[Problem
         yield Problem(config.place("tiers", tier.name, "verify"), what, hint)
 
 
-def _line_order(problem: Problem) -> tuple[int, int]:
-    parts = problem.where.split(":")
-    numbers = [int(part) for part in parts[1:3] if part.isdigit()]
-    return (numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else 0)
+def _line_order(problem: Problem) -> tuple[bool, int, int]:
+    file, *parts = problem.where.split(":")
+    numbers = [int(part) for part in parts[:2] if part.isascii() and part.isdigit()]
+    return file != PIPELINE_FILE, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else 0
 
 
 def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:

@@ -19,6 +19,8 @@ __all__ = ["did_you_mean", "place", "schema_problems"]
 
 _END = re.compile(r"\$(?=\||\)|\Z)")
 _LONGEST = 60  # characters of a value that a message repeats
+_NO_SUCH_KEY = "there is no such key"
+_OTHER_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _KIND = {
     "string": "a text",
     "number": "a number",
@@ -59,10 +61,9 @@ def schema_problems(tree: Node, schema_file: Path, name: str, passed: Path) -> I
     with contextlib.suppress(OSError):  # somebody else's: then it is checked
         if mark.exists():
             return
-    found = False
-    for error in _validator()(json.loads(schema_text)).iter_errors(plain):
-        found = True
-        yield from _explain(error, tree, name)
+    errors = _validator()(json.loads(schema_text)).iter_errors(plain)
+    found = [entry for error in errors for entry in _explain(error, tree, name)]
+    yield from _without_echoes(found)
     if not found:
         try:
             passed.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,19 @@ def _validator() -> Any:
     return extend(Draft202012Validator, {"pattern": pattern}, type_checker=types)  # type: ignore[no-untyped-call]
 
 
+def _without_echoes(found: list[tuple[KeyPath, Problem]]) -> Iterator[tuple[KeyPath, Problem]]:
+    """Leave out that a key is missing where it stands misspelt: one mistake, one problem."""
+    meant = {
+        (path[:-1], problem.hint.removeprefix("did you mean ").removesuffix("?"))
+        for path, problem in found
+        if problem.what == _NO_SUCH_KEY and problem.hint.startswith("did you mean ")
+    }
+    for path, problem in found:
+        missing = problem.what.startswith("needs ") or problem.what.endswith(" is missing")
+        if not (missing and any(path == where and key in problem.what for where, key in meant)):
+            yield path, problem
+
+
 def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Problem]]:
     path: KeyPath = tuple(error.absolute_path)
     if error.validator == "additionalProperties" and error.validator_value is False:
@@ -97,14 +111,17 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
         for key in error.instance:
             if key not in known:
                 where = place(tree, (*path, key), name, key=True)
-                yield (*path, key), Problem(where, "there is no such key", did_you_mean(key, known, "keys here"))
+                yield (*path, key), Problem(where, _NO_SUCH_KEY, did_you_mean(key, known, "keys here"))
         return
     if "propertyNames" in error.absolute_schema_path:  # about a key itself; its path ends at the mapping
         where = place(tree, (*path, str(error.instance)), name, key=True)
         if error.validator == "maxLength":
-            wrong = (f"is longer than {error.validator_value} characters", "")
+            wrong = (f"is longer than {error.validator_value} characters", "choose a shorter name")
         else:
-            wrong = (f"'{_cut(error.instance)}' is not a good name", f"it must match {error.validator_value}")
+            wrong = (
+                f"'{_cut(error.instance)}' is not a good name",
+                _describe(error) or f"it must match {error.validator_value}",
+            )
         yield path, Problem(where, *wrong)
         return
     say = _SAY.get(error.validator)
@@ -112,7 +129,23 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
     if error.validator in {"enum", "const"} and "type" in error.schema and not _has_type(error):
         return  # its type says it already
     what, hint = say(error, node, path) if say else (error.message, "")
+    removed = _removed(error, node)
+    if removed is not None:
+        where, shown = f"{name}:{removed.line}:{removed.column}", show_path(path)
+        yield path, Problem(f"{where}: {shown}" if shown else where, f"{what}, because this removes it", hint)
+        return
     yield path, Problem(place(tree, path, name), what, hint)
+
+
+def _removed(error: Any, node: Node) -> Node | None:
+    """Return the place where a variant took away what is missing."""
+    if error.validator == "required":
+        keys = [key for key in error.validator_value if f"'{key}'" in error.message]
+    elif error.validator in {"anyOf", "oneOf"}:
+        keys = [key for option in error.validator_value for key in option.get("required", ())]
+    else:
+        keys = []
+    return next((node.removed[key] for key in keys if node.removed and key in node.removed), None)
 
 
 def _describe(error: Any) -> str:
@@ -153,6 +186,8 @@ def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     what = f"must be {' or '.join(_KIND[kind] for kind in kinds)}, but is {_found(node)}"
     if "string" in kinds and isinstance(node.value, bool | int | float):
         return what, f'write it in quotes: "{_cut(node.text)}"'
+    if kinds == ["boolean"] and node.text.lower() in _OTHER_BOOLEANS:
+        return what, f"write {_OTHER_BOOLEANS[node.text.lower()]}: in YAML 1.2 '{node.text}' is a text"
     if kinds == ["integer"] and isinstance(node.value, float) and node.value.is_integer():
         return what, f"write {node.value:.0f}"
     return what, _describe(error)
@@ -179,6 +214,15 @@ def _one_of(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     return f"needs {either}", _describe(error)
 
 
+def _repeated(node: Node) -> str:
+    seen: set[str] = set()
+    for item in node.value if isinstance(node.value, list) else ():
+        if item.text and item.text in seen:
+            return f"'{_cut(item.text)}'"
+        seen.add(item.text)
+    return "a value"
+
+
 def _enum(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     allowed = [str(value) for value in error.validator_value]
     if isinstance(node.value, dict | list):
@@ -201,5 +245,5 @@ _SAY: dict[str, Say] = {
     "maxLength": lambda error, _node, _: (f"is longer than {error.validator_value} characters", _describe(error)),
     "minItems": lambda error, _node, _: ("is empty", _describe(error)),
     "minProperties": lambda error, _node, _: ("is empty", _describe(error)),
-    "uniqueItems": lambda _error, _node, _: ("holds a value twice", "remove one of the two"),
+    "uniqueItems": lambda _error, node, _: (f"holds {_repeated(node)} twice", "remove one of the two"),
 }

@@ -6,11 +6,9 @@ A tier's manifest (`.image-manifest`) lists its inputs, one path or glob a line:
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import os
-import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +18,11 @@ from pathlib import Path, PurePosixPath
 from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
-from imagetiers.repository_file import decode, kind_of_file, read_file
+from imagetiers.manifest import ManifestLine, read_manifest
+from imagetiers.repository_file import MAX_FILE_BYTES, kind_of_file, os_fault, read_file, read_input
 
-__all__ = ["InputFile", "ManifestLine", "Snapshot", "TierFiles", "archive", "context_tar", "take_snapshot"]
+__all__ = ["InputFile", "Snapshot", "TierFiles", "archive", "context_tar", "take_snapshot"]
 
-MAX_FILE_BYTES = 64 << 20
 MAX_TIER_BYTES = 256 << 20
 MAX_FILES = 50_000
 _MOST_STEPS = 4096  # on the way that a link leads
@@ -58,20 +56,6 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestLine:
-    """One line of a manifest: its number (from 1) and pattern; `exclude` for `!`, `from_root` for `//`."""
-
-    number: int
-    pattern: str
-    exclude: bool = False
-    from_root: bool = False
-
-    def matches(self, path: str) -> bool:
-        """Say whether a path (relative, with `/`) is meant by this line."""
-        return _glob(self.pattern).fullmatch(path) is not None
-
-
-@dataclass(frozen=True, slots=True)
 class TierFiles:
     """Everything read of one tier. `unlisted` are paths in its folder that the manifest neither lists nor excludes."""
 
@@ -102,10 +86,9 @@ def take_snapshot(layout: Layout, tiers: Iterable[str]) -> Snapshot:
 def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles | None:
     folder = layout.tier(name)
     shown = folder.relative_to(layout.root).as_posix()
-    if not folder.is_dir():
-        problems.append(
-            Problem(f"tiers.{name}", f"there is no folder {shown}/", f"make it, with a {DOCKERFILE} and a {MANIFEST}")
-        )
+    fault = _folder_fault(layout, folder, shown)
+    if fault is not None:
+        problems.append(Problem(f"tiers.{name}", *fault))
         return None
     dockerfile = _read(folder / DOCKERFILE, f"{shown}/{DOCKERFILE}", "write the image's Dockerfile there", problems)
     hint = "list the files that the Dockerfile copies; an empty file is fine for none"
@@ -113,9 +96,10 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
     verify = _read_script(folder / VERIFY_SCRIPT, f"{shown}/{VERIFY_SCRIPT}", problems)
     if dockerfile is None or manifest is None:
         return None
-    lines = tuple(_manifest_lines(manifest, f"{shown}/{MANIFEST}", problems))
-    own = [path for path in _walk(folder) if path not in _OWN]
-    shared = list(_walk(layout.root, below={line.pattern.split("/")[0] for line in lines if line.from_root}))
+    lines = tuple(read_manifest(manifest, f"{shown}/{MANIFEST}", problems))
+    own = [path for path in _walk(folder, shown, problems) if path not in _OWN]
+    tops = {line.pattern.split("/")[0] for line in lines if line.from_root}
+    shared = list(_walk(layout.root, "", problems, below=tops))
     chosen: dict[str, Path] = {}
     excluded: set[str] = set()
     for line in lines:
@@ -137,6 +121,30 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
     files = _read_files(chosen, shown, problems)
     unlisted = tuple(path for path in own if path not in chosen and path not in excluded)
     return TierFiles(name, dockerfile, verify, files, lines, unlisted)
+
+
+def _folder_fault(layout: Layout, folder: Path, shown: str) -> tuple[str, str] | None:
+    """Say why a tier's folder cannot be read, and the cure. It may be a link to another folder of the repository."""
+    try:
+        os.listdir(folder)
+        if not folder.resolve().is_relative_to(layout.root.resolve()):
+            return f"{shown} is a link to {_target(folder)}, outside of the repository", "move the folder here"
+    except FileNotFoundError:
+        if folder.is_symlink():
+            return f"{shown} is a link to {_target(folder)}, which does not exist", "let it point to a folder"
+        near = [name for name in os.listdir(folder.parent) if name.lower() == folder.name]
+        hint = f"rename {folder.parent.name}/{near[0]}" if near else f"make it, with a {DOCKERFILE} and a {MANIFEST}"
+        return f"there is no folder {shown}/", hint
+    except NotADirectoryError:
+        return f"{shown} is a file, but must be a folder", "rename or remove it"
+    except OSError as error:
+        what, hint = os_fault(error)
+        return f"{shown}/ {what}", hint
+    return None
+
+
+def _target(link: Path) -> str:
+    return os.readlink(link) if link.is_symlink() else str(link.resolve())
 
 
 def _nearest(pattern: str, paths: list[str]) -> str:
@@ -167,93 +175,25 @@ def _read_script(path: Path, shown: str, problems: list[Problem]) -> bytes | Non
         return None
 
 
-def _manifest_lines(data: bytes, name: str, problems: list[Problem]) -> Iterator[ManifestLine]:
-    try:
-        text = decode(data, name)
-    except PipelineError as error:
-        problems.extend(error.problems)
-        return
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        exclude = line.startswith("!")
-        line = line[1:].strip() if exclude else line
-        from_root = line.startswith("//")
-        pattern = (line[2:] if from_root else line.removeprefix("./")).rstrip("/")
-        wrong = _wrong_pattern(pattern)
-        if wrong is not None:
-            problems.append(Problem(f"{name}:{number}", f"'{raw.strip()}' {wrong[0]}", wrong[1]))
-            continue
-        yield ManifestLine(number, pattern, exclude, from_root)
+def _walk(folder: Path, shown: str, problems: list[Problem], below: set[str] | None = None) -> Iterator[str]:
+    """Yield the paths of all files and links under `folder`, sorted, links not followed.
 
+    A folder that cannot be read is a problem, because what it holds might be an input.
+    """
 
-def _wrong_pattern(pattern: str) -> tuple[str, str] | None:
-    if pattern in {"", "."}:
-        return "names no file", "write ** for all that lies in the folder, or remove the line"
-    if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
-        hint = "write it relative to the tier's folder, or //path from the repository's root"
-        return "leaves the tier's folder", hint
-    if any(not char.isprintable() and char != "\t" for char in pattern):
-        return "holds a character that cannot be seen", "remove it"
-    try:
-        _glob(pattern)
-    except ValueError as error:
-        return str(error), "[abc], [a-z] or [!abc]; write [[] for the bracket itself"
-    if " #" in pattern:
-        return "holds a '#', which begins no comment here", "a comment stands on a line of its own"
-    return None
+    def unreadable(error: OSError) -> None:
+        path = os.path.relpath(error.filename, folder)
+        problems.append(Problem(f"{shown}/{path}" if shown else path, *os_fault(error)))
 
-
-def _class(pattern: str, at: int) -> tuple[str, int]:
-    """Translate the class that begins at `at`; return it and where it ends. Raises ValueError."""
-    end = pattern.find("]", at + 2)
-    if end < 0:
-        raise ValueError("has a [ without its ]")
-    inner = pattern[at + 1 : end]
-    negated = inner.startswith("!")
-    text = "".join("\\" + char if char in "\\^[&~|" else char for char in inner[negated:])
-    try:
-        re.compile(f"[{text}]")
-    except re.error:
-        raise ValueError(f"has the range [{inner}], which is empty") from None
-    return (f"[^/{text}]" if negated else f"[{text}]"), end + 1
-
-
-@functools.cache
-def _glob(pattern: str) -> re.Pattern[str]:
-    """Translate a manifest pattern; what it matches includes everything below a matched folder. Raises ValueError."""
-    out = ""
-    i = 0
-    while i < len(pattern):
-        if pattern.startswith("**/", i):
-            out, i = out + "(?:.*/)?", i + 3
-        elif pattern.startswith("**", i):
-            out, i = out + ".*", i + 2
-        elif pattern[i] == "*":
-            out, i = out + "[^/]*", i + 1
-        elif pattern[i] == "?":
-            out, i = out + "[^/]", i + 1
-        elif pattern[i] == "[":
-            text, i = _class(pattern, i)
-            out += text
-        else:
-            out, i = out + re.escape(pattern[i]), i + 1
-    return re.compile(f"{out}(?:/.*)?", re.DOTALL)
-
-
-def _walk(folder: Path, below: set[str] | None = None) -> Iterator[str]:
-    """Yield the paths of all files and links under `folder`, sorted, links not followed."""
     tops = sorted(os.listdir(folder) if below is None else below)
     for top in tops:
-        if top in LITTER:
-            continue
         path = folder / top
-        if path.is_symlink() or not path.is_dir():
-            if path.is_symlink() or path.exists():
-                yield top
+        if top in LITTER or not os.path.lexists(path):
             continue
-        for root, dirs, files in os.walk(path):
+        if path.is_symlink() or not path.is_dir():
+            yield top
+            continue
+        for root, dirs, files in os.walk(path, onerror=unreadable):
             links = [d for d in dirs if os.path.islink(os.path.join(root, d))]
             dirs[:] = sorted(d for d in dirs if d not in LITTER and d not in links)
             for file in sorted([*files, *links]):
@@ -265,37 +205,53 @@ def _read_files(chosen: Mapping[str, Path], shown: str, problems: list[Problem])
     files: list[InputFile] = []
     total = 0
     if len(chosen) > MAX_FILES:
-        problems.append(Problem(f"{shown}/{MANIFEST}", f"lists {len(chosen):,} files; the limit is {MAX_FILES:,}", ""))
+        what = f"lists {len(chosen):,} files; the limit is {MAX_FILES:,}"
+        problems.append(Problem(f"{shown}/{MANIFEST}", what, "exclude what the image does not need with '!' lines"))
         return ()
     for path in sorted(chosen):
         where = f"{shown}/{path}"
-        if not _is_utf8(path):
-            problems.append(Problem(where, "the file's name is not UTF-8", "rename it, or exclude it in the manifest"))
-            continue
         try:
-            status = chosen[path].lstat()
-            total += status.st_size
-            if stat.S_ISLNK(status.st_mode):
-                target = os.readlink(chosen[path])
-                if not target.isascii() and not _is_utf8(target):
-                    problems.append(Problem(where, "the link's target is not UTF-8", "rename what it points to"))
-                    continue
-                files.append(InputFile(path, target.encode(), link=True))
-            elif (kind := kind_of_file(status.st_mode)) is not None:
-                problems.append(
-                    Problem(where, f"is {kind}, but must be a file or a link", "exclude it in the manifest")
-                )
-            elif status.st_size > MAX_FILE_BYTES or total > MAX_TIER_BYTES:
-                what = f"is too large for a build context ({status.st_size:,} bytes; {total:,} in all so far)"
-                problems.append(Problem(where, what, "fetch large data in the Dockerfile, pinned by its hash"))
-                return tuple(files)
-            else:
-                content = chosen[path].read_bytes()
-                files.append(InputFile(path, content, bool(status.st_mode & stat.S_IXUSR)))
-        except OSError as error:
-            problems.append(Problem(where, f"cannot be read: {error.strerror}", "check the file's permissions"))
+            file = _read_file(path, chosen[path], where)
+        except PipelineError as error:
+            problems.extend(error.problems)
+            continue
+        total += len(file.content)
+        if total > MAX_TIER_BYTES:
+            what = f"the files up to this one have {total:,} bytes; the limit of a build context is {MAX_TIER_BYTES:,}"
+            problems.append(Problem(where, what, _LARGE))
+            return tuple(files)
+        files.append(file)
     problems.extend(_leaving_links(files, shown))
     return tuple(files)
+
+
+_LARGE = "fetch large data in the Dockerfile, pinned by its hash"
+
+
+def _read_file(path: str, real: Path, where: str) -> InputFile:
+    """Read one input. Raises PipelineError with one problem."""
+    if not _is_utf8(path):
+        raise PipelineError(Problem(where, "the file's name is not UTF-8", "rename it, or exclude it in the manifest"))
+    try:
+        status = real.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(real)
+            if not _is_utf8(target):
+                raise PipelineError(Problem(where, "the link's target is not UTF-8", "rename what it points to"))
+            return InputFile(path, target.encode(), link=True)
+    except FileNotFoundError:
+        raise PipelineError(Problem(where, "vanished while it was read", "run doit again")) from None
+    except OSError as error:
+        raise PipelineError(Problem(where, *os_fault(error))) from None
+    kind = kind_of_file(status.st_mode)
+    if kind is not None:
+        what = f"is {kind}, but must be a file or a link"
+        raise PipelineError(Problem(where, what, "exclude it in the manifest"))
+    if status.st_size > MAX_FILE_BYTES:
+        what = f"is too large for a build context: {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
+        raise PipelineError(Problem(where, what, _LARGE))
+    content, status = read_input(real, where)
+    return InputFile(path, content, bool(status.st_mode & stat.S_IXUSR))
 
 
 def _is_utf8(text: str) -> bool:

@@ -21,7 +21,7 @@ __all__ = ["Node", "Path", "merge_patch", "parse_yaml", "show_path"]
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 
 Scalar = str | int | float | bool | None
 Path = tuple[str | int, ...]
@@ -42,6 +42,7 @@ class Node:
     column: int
     text: str = ""
     keys: Mapping[str, Node] | None = None  # of a mapping: where each key is written
+    removed: Mapping[str, Node] | None = None  # of a patched mapping: the keys of the nulls that removed something
 
     def plain(self) -> Any:
         """Return the value without places, as JSON knows it."""
@@ -119,7 +120,8 @@ def parse_yaml(data: bytes, name: str) -> Node:
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# YAML 1.2's c-printable are all others; a quoted escape can bring these, too.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _TAB_HINT = "a tab: indent with spaces"
 
 
@@ -131,6 +133,8 @@ def _is_tab(text: str, line: int, column: int) -> bool:
 def _syntax_hint(what: str) -> str:
     if "tab" in what or "\\t" in what:
         return _TAB_HINT
+    if "escape" in what:
+        return "between double quotes a \\ begins an escape: write \\\\, or single quotes"
     if "mapping values are not allowed" in what:
         return "a value that holds ': ' must be quoted"
     return "check the indentation and the quotes on this line and the one above"
@@ -201,7 +205,9 @@ class _Builder:
     def _add(self, node: Node) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise PipelineError(Problem(self.name, f"holds more than {MAX_NODES:,} values", "a pipeline is smaller"))
+            self._stop(
+                (node.line, node.column), f"this file holds more than {MAX_NODES:,} values", "a pipeline is smaller"
+            )
         if not self.stack:
             self.root = node
             return
@@ -219,6 +225,10 @@ class _Builder:
         where = f"{self.name}:{node.line}:{node.column}"
         if isinstance(node.value, dict | list):
             raise PipelineError(*self.problems, Problem(where, "a key must be a plain text", "remove the brackets"))
+        if node.text == "<<":
+            self._stop(
+                (node.line, node.column), "merge keys (<<) are not supported", "repeat the keys, or use a variant"
+            )
         first = top.keys.get(node.text)
         if first is not None:
             what = f"the key '{node.text}' stands here a second time (first: line {first.line})"
@@ -254,10 +264,12 @@ def merge_patch(target: Node, patch: Node) -> Node:
     base = target.value if isinstance(target.value, dict) else {}
     entries = dict(base)
     keys = dict(target.keys or {})
+    removed: dict[str, Node] = {}
     for key, node in patch.value.items():
         if node.value is None:
             entries.pop(key, None)
             keys.pop(key, None)
+            removed[key] = (patch.keys or {}).get(key, node)
             continue
         before = entries.get(key)
         if before is None or not isinstance(before.value, dict):
@@ -266,4 +278,4 @@ def merge_patch(target: Node, patch: Node) -> Node:
         if patch.keys is not None and key not in keys:
             keys[key] = patch.keys[key]
     place = target if isinstance(target.value, dict) and target.value else patch
-    return Node(entries, place.line, place.column, keys=keys)
+    return Node(entries, place.line, place.column, keys=keys, removed=removed)

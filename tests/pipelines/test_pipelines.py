@@ -22,6 +22,7 @@ from imagetiers.plan import make_plan
 from imagetiers.repository import load_repository
 from imagetiers.visible import visible
 from tests.conftest import Golden, edit
+from tests.engine.conftest import Checkout
 
 HERE = Path(__file__).parent
 CASES = sorted(folder for folder in HERE.iterdir() if folder.is_dir() and not folder.name.startswith("__"))
@@ -149,13 +150,158 @@ def test_a_file_that_may_not_be_read(tiny: Layout, monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_thousand_problems_are_told_at_once(tiny: Layout) -> None:
+def test_hundreds_of_problems_are_told_at_once(tiny: Layout) -> None:
     """They come in the order of the file, and none twice."""
-    wrong = "\n".join(f"  t{number}: {{parent: t{number}}}" for number in range(1000))
+    wrong = "\n".join(f"  t{number}: {{parent: t{number}}}" for number in range(450))
     edit("pipeline.yaml", "variants:", f"{wrong}\nvariants:")(tiny)
 
     with pytest.raises(PipelineError) as caught:
         load_repository(tiny, None)
 
     told = [problem for problem in caught.value.problems if "its own ancestor" in problem.what]
-    assert len(told) == len(set(told)) == 1000
+    assert len(told) == len(set(told)) == 450
+
+
+def test_a_chain_that_no_image_can_be(tiny: Layout) -> None:
+    deep = "\n".join(f"  t{n}: {{parent: {f't{n - 1}' if n else 'arr-training'}}}" for n in range(150))
+    edit("pipeline.yaml", "variants:", f"{deep}\nvariants:")(tiny)
+
+    told = [line for line in what_is_said(tiny, None).splitlines() if "ancestors" in line]
+
+    assert told == [
+        "pipeline.yaml:110:17: tiers.t98.parent: has 101 ancestors; the limit is 100, because an image has at most 127 layers"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "entry", "said"),
+    [
+        ("variants:", "  t{}: {{parent: arr-base}}\n", "tiers: has 1,003 entries; the limit is 500"),
+        ("  shouting:", "  v{}: {{gpus: []}}\n", "variants: has 1,001 entries; the limit is 100"),
+    ],
+    ids=["tiers", "variants"],
+)
+def test_more_than_anybody_writes(line: str, entry: str, said: str, tiny: Layout) -> None:
+    edit("pipeline.yaml", line, "".join(entry.format(n) for n in range(1000)) + line)(tiny)
+
+    (told,) = what_is_said(tiny, None).splitlines()[::2]
+
+    assert told.startswith("pipeline.yaml:")
+    assert told.endswith(said)
+
+
+@pytest.mark.timeout(20)
+def test_a_line_of_many_stars_takes_no_time(tiny: Layout) -> None:
+    (tiny.root / "images/arr-base" / ("a" * 200)).touch()
+    (tiny.root / "images/arr-base/.image-manifest").write_text(f"config\n{'*a' * 40}b\n**/{'a*' * 40}/**/*b*/x\n")
+
+    assert what_is_said(tiny, None).count("nothing matches") == 2
+
+
+def test_a_folder_that_may_not_be_read(tiny: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in it might be an input; it was passed over without a word."""
+    listed = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("config"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    assert (
+        "images/arr-base/config: cannot be read: Permission denied\n  hint: run as a user who may read it"
+        in what_is_said(tiny, None)
+    )
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+def test_a_file_without_end(place: str, tiny: Layout) -> None:
+    path = tiny.root / place
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+    said = what_is_said(tiny, None)
+
+    assert said.startswith(f"{place}: is ")
+    assert "1,099,511,627,776 bytes" in said
+
+
+@pytest.mark.parametrize("place", ["images/arr-base/Dockerfile", "images/arr-base/config/arr-base.txt"])
+def test_a_file_that_changes_while_it_is_read(place: str, tiny: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, status = tiny.root / place, os.fstat
+
+    def write(descriptor: int) -> os.stat_result:
+        before = status(descriptor)
+        if os.path.samestat(before, path.stat()):
+            with path.open("a") as file:
+                file.write("# more\n")
+        return before
+
+    monkeypatch.setattr(os, "fstat", write)
+
+    assert what_is_said(tiny, None) == (
+        f"{place}: was changed each time that it was read\n  hint: run doit again when nothing writes there any more"
+    )
+
+
+def test_an_input_that_vanishes(tiny: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def remove(path: Path, *args: int, **kwargs: int) -> int:
+        if str(path).endswith("arr-base.txt"):
+            path.unlink()
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", remove)
+
+    assert what_is_said(tiny, None).startswith("images/arr-base/config/arr-base.txt: vanished while it was read")
+
+
+def test_an_input_that_turns_into_a_pipe(tiny: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def replace(path: Path, *args: int, **kwargs: int) -> int:
+        if str(path).endswith("arr-base.txt"):
+            path.unlink()
+            os.mkfifo(path)
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", replace)
+
+    assert what_is_said(tiny, None).startswith("images/arr-base/config/arr-base.txt: is a pipe, but must be a file")
+
+
+def test_a_tier_whose_folder_lies_elsewhere(tiny: Layout) -> None:
+    shutil.move(tiny.tier("arr-base"), tiny.root.parent / "elsewhere")
+    tiny.tier("arr-base").symlink_to("../../elsewhere")
+
+    what = "tiers.arr-base: images/arr-base is a link to ../../elsewhere, outside of the repository"
+    assert what_is_said(tiny, None) == f"pipeline.yaml:10:13: {what}\n  hint: move the folder here"
+
+
+def test_a_link_whose_target_is_not_utf8(tiny: Layout) -> None:
+    (tiny.root / "images/arr-base/config/link").symlink_to("caf\udce9")
+
+    assert what_is_said(tiny, None).startswith("images/arr-base/config/link: the link's target is not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("many-problems", None),
+        ("yaml-tab-indent", None),
+        ("variant-removes-tiers", "bare"),
+        ("yaml-escape-sequence", None),
+    ],
+)
+def test_the_command_says_the_same(name: str, variant: str | None, offline: Checkout) -> None:
+    """Through the real doit: exit code 3, nothing on stdout, no traceback."""
+    lay_over(HERE / name, Layout(offline.root))
+
+    run = offline.doit("check", *([f"variant={variant}"] if variant else []))
+
+    assert (run.code, run.out) == (3, "")
+    assert "Traceback" not in run.text
+    for line in (HERE / name / "expected.txt").read_text().splitlines():
+        assert line in run.err
