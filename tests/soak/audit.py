@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imagetiers.ccache.head import Head, SegmentRef, State, decode_head
@@ -56,6 +56,7 @@ class PushReport:
     contents: Mapping[str, bytes]
     pushed: frozenset[str]
     since: float
+    looked: bool = True  # whether such a push looks what the store has: a checkpoint with nothing new does not
 
 
 @dataclass
@@ -65,7 +66,7 @@ class _Namespace:
     vouched: dict[str, float] = field(
         default_factory=dict
     )  # by name: the store's time from which its age counts at the latest
-    damaged: set[str] = field(default_factory=set)  # objects that the soak itself has taken away or broken
+    damaged: dict[str, float] = field(default_factory=dict)  # objects that the soak itself has taken away, and when
 
 
 class Auditor:
@@ -103,9 +104,9 @@ class Auditor:
             self._violated("deleted what is referred to", namespace, f"{rest} by state {space.last.sequence}")
 
     def damage(self, name: str) -> None:
-        """Say that the soak itself breaks or removes this object: what lies in it is excused from now on."""
+        """Say that the soak itself removes this pack: what lies in it is excused until it is pushed again."""
         _, namespace, rest = _split(name)
-        self._namespaces.setdefault(namespace, _Namespace()).damaged.add(rest)
+        self._namespaces.setdefault(namespace, _Namespace()).damaged[rest] = self._now()
 
     def reported(self, namespace: str, report: PushReport) -> None:
         """Hold a push's report against the state it names.
@@ -123,6 +124,11 @@ class Auditor:
             if not ((entry := snapshot.live.get(name)) and _holds(entry, content))
             and not (name not in report.pushed and _taken_meanwhile(space, name, report))
         ]
+        gone = {item for item, at in space.damaged.items() if at < report.since}
+        if report.looked and (
+            lying := [n for n in report.contents if n in snapshot.live and _lies_in(snapshot, n, gone)]
+        ):
+            self._violated("says that it is there, but its pack is gone", namespace, f"{report.who}: {_some(lying)}")
         if missing:
             self._violated(
                 "reported as pushed, but is not there",
@@ -151,9 +157,9 @@ class Auditor:
                 space.vouched = {key: at for key, at in space.vouched.items() if self._now() - at < 10 * self._max_age}
         self._rows = {key: rows for key, rows in self._rows.items() if key in wanted}
 
-    def excused(self, namespace: str) -> frozenset[str]:
-        """Return the objects of a namespace that the soak itself has damaged."""
-        return frozenset(self._namespaces[namespace].damaged)
+    def lost(self, namespace: str) -> frozenset[str]:
+        """Return the names of the packs that the soak itself has taken away."""
+        return frozenset(item.partition("/")[2] for item in self._namespaces[namespace].damaged)
 
     # ---- the rules of one head after another ----
 
@@ -248,7 +254,11 @@ class Auditor:
                 f"state {before.sequence} -> {after.sequence}: {len(gone)} of {len(before.live)}: {_some(gone)}; ages {ages} s",
             )
         backwards = [
-            name for name, entry in after.live.items() if name in before.live and _goes_back(before.live[name], entry)
+            name
+            for name, entry in after.live.items()
+            if name in before.live
+            and _goes_back(before.live[name], entry)
+            and not _lies_in(before, name, space.damaged)
         ]
         if backwards and reason != "rebuild":
             self._violated("a manifest went back", namespace, f"state {after.sequence}: {_some(backwards)}")
@@ -303,7 +313,7 @@ def _goes_back(old: Entry, new: Entry) -> bool:
     return not supersedes(new.kind, version_of(new), version_of(old))
 
 
-def _lies_in(snapshot: Snapshot, name: str, damaged: set[str]) -> bool:
+def _lies_in(snapshot: Snapshot, name: str, damaged: Container[str]) -> bool:
     return f"packs/{snapshot.live[name].pack.name}" in damaged
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from imagetiers.ccache.head import decode_head, encode_head
+from imagetiers.steps import ccache_push
 from imagetiers.steps.ccache_push import push
 from tests.ccache.synthetic import make_directory
 from tests.soak.audit import Auditor, PushReport
@@ -28,7 +29,7 @@ def load(path: Path) -> Any:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_lost(seed: int) -> None:
-    """By deaths, races, machines that sleep or have wrong clocks, 5 % faults and 1 % flipped bits."""
+    """By deaths, races, machines that sleep or have wrong clocks, packs that are gone, 5 % faults and 1 % flipped bits."""
     outcome = simulate(seed, 150)
     assert outcome.violations == []
     assert outcome.heads > 10
@@ -80,6 +81,12 @@ def test_the_auditor_sees_a_deletion_of_what_is_referred_to(tmp_path: Path) -> N
     state = decode_head(store.read(HEAD)[0])
     store.write(HEAD, encode_head(state.followed_by(state.state, parent="0" * 64)))
     assert auditor.violations[-1].rule == "a head that refers to what is not there"
+
+
+def test_a_push_that_does_not_look_what_the_store_has_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ccache_push, "_gone_but_here", lambda *_: set())
+    found = [violation.rule for seed in range(400, 404) for violation in simulate(seed, 150).violations]
+    assert "says that it is there, but its pack is gone" in found
 
 
 def test_the_auditor_sees_a_report_that_is_not_true(tmp_path: Path) -> None:
