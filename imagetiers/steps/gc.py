@@ -88,11 +88,11 @@ def _keys(plan: Plan, name: str) -> tuple[str, ...]:
 
 
 def _in_cache(world: World, options: GcOptions, keys: frozenset[str], held: frozenset[str]) -> tuple[Problem, ...]:
-    now = _now(world, dry_run=options.dry_run)
+    marks, generation = _marks(world)
+    now = _now(world, dry_run=options.dry_run)  # after a first request: a bucket tells its time with an answer
     live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held}
     old = now - options.max_age if options.max_bytes is None else now  # a limit by bytes may take what is young
     reading = read_cache(world, live, keep=options.keep, old=old)
-    marks, generation = _marks(world)
     sweep = plan_sweep(reading.items, reading.needed, marks, options.limits, now, options.grace, options.max_bytes)
     deleted = sweep.delete
     if not options.dry_run:

@@ -299,6 +299,31 @@ def test_no_fault_at_any_call_removes_what_is_to_stay(long_used: Cache, fault: s
             return
 
 
+class LateClock(MemoryStore):
+    """A store that tells its own time only after it was asked something, as a bucket does; the machine's is a year ahead."""
+
+    asked = False
+
+    def now(self) -> float:
+        return super().now() + (0 if self.asked else 365 * DAY)
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
+        self.asked = True
+        return super().read(name, start=start, length=length)
+
+
+def test_a_wrong_clock_makes_nothing_old(cache: Cache) -> None:
+    late = LateClock(lambda: cache.now)
+    cache.store = late
+    cache.build("young")
+    cache.build("younger")
+    for _ in range(2):
+        late.asked = False
+        cache.gc(GcOptions(keep=0))
+        cache.now += 2 * DAY
+    assert cache.objects_of("young") <= cache.there()
+
+
 def test_of_two_at_once_one_gives_up(cache: Cache, tmp_path: Path) -> None:
     filled(cache)
     another = copy.copy(cache)

@@ -42,13 +42,16 @@ FULL_DISK = 4
 DEADLINE = 90.0
 """Real seconds that no process may outlive: several times what its patience with the store adds up to."""
 
+HURRY = 20.0
+"""Real seconds within which a process ends that was asked to (SIGTERM): a few waits of 1.5 s, on a busy machine."""
+
 RSS_MAX = 320 * 1024
 """KiB that no process may hold at its peak, its interpreter and libraries included."""
 
 _PROGRAMMERS = ("TypeError", "KeyError", "JSONDecodeError", "AttributeError", "ValueError", "AssertionError")
 _AT_ONCE = 5
 _ROUND = 120
-_KILLED, _STOPPED = 0.08, 0.05
+_KILLED, _STOPPED, _ASKED = 0.08, 0.05, 0.05
 
 
 @dataclass
@@ -168,9 +171,9 @@ class Conductor:
         process = zygote.start(Task(op.number, op, str(machine), self._skews[op.machine], url))
         pid = await process.pid
         self.outcome.operations[op.kind] += 1
-        slept = await self._disturb(pid, process) if disturbed else 0.0
+        deadline = await self._disturb(pid, process) if disturbed else DEADLINE
         try:
-            status, rss = await asyncio.wait_for(asyncio.shield(process.ended), DEADLINE + slept)
+            status, rss = await asyncio.wait_for(asyncio.shield(process.ended), deadline)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
@@ -179,7 +182,7 @@ class Conductor:
             await process.ended
             trace = zygote.reports / f"{op.number}.trace"
             where = trace.read_text() if trace.exists() else ""
-            self._violated("a process outlived its deadline", who, f"{DEADLINE:.0f} s; {where[-3000:]}")
+            self._violated("a process outlived its deadline", who, f"{deadline:.0f} s; {where[-3000:]}")
             return Report("outlived"), who
         self.outcome.rss = max(self.outcome.rss, rss)
         if rss > RSS_MAX:
@@ -194,19 +197,23 @@ class Conductor:
         return report, who
 
     async def _disturb(self, pid: int, process: _Process) -> float:
-        """Kill it, or stop it for a while in which hours pass; return the real seconds that it was stopped."""
+        """Kill it, ask it to stop, or stop it for a while in which hours pass; return how long it may still take."""
         at = self._draw.random()
         moment = self._draw.choice([0.02, 0.1, 0.3, 1.0]) * self._draw.random()
-        if at > _KILLED + _STOPPED:
-            return 0.0
+        if at > _KILLED + _STOPPED + _ASKED:
+            return DEADLINE
         await asyncio.sleep(moment)
         if process.ended.done():
-            return 0.0
+            return DEADLINE
         with contextlib.suppress(ProcessLookupError):
             if at < _KILLED:
                 os.kill(pid, signal.SIGKILL)
                 self.outcome.kills += 1
-                return 0.0
+                return DEADLINE
+            if at > _KILLED + _STOPPED:
+                os.kill(pid, signal.SIGTERM)
+                self.outcome.asked += 1
+                return HURRY
             os.kill(pid, signal.SIGSTOP)
             self.outcome.suspends += 1
             asleep = self._draw.random() * 3
@@ -214,8 +221,7 @@ class Conductor:
                 self.clock.suspend(self._draw.choice([300.0, 3000.0, 3 * 3600.0]))
                 await asyncio.sleep(asleep / 3)
             os.kill(pid, signal.SIGCONT)
-            return asleep
-        return 0.0
+        return DEADLINE
 
     def _take(self, op: Operation, report: Report, who: str) -> None:
         self.outcome.outcomes[f"{op.kind}: {report.outcome}"] += 1

@@ -18,6 +18,7 @@ class Outcome:
     faults: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     suspends: int = 0
+    asked: int = 0
     losses: int = 0
     rss: int = 0
     deletions: Counter[str] = field(default_factory=Counter)
@@ -34,6 +35,7 @@ class Outcome:
         self.deletions += other.deletions
         self.kills += other.kills
         self.suspends += other.suspends
+        self.asked += other.asked
         self.losses += other.losses
         self.rss = max(self.rss, other.rss)
         self.requests += other.requests
@@ -47,7 +49,7 @@ class Outcome:
                 f"{self.operations.total()} operations: {_counted(self.operations)}",
                 f"outcomes: {_counted(self.outcomes)}",
                 f"{self.requests} requests, {self.heads} heads, {self.kills} kills, {self.suspends} sleeps",
-                f"{self.losses} packs were taken away",
+                f"{self.asked} were asked to stop; {self.losses} packs were taken away",
                 f"the largest process held {self.rss // 1024} MiB",
                 f"{self.deletions.total()} objects deleted: {_counted(self.deletions)}",
                 f"{self.faults.total()} faults: {_counted(self.faults)}",

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,9 +53,11 @@ def _work(task: Task, reports: Path, clock_file: Path) -> None:
     faulthandler.enable()
     trace = (reports / f"{task.number}.trace").open("w")
     faulthandler.register(signal.SIGUSR1, trace, all_threads=True)
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
     clock = SharedClock(clock_file, skew=task.skew, scale=SCALE)
     with installed(clock):
-        store = GcsStore(BUCKET, PREFIX, endpoint=task.url, policy=POLICY)
+        store = GcsStore(BUCKET, PREFIX, endpoint=task.url, policy=POLICY, hurried=asked.is_set)
         report = perform(task.operation, store, Path(task.folder), clock.time())
     temporary = reports / f"{task.number}.tmp"
     temporary.write_text(report.json())
