@@ -28,7 +28,7 @@ from imagetiers.model import (
     Verify,
 )
 from imagetiers.repository_file import read_file
-from imagetiers.schema import did_you_mean, place, schema_problems
+from imagetiers.schema import cut, did_you_mean, place, schema_problems
 from imagetiers.yamltree import Node, Path, merge_patch, parse_yaml
 
 __all__ = ["Config", "load_config", "parse_duration"]
@@ -101,6 +101,7 @@ def load_config(layout: Layout, variant: str | None) -> Config:
         if path not in forms:
             problems[problem] = None
     problems.update(dict.fromkeys(_reference_problems(tree)))
+    problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems)
     pipeline = _pipeline(tree, variant, pins, wrong)
     return Config(pipeline, tree, tuple(problems), names)
@@ -174,7 +175,6 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     """What a schema cannot say. Reads the tree and not the model, so that a wrong type elsewhere hides nothing."""
     yield from _parent_problems(tree)
     yield from _gpu_problems(tree)
-    yield from _cloudbuild_problems(tree)
     yield from _channel_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
@@ -221,7 +221,7 @@ def _parent_problems(tree: Node) -> Iterator[Problem]:
         where = place(tree, ("tiers", name, "parent"), PIPELINE_FILE)
         if parent not in tiers:
             others = [tier for tier in tiers if tier != name]
-            yield Problem(where, f"there is no tier '{parent}'", did_you_mean(parent, others, "tiers"))
+            yield Problem(where, f"there is no tier '{cut(parent)}'", did_you_mean(parent, others, "tiers"))
             continue
         circle = [name]
         up: str | None = parent
@@ -295,16 +295,14 @@ def _channel_problems(tree: Node) -> Iterator[Problem]:
         yield Problem(place(tree, ("channels",), PIPELINE_FILE), what, "registry: HOST/PATH, or channels: null")
 
 
-def _cloudbuild_problems(tree: Node) -> Iterator[Problem]:
-    """What Cloud Build would refuse, or do otherwise than meant."""
+def _cloudbuild_problems(tree: Node, wrong: set[Path]) -> Iterator[Problem]:
+    """What Cloud Build would refuse, or do otherwise than meant; of the keys that are not `wrong` anyhow."""
     section = tree.at(("cloudbuild",))
-    given = section.plain() if section is not tree and isinstance(section.value, dict) else None
-    if given is None:
+    if section is tree or not isinstance(section.value, dict):
         return
-    try:
-        settings = _cloudbuild(given, None)
-    except (ValueError, TypeError, AttributeError):
-        return  # the schema says what is wrong
+    keys = {path[1] for path in wrong if path[0:1] == ("cloudbuild",) and len(path) > 1}
+    given = {key: value for key, value in section.plain().items() if key not in keys}
+    settings = _cloudbuild(given, None)
 
     def problem(key: str, what: str, hint: str) -> Problem:
         shown = key if key in given else next(iter(given))
@@ -323,7 +321,8 @@ def _cloudbuild_problems(tree: Node) -> Iterator[Problem]:
     if settings.usd_per_hour is not None and not settings.cpus:
         what = "nobody says how many processors that machine has, so no record can be compared with it"
         yield problem("usd_per_hour", what, "processors: 32, or as many as it has")
-    yield from _substitution_problems(tree, given, settings.substitutions)
+    if "substitutions" not in keys:
+        yield from _substitution_problems(tree, given, settings.substitutions)
 
 
 def _substitution_problems(tree: Node, given: dict[str, Any], defined: Mapping[str, str]) -> Iterator[Problem]:
@@ -337,7 +336,7 @@ def _substitution_problems(tree: Node, given: dict[str, Any], defined: Mapping[s
             yield Problem(place(tree, path, PIPELINE_FILE), what, f"substitutions: {{{name}: ...}}")
     for name in defined:
         if name not in users:
-            what = f"nothing uses the substitution {name}, and Cloud Build refuses such a build"
+            what = f"nothing uses the substitution {cut(name)}, and Cloud Build refuses such a build"
             yield Problem(place(tree, ("cloudbuild", "substitutions", name), PIPELINE_FILE), what, "remove it")
 
 

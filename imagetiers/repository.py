@@ -17,7 +17,7 @@ from imagetiers.dockerfile.sources import Kind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.model import Pipeline, Tier
-from imagetiers.schema import did_you_mean
+from imagetiers.schema import cut, did_you_mean
 from imagetiers.snapshot import TierFiles, take_snapshot
 
 __all__ = ["ARCH_LIST_ARG", "PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
@@ -180,7 +180,7 @@ def _argument_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
                     yield Problem(where, f"{name} is an argument of BuildKit itself, which no key covers", "remove it")
             elif name not in declared and (section != "bases" or tier.bases[name] not in literal):
                 known = did_you_mean(name, declared - _AUTOMATIC, "it declares")
-                yield Problem(where, f"{dockerfile.name} declares no ARG {name}", known)
+                yield Problem(where, f"{dockerfile.name} declares no ARG {cut(name)}", known)
     for stage in dockerfile.stages:
         for instruction in stage.instructions:
             names = (
@@ -201,6 +201,8 @@ def _literal_images(inputs: TierInputs) -> set[str]:
         return set(inputs.reading.outside(inputs.dockerfile.stages))
     except Unresolved:
         return set()  # is told elsewhere
+    except LexError:  # is told elsewhere; which images the file names, nobody can say
+        return set(inputs.tier.bases.values())
 
 
 def _syntax_problems(dockerfile: Dockerfile, tier: Tier) -> Iterator[Problem]:
@@ -228,7 +230,9 @@ def _stage_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
     for path, name in wanted:
         if name is not None and dockerfile.stage(name) is None:
             where = config.place("tiers", tier.name, *path)
-            yield Problem(where, f"{dockerfile.name} has no stage '{name}'", did_you_mean(name, names, "its stages"))
+            yield Problem(
+                where, f"{dockerfile.name} has no stage '{cut(name)}'", did_you_mean(name, names, "its stages")
+            )
 
 
 def _reference_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:

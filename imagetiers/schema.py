@@ -15,7 +15,7 @@ from imagetiers.errors import Problem
 from imagetiers.yamltree import Node, show_path
 from imagetiers.yamltree import Path as KeyPath
 
-__all__ = ["did_you_mean", "place", "schema_problems"]
+__all__ = ["cut", "did_you_mean", "place", "schema_problems"]
 
 _END = re.compile(r"\$(?=\||\)|\Z)")
 _LONGEST = 60  # characters of a value that a message repeats
@@ -98,7 +98,10 @@ def _without_echoes(found: list[tuple[KeyPath, Problem]]) -> Iterator[tuple[KeyP
         for path, problem in found
         if problem.what == _NO_SUCH_KEY and problem.hint.startswith("did you mean ")
     }
+    long = {path for path, problem in found if problem.what.startswith("is longer than ")}
     for path, problem in found:
+        if path in long and problem.what.endswith(" is not of the right form"):
+            continue
         missing = problem.what.startswith("needs ") or problem.what.endswith(" is missing")
         if not (missing and any(path == where and key in problem.what for where, key in meant)):
             yield path, problem
@@ -119,15 +122,15 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
             wrong = (f"is longer than {error.validator_value} characters", "choose a shorter name")
         else:
             wrong = (
-                f"'{_cut(error.instance)}' is not a good name",
+                f"'{cut(error.instance)}' is not a good name",
                 _describe(error) or f"it must match {error.validator_value}",
             )
         yield path, Problem(where, *wrong)
         return
     say = _SAY.get(error.validator)
     node = tree.at(path)
-    if error.validator in {"enum", "const"} and "type" in error.schema and not _has_type(error):
-        return  # its type says it already
+    if _follows(error):
+        return
     what, hint = say(error, node, path) if say else (error.message, "")
     removed = _removed(error, node)
     if removed is not None:
@@ -164,18 +167,24 @@ def _found(node: Node) -> str:
         return f"the truth value {node.text}"
     if isinstance(value, int | float):
         shown = repr(value)
-        written = _cut(node.text)
-        return f"the number {_cut(shown)}" + (f" (written {written})" if shown != node.text else "")
-    return f"the text '{_cut(node.text)}'"
+        written = cut(node.text)
+        return f"the number {cut(shown)}" + (f" (written {written})" if shown != node.text else "")
+    return f"the text '{cut(node.text)}'"
 
 
-def _has_type(error: Any) -> bool:
-    """Say whether a value has the type that its schema wants, so that only the value is wrong."""
-    wanted = {"string": str, "integer": int}[error.schema["type"]]
-    return isinstance(error.instance, wanted) and not isinstance(error.instance, bool)
+_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "object": (dict,)}
+_OF_A_TYPE = {"enum", "const", "minimum", "maximum", "exclusiveMinimum", "anyOf", "oneOf"}
 
 
-def _cut(text: str) -> str:
+def _follows(error: Any) -> bool:
+    """Say whether something is only wrong because the value's type is, which is told already."""
+    wanted = error.schema.get("type")
+    if error.validator not in _OF_A_TYPE or not isinstance(wanted, str):
+        return False
+    return not isinstance(error.instance, _TYPES[wanted]) or (isinstance(error.instance, bool) and wanted != "object")
+
+
+def cut(text: str) -> str:
     """Return a text that fits on a line."""
     text = text.replace("\n", "\\n")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
@@ -185,7 +194,7 @@ def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
     what = f"must be {' or '.join(_KIND[kind] for kind in kinds)}, but is {_found(node)}"
     if "string" in kinds and isinstance(node.value, bool | int | float):
-        return what, f'write it in quotes: "{_cut(node.text)}"'
+        return what, f'write it in quotes: "{cut(node.text)}"'
     if kinds == ["boolean"] and node.text.lower() in _OTHER_BOOLEANS:
         return what, f"write {_OTHER_BOOLEANS[node.text.lower()]}: in YAML 1.2 '{node.text}' is a text"
     if kinds == ["integer"] and isinstance(node.value, float) and node.value.is_integer():
@@ -194,7 +203,7 @@ def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
 
 
 def _pattern(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
-    return f"'{_cut(node.text)}' is not of the right form", _describe(error) or f"must match {error.validator_value}"
+    return f"'{cut(node.text)}' is not of the right form", _describe(error) or f"must match {error.validator_value}"
 
 
 def _required(error: Any, _node: Node, _path: KeyPath) -> tuple[str, str]:
@@ -218,7 +227,7 @@ def _repeated(node: Node) -> str:
     seen: set[str] = set()
     for item in node.value if isinstance(node.value, list) else ():
         if item.text and item.text in seen:
-            return f"'{_cut(item.text)}'"
+            return f"'{cut(item.text)}'"
         seen.add(item.text)
     return "a value"
 
@@ -227,7 +236,7 @@ def _enum(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     allowed = [str(value) for value in error.validator_value]
     if isinstance(node.value, dict | list):
         return f"must be one of the allowed values, but is {_found(node)}", f"allowed: {', '.join(allowed)}"
-    return f"'{node.text}' is not one of the allowed values", did_you_mean(node.text, allowed, "allowed")
+    return f"'{cut(node.text)}' is not one of the allowed values", did_you_mean(node.text, allowed, "allowed")
 
 
 _SAY: dict[str, Say] = {
