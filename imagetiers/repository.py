@@ -28,6 +28,7 @@ REFRESH_ARG = "REFRESH_EPOCH"
 SYNTAX_ARG = "BUILDKIT_SYNTAX"  # BuildKit's own name for what `# syntax=` says; here it pins that image
 _AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})
 _FRONTEND = "BUILDKIT_"
+_REFERENCE = "see docs.docker.com/reference/dockerfile"
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -165,7 +166,7 @@ def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem
         hint = f"give it a default in the Dockerfile, or a value under tiers.{inputs.tier.name}.args"
         yield Problem(f"{dockerfile.name}:{name.line}", f"the argument {name} has no value that is known here", hint)
     except LexError as error:
-        yield Problem(f"{dockerfile.name}:{error.line}", str(error), error.hint)
+        yield Problem(f"{dockerfile.name}:{error.line}", str(error), error.hint or _REFERENCE)
 
 
 def _argument_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
@@ -320,7 +321,7 @@ def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterato
             taken = listed.take(use.source, use.patterns)
             unlisted = sorted(everything.take(use.source, use.patterns).paths & hidden)
         except LexError as error:
-            yield Problem(where, f"{use.keyword}: {error}", error.hint)
+            yield Problem(where, f"{use.keyword}: {error}", error.hint or _REFERENCE)
             continue
         if unlisted:
             shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")  # noqa: PLR2004

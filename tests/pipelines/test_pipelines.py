@@ -62,6 +62,7 @@ def test_what_is_said(case: Path, tiny: Layout, golden: Golden) -> None:
 
     golden(said + "\n", case / "expected.txt")
     assert len(said) < 4000, "nobody reads on"
+    assert said.startswith("accepted: ") or said.count("\n  hint: ") == (said.count("\n") + 1) // 2, "one has no hint"
     for line in said.splitlines():
         assert line.startswith(("accepted: ", "  hint: ", "variant=")) or line.partition(":")[2], "it says no place"
 
