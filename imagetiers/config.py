@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +27,8 @@ from imagetiers.model import (
     Refresh,
     Secret,
     Tier,
+    TrustedKey,
+    TrustSettings,
     Verify,
 )
 from imagetiers.repository_file import read_file
@@ -34,6 +38,7 @@ from imagetiers.yamltree import Node, Path, merge_patch, parse_yaml
 __all__ = ["Config", "load_config", "parse_duration"]
 
 _DAY, _SHORTEST = 86_400, 300
+_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes: an ed25519 public key, RFC 8032
 _SUBSTITUTION = re.compile(r"\$\{?(_[A-Z0-9_]+)")
 _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
     IMAGES: (r"sha256:[0-9a-f]{64}", "digest", "sha256: and 64 hex digits"),
@@ -176,6 +181,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     yield from _parent_problems(tree)
     yield from _gpu_problems(tree)
     yield from _channel_problems(tree)
+    yield from _trust_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
@@ -295,6 +301,51 @@ def _channel_problems(tree: Node) -> Iterator[Problem]:
         yield Problem(place(tree, ("channels",), PIPELINE_FILE), what, "registry: HOST/PATH, or channels: null")
 
 
+def _trust_problems(tree: Node) -> Iterator[Problem]:
+    """What a schema cannot say of keys: twice the same name, no key, no day; a demand that nothing could meet."""
+    section = tree.at(("trust",))
+    given = section.plain() if section is not tree and isinstance(section.value, dict) else {}
+    keys = given.get("keys", [])
+    names: set[str] = set()
+    for index, key in enumerate(keys if isinstance(keys, list) else ()):
+        if not isinstance(key, dict):
+            continue
+        name, bits, day = key.get("name"), key.get("ed25519"), key.get("revoked")
+        if isinstance(name, str) and name in names:
+            yield Problem(
+                place(tree, ("trust", "keys", index, "name"), PIPELINE_FILE), "there are two keys of that name"
+            )
+        names |= {name} if isinstance(name, str) else set()
+        if isinstance(bits, str) and _KEY.fullmatch(bits) and not _is_key(bits):
+            where = place(tree, ("trust", "keys", index, "ed25519"), PIPELINE_FILE)
+            yield Problem(where, "is not a public key: 32 bytes in Base64", "doit trust:init --out FILE makes a pair")
+        if isinstance(day, str) and not _is_day(day):
+            where = place(tree, ("trust", "keys", index, "revoked"), PIPELINE_FILE)
+            yield Problem(where, "is not a day", "such as 2027-01-31")
+    if given.get("require") is True and not keys:
+        where = place(tree, ("trust", "require"), PIPELINE_FILE)
+        yield Problem(
+            where, "there are no keys, so nothing in the cache would ever count", "keys: [...], or require: false"
+        )
+
+
+def _is_key(text: str) -> bool:
+    """Say whether these are 32 bytes in the one way that Base64 writes them: keys are compared as texts."""
+    return base64.b64encode(base64.b64decode(text)).decode() == text
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _trust(given: Any) -> TrustSettings:
+    keys = tuple(TrustedKey(key["name"], key["ed25519"], key.get("revoked")) for key in given.get("keys", ()))
+    return TrustSettings(keys, require=bool(given.get("require", False)))
+
+
 def _cloudbuild_problems(tree: Node, wrong: set[Path]) -> Iterator[Problem]:
     """What Cloud Build would refuse, or do otherwise than meant; of the keys that are not `wrong` anyhow."""
     section = tree.at(("cloudbuild",))
@@ -384,6 +435,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         pins=pins[IMAGES],
         commits=pins[GIT],
         channels=good("channels", None),
+        trust=_trust({} if any(path[:1] == ("trust",) for path in wrong) else top.get("trust", {})),
     )
 
 

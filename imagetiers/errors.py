@@ -15,6 +15,7 @@
        +- ForbiddenError        read-only credentials, or none (401, 403)
        +- UnavailableError      the store did not answer, after all retries
        +- CorruptError          what came back is not what was stored
+          +- UntrustedError     it is not signed by anybody whom the pipeline trusts
 
 Policy: code below `tasks.py` raises these and never prints, exits or logs a traceback for a user's mistake. Problems
 are collected and raised together, never first-only. Their text is stable and held by golden tests.
@@ -47,6 +48,7 @@ __all__ = [
     "RegistryError",
     "StoreError",
     "UnavailableError",
+    "UntrustedError",
     "VerifyError",
     "os_problem",
 ]
@@ -181,3 +183,12 @@ class UnavailableError(StoreError):
 
 class CorruptError(StoreError):
     """Content does not match its checksum or format."""
+
+
+class UntrustedError(CorruptError):
+    """An object is not signed, or not by a key that the pipeline trusts, or as something else than what it is read as.
+
+    `generation` is the object's, for whoever may put a right one in its place; 0 where it is not known.
+    """
+
+    generation = 0

@@ -20,6 +20,8 @@ __all__ = [
     "Secret",
     "Tier",
     "Trust",
+    "TrustSettings",
+    "TrustedKey",
     "Verify",
     "branch_name",
 ]
@@ -164,6 +166,23 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key whose signatures count: its name, its 32 bytes in Base64, and the day (UTC) from which it does not."""
+
+    name: str
+    ed25519: str
+    revoked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSettings:
+    """Whose signatures a pipeline believes. With `require`, what trusted builds share counts only when it is signed."""
+
+    keys: tuple[TrustedKey, ...] = ()
+    require: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CloudBuild:
     """How Google Cloud Build runs the pipeline. Durations in seconds, `disk` in GB.
 
@@ -218,6 +237,7 @@ class Pipeline:
     pins: Mapping[str, str] = field(default_factory=_none)
     commits: Mapping[str, str] = field(default_factory=_none)
     channels: str | None = None
+    trust: TrustSettings = field(default_factory=TrustSettings)
 
     def commit(self, source: GitRef) -> str | None:
         """Return the commit that a git ref is, None when nothing pins it."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from imagetiers.errors import NotFoundError, StoreError
+from imagetiers.errors import NotFoundError, StoreError, UntrustedError
 from imagetiers.keys import short
 from imagetiers.model import Trust
 from imagetiers.plan import Absent, Answer, ImageInfo, Plan, Present, Registered, Seen, TierPlan, Unknown
@@ -44,6 +44,11 @@ def publication(world: World, tier: TierPlan) -> Publication | None:
         data, generation = world.store.read(publication_name(tier))
     except NotFoundError:
         return None
+    except UntrustedError as error:
+        if not error.generation:
+            raise
+        world.console.line(f"{tier.name}: the record of its publication does not count: {error}")
+        return Publication("", error.generation)
     try:
         document = json.loads(data)
         return Publication(str(document["digest"]) if document["key"] == tier.key else "", generation)

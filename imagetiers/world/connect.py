@@ -15,6 +15,8 @@ from imagetiers.world.engine import DockerEngine
 from imagetiers.world.git import GitRemotes
 from imagetiers.world.locks import FileLocks
 from imagetiers.world.registry import HttpRegistry
+from imagetiers.world.signers import SIGNING_KEY, LazySigner
+from imagetiers.world.store_signed import SignedStore
 from imagetiers.world.stores import open_store
 from imagetiers.world.streams import harden
 
@@ -41,9 +43,11 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> World:
     console = RichConsole()
     patience = _patience(os.environ.get(PATIENCE))
     store = open_store(pipeline.cache, layout.root, patience=patience, hurried=lambda: cancel.requested)
+    secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""
+    signer = LazySigner(secret, pipeline.trust) if secret else None
     return World(
         engine=DockerEngine(cancel, layout.volume),
-        store=store,
+        store=SignedStore(store, pipeline.trust, signer, console.line),
         bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
         registry=HttpRegistry(),
         git=GitRemotes(cancel),

@@ -37,6 +37,8 @@ DERIVED = {
     model.CcacheSettings: set(),
     model.Budget: set(),
     model.CloudBuild: set(),
+    model.TrustSettings: set(),
+    model.TrustedKey: set(),
 }
 
 
@@ -50,6 +52,8 @@ DERIVED = {
         (model.CcacheSettings, DEFS["compile"]["properties"]["ccache"]),
         (model.Budget, DEFS["tier"]["properties"]["budget"]),
         (model.CloudBuild, DEFS["cloudbuild"]),
+        (model.TrustSettings, DEFS["trust"]),
+        (model.TrustedKey, DEFS["trusted_key"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
