@@ -24,4 +24,5 @@ task_status = _tasks.status
 task_cloudbuild = _tasks.cloudbuild
 task_ccache = _tasks.ccache
 task_gc = _tasks.gc
+task_trust = _tasks.trust
 task__summary = _tasks.summary

@@ -27,6 +27,7 @@ __all__ = [
     "OnLine",
     "Progress",
     "Registry",
+    "Signed",
     "Store",
     "World",
 ]
@@ -113,6 +114,15 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return the time by the store's clock, in Unix seconds."""
+        ...
+
+
+@runtime_checkable
+class Signed(Protocol):
+    """A store whose trusted objects are signed."""
+
+    def signed_by(self, name: str) -> str:
+        """Return the name of the key that has signed an object, nothing for none. Raises UntrustedError."""
         ...
 
 

@@ -36,7 +36,9 @@ __all__ = [
     "find_trailer",
     "is_revoked",
     "must_be_signed",
+    "new_key",
     "purpose_of",
+    "read_claim",
     "read_document",
     "signed_line",
     "to_sign",
@@ -123,6 +125,16 @@ def read_document(data: bytes, name: str) -> tuple[bytes, Claim | None]:
     return content, _checked(_claim(match, name), hashlib.sha256(content).hexdigest(), len(content))
 
 
+def read_claim(start: bytes, name: str) -> Claim | None:
+    """Return what is claimed at the beginning of a document, of which nothing else is looked at. Raises UntrustedError."""
+    if not start.startswith(MAGIC):
+        return None
+    match = _LINE.match(start)
+    if match is None:
+        raise UntrustedError(Problem(name, "its signature cannot be read"))
+    return _claim(match, name)
+
+
 def find_trailer(tail: bytes, name: str) -> tuple[int, Claim] | None:
     """Find the line at the end of an archive's last bytes; return its length and what it claims. None: not signed."""
     start = tail.rfind(MAGIC)
@@ -200,3 +212,13 @@ def _verifies(key: TrustedKey, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def new_key() -> tuple[bytes, str]:
+    """Make a key pair: the private key in PEM, the public one in Base64."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return pem, base64.b64encode(key.public_key().public_bytes_raw()).decode()

@@ -38,6 +38,7 @@ from imagetiers.start import (
     unknown_variables,
 )
 from imagetiers.steps.survey import clear_wish, survey, wish
+from imagetiers.trust_tasks import trust_tasks
 from imagetiers.uptodate import UpToDate
 
 __all__ = ["Tasks"]
@@ -228,6 +229,10 @@ class Tasks:
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: housekeeping of the cache."""
         return ccache_tasks(self._act, self.plan, self.layout, self.world)
+
+    def trust(self) -> Iterator[Task]:
+        """trust:<verb>: keys that sign what trusted builds share."""
+        return trust_tasks(self._act, self.plan, self.world)
 
     def gc(self) -> Task:
         """cache:gc: housekeeping of everything else."""

@@ -26,7 +26,7 @@ from imagetiers.model import TrustedKey, TrustSettings
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["SIGNING_KEY", "KmsSigner", "LazySigner", "PemSigner", "Signer", "new_key", "open_signer"]
+__all__ = ["SIGNING_KEY", "KmsSigner", "LazySigner", "PemSigner", "Signer", "open_signer"]
 
 SIGNING_KEY = "IMAGETIERS_SIGNING_KEY"
 KMS = "https://cloudkms.googleapis.com/v1"
@@ -63,16 +63,6 @@ def open_signer(text: str) -> Signer:
         raise StoreError(Problem(SIGNING_KEY, f"names no key that can be read: {os_problem(error).what}")) from None
     except ValueError:
         raise StoreError(Problem(SIGNING_KEY, "is no path")) from None
-
-
-def new_key() -> tuple[bytes, str]:
-    """Make a key pair: the private key in PEM, the public one in Base64."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem, base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 class PemSigner:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from imagetiers.errors import ForbiddenError, PreconditionError, Problem, StoreError, UntrustedError, os_problem
-from imagetiers.model import TrustSettings
+from imagetiers.model import TrustedKey, TrustSettings
 from imagetiers.ports import Blob, Clock, Store
 from imagetiers.signing import (
     LINE_MAX,
@@ -28,6 +28,7 @@ from imagetiers.signing import (
     is_revoked,
     must_be_signed,
     purpose_of,
+    read_claim,
     read_document,
     signed_line,
     to_sign,
@@ -134,6 +135,25 @@ class SignedStore:
         """Pass on."""
         self._store.delete(name, if_generation=if_generation)
 
+    def signed_by(self, name: str) -> str:
+        """Return the name of the key that has signed an object, nothing for none. Its content is not looked at.
+
+        Raises UntrustedError, also where nothing requires a signature.
+        """
+        if purpose_of(name) == "wheels":
+            blob = self._store.stat(name)
+            size = 0 if blob is None else blob.size
+            tail, _ = self._store.read(name, start=max(0, size - LINE_MAX), length=LINE_MAX)
+            found = find_trailer(tail, name)
+            claim = None if found is None else found[1]
+        else:
+            claim = read_claim(self._store.read(name, length=LINE_MAX)[0], name)
+        if claim is None:
+            return ""
+        key = self._keys.check(claim, name)
+        self._was_in_time(key, name)
+        return key.name
+
     def _signs(self, name: str) -> bool:
         if not must_be_signed(name):
             return False
@@ -155,18 +175,21 @@ class SignedStore:
         try:
             if claim is not None and self._keys:
                 key = self._keys.check(claim, name)
-                # The signer's clock is its own affair: who has stolen a key dates back. The store's is not.
-                if key.revoked is not None:
-                    blob = self._store.stat(name)
-                    if blob is None or is_revoked(key, blob.updated):
-                        what = f"was stored after its key '{key.name}' was revoked ({key.revoked})"
-                        raise UntrustedError(Problem(name, what, "doit trust:status shows who has signed what"))
+                self._was_in_time(key, name)
             elif claim is None and self._settings.require:
                 raise UntrustedError(Problem(name, "is not signed, and trust.require in pipeline.yaml wants that"))
         except UntrustedError as error:
             if self._settings.require:
                 raise
             self._tell(f"{error.problems[0].where}: {error.problems[0].what}; it is taken, since nothing requires one")
+
+    def _was_in_time(self, key: TrustedKey, name: str) -> None:
+        """Hold a revoked key against the store's clock: the signer's is its own affair, and who has stolen a key dates back."""
+        if key.revoked is not None:
+            blob = self._store.stat(name)
+            if blob is None or is_revoked(key, blob.updated):
+                what = f"was stored after its key '{key.name}' was revoked ({key.revoked})"
+                raise UntrustedError(Problem(name, what, "doit trust:status shows who has signed what"))
 
     def _in_the_way(self, name: str, if_generation: int | None, look: Callable[[], object]) -> int:
         """After a create-only write was refused: return the generation of what nobody would believe, to be replaced.

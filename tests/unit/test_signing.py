@@ -22,12 +22,13 @@ from imagetiers.signing import (
     Keyring,
     Statement,
     must_be_signed,
+    new_key,
     purpose_of,
     read_document,
     signed_line,
     to_sign,
 )
-from imagetiers.world.signers import LazySigner, PemSigner, new_key, open_signer
+from imagetiers.world.signers import LazySigner, PemSigner, open_signer
 from imagetiers.world.store_dir import DirectoryStore
 from imagetiers.world.store_signed import SignedStore
 
@@ -297,3 +298,15 @@ def test_the_format_is_what_the_documentation_says() -> None:
     }  # fmt: skip
     assert to_sign(b"{}", "keys") == b"imagetiers-signed-v1 4 keys 2 {}"
     assert signed_line(b"{}", b"s" * 3) == b"imagetiers-signed 1 e30= " + base64.b64encode(b"sss") + b"\n"
+
+
+def test_who_has_signed_is_told_without_reading_everything(opened: Opened, folder: Store, tmp_path: Path) -> None:
+    opened().write(VERDICT, PASSED)
+    opened().write_file("wheels/k.tar", make_tar(tmp_path))
+    folder.write("keys/a.json", b"{}")
+    folder.write("keys/b.json", sealed("keys/c.json", b"{}"))
+
+    assert opened(pem=None).signed_by(VERDICT) == opened(pem=None).signed_by("wheels/k.tar") == "main-2026"
+    assert opened(pem=None).signed_by("keys/a.json") == ""
+    with pytest.raises(UntrustedError, match=r"was signed as 'keys/c\.json'"):
+        opened(pem=None).signed_by("keys/b.json")
