@@ -214,6 +214,7 @@ def compile_container(
             "CCACHE_DIR": "/ccache",
             "CCACHE_MAXSIZE": str(settings.max_size),
             "CCACHE_STATSLOG": "/wheels/.ccache-stats.log",
+            "NVCC_PER_ARCH": str(int(settings.per_arch)),
             "WHEELS_DIR": "/wheels",
             "HOME": "/tmp",  # noqa: S108  in the container: any user may write there
         },

@@ -46,13 +46,15 @@ class Refresh(Enum):
 class CcacheSettings:
     """One compile step's use of ccache. `max_size` in bytes, `min_hit_rate` a fraction of the cacheable calls.
 
-    `checkpoint_minutes` is how often a running compile pushes what it has won.
+    `checkpoint_minutes` is how often a running compile pushes what it has won. `per_arch` says that CUDA code is to be
+    cached for each architecture by itself: the step's program finds it as NVCC_PER_ARCH (1 or 0).
     """
 
     max_size: int
     min_hit_rate: float = 0.0
     strict: bool = False
     checkpoint_minutes: float = 5.0
+    per_arch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

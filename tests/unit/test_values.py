@@ -76,7 +76,7 @@ def test_commands(plan: Plan, golden: Golden) -> None:
     golden("".join(f"{name}\n  {shown(value)}\n\n" for name, value in values.items()), HERE / "golden" / "commands.txt")
 
 
-@pytest.mark.parametrize("variant", [None, "a100", "cpu", "quickstart", "slim-runner"])
+@pytest.mark.parametrize("variant", [None, "a100", "cpu", "cuda", "quickstart", "slim-runner"])
 def test_the_repositorys_plan(variant: str | None, golden: Golden) -> None:
     plan = make_plan(load_repository(Layout(REPO), variant), date(2026, 11, 21))
     lines = []
