@@ -162,7 +162,7 @@ def _instruction(draw: st.DrawFn, number: int, stages: list[str]) -> str:
     word = draw(st.sampled_from(WORDS))
     if kind <= 2:
         flags = "".join(draw(_mount(stages)) + draw(_gap()) for _ in range(draw(st.integers(0, 2))))
-        command = f"(ls /m; cat /m /m/* ; echo {word}) > /r{number} 2>&1 || true"
+        command = f"(ls /m; cat /m /m/*.txt /m/*/* ; echo {word}) > /r{number} 2>&1 || true"
         return f"{draw(_keyword('RUN'))}{gap}{flags}{command}{end}\n"
     if kind == 3:
         odd = draw(st.sampled_from(["<<<x", "1 << 2", "<<", "x\\\\", "", "\u00a0", "\u2028"]))
