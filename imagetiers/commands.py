@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagetiers.keys import KeyManifest
+from imagetiers.keys import FILES_LEFT_OUT, KeyManifest
 from imagetiers.layout import Volume
 from imagetiers.model import Pipeline, Secret, Trust
 from imagetiers.plan import CompilePlan, TierPlan
@@ -280,5 +280,5 @@ def _label_value(manifest: KeyManifest) -> str:
     if len(text.encode()) <= MAX_LABEL:
         return text
     document = manifest.document()
-    document["files"] = {"(too many for a label)": [str(len(manifest.files)), ""]}
+    document["files"] = {FILES_LEFT_OUT: [str(len(manifest.files)), ""]}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))

@@ -31,12 +31,14 @@ from imagetiers.dockerfile.context import Tree
 from imagetiers.dockerfile.flags import quoted
 from imagetiers.dockerfile.model import Instruction, Stage, stage_args
 from imagetiers.dockerfile.render import render_dockerfile
+from imagetiers.documents import parse_object
 from imagetiers.layout import DOCKERFILE
 from imagetiers.model import Refresh
 from imagetiers.repository import PARENT_ARG, REFRESH_ARG, TierInputs
 from imagetiers.snapshot import InputFile
 
 __all__ = [
+    "FILES_LEFT_OUT",
     "RECIPE",
     "UNPINNED",
     "Change",
@@ -45,12 +47,14 @@ __all__ = [
     "diff",
     "image_manifest",
     "instruction_lines",
+    "read_manifest",
     "refresh_epoch",
     "short",
 ]
 
 RECIPE = 1
 UNPINNED = "unpinned"
+FILES_LEFT_OUT = "(too many for a label)"
 SHORT = 12
 
 
@@ -104,6 +108,25 @@ class KeyManifest:
     def json(self) -> str:
         """Return the canonical text: the key is its sha256."""
         return json.dumps(self.document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def read_manifest(text: str | bytes, key: str) -> Mapping[str, Any] | None:
+    """Return the key manifest's document, None for a text that is not the one that `key` is the hash of.
+
+    A label that was too small for all files says so; of such a one only the form is checked, and it decides nothing.
+    """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    document = parse_object(data)
+    if document is None or not _has_form(document):
+        return None
+    whole = hashlib.sha256(data).hexdigest() == key
+    return document if whole or document.get("files", {}).keys() == {FILES_LEFT_OUT} else None
+
+
+def _has_form(document: Mapping[str, Any]) -> bool:
+    mappings = all(isinstance(document.get(part, {}), dict) for part in ("stages", "args", "bases", "files"))
+    lists = all(isinstance(document.get(part, []), list) for part in ("run", "secrets"))
+    return mappings and lists and all(isinstance(lines, list) for lines in document.get("stages", {}).values())
 
 
 def refresh_epoch(refresh: Refresh, today: date) -> str | None:

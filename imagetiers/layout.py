@@ -55,10 +55,15 @@ def parse_volume(text: str) -> Volume | None:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All paths, from the folder that holds pipeline.yaml. With a volume, what imagetiers writes lies there."""
+    """All paths, from the folder that holds pipeline.yaml. With a volume, what imagetiers writes lies there.
+
+    `apart` is a folder within that for whom nobody else shall trust: wheels, ccache directories, marks and the names of
+    containers of an untrusted build are its own.
+    """
 
     root: Path
     volume: Volume | None = None
+    apart: str = ""
 
     @property
     def pipeline(self) -> Path:
@@ -82,7 +87,7 @@ class Layout:
     @property
     def work(self) -> Path:
         """Everything that imagetiers writes; safe to delete while no doit runs."""
-        return self.volume.path if self.volume is not None else self.root / ".imagetiers"
+        return (self.volume.path if self.volume is not None else self.root / ".imagetiers") / self.apart
 
     @property
     def state(self) -> Path:

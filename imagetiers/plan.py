@@ -261,7 +261,7 @@ class ImageInfo:
 
     def usable(self, trust: Trust) -> bool:
         """Say whether a build of that trust may take it: what pull requests have built is for themselves alone."""
-        return self.trust in {"", Trust().label, trust.label}
+        return self.trust in {Trust().label, trust.label}
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,8 +420,6 @@ def why_absent(plan: Plan, tier: TierPlan, seen: Seen) -> tuple[str, ...]:
         if not newest.usable(seen.trust):
             return (f"{tier.ref} was built by {newest.trust}",)
         return (f"the tag {tier.ref} was removed or moved",)
-    try:
-        changes = keys.diff(json.loads(newest.manifest), tier.manifest.document())
-    except ValueError:
-        return ("inputs changed",)
+    before = keys.read_manifest(newest.manifest, newest.key)
+    changes = () if before is None else keys.diff(before, tier.manifest.document())
     return tuple(str(change) for change in changes) or ("inputs changed",)

@@ -74,7 +74,7 @@ class Tasks:
             raise refused(misspelt, "the command line")
         variant = variables("variant", None)
         trust = read_trust(variables)
-        self.layout = Layout(root.resolve(), read_volume())
+        self.layout = Layout(root.resolve(), read_volume(), trust.prefix)
         try:
             repository = open_repository(self.layout, variant)
             self.world = connect(self.layout, repository.pipeline, trust)

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+from imagetiers.documents import parse_object
 from imagetiers.errors import PipelineError, Problem, StoreError
 from imagetiers.explain import Candidate, Explanation, Sources, explain
-from imagetiers.keys import SHORT
+from imagetiers.keys import SHORT, read_manifest
 from imagetiers.layout import Layout
 from imagetiers.plan import ImageInfo, Plan, Present, Seen, TierPlan
 from imagetiers.ports import World
@@ -27,6 +28,7 @@ __all__ = ["explanations", "show_explanations"]
 _RECORDS = 30
 _TAGS = 16
 _THREADS = 16
+_LATEST = 1e11  # Unix seconds: what is later is no time
 
 
 def show_explanations(plan: Plan, layout: Layout, world: World, names: Iterable[str], *, as_json: bool) -> None:
@@ -55,15 +57,15 @@ def explanations(plan: Plan, names: Iterable[str], layout: Layout, world: World)
     def manifest(key: str) -> Mapping[str, Any] | None:
         document: Mapping[str, Any] | None
         for prefix in prefixes:
-            document = _read(world, f"{prefix}keys/{key}.json")
+            document = _read(world, f"{prefix}keys/{key}.json", lambda data: read_manifest(data, key))
             if document is not None:
                 return document
         image = local.get(key)
-        document = _parsed(image.manifest) if image is not None else None
-        return document
+        return read_manifest(image.manifest, key) if image is not None else None
 
     def texts(key: str) -> Mapping[str, str]:
-        return next((found for prefix in prefixes if (found := _read(world, prefix + inputs_name(key)))), {})
+        found = (_read(world, prefix + inputs_name(key), parse_object) for prefix in prefixes)
+        return next(({name: text for name, text in one.items() if isinstance(text, str)} for one in found if one), {})
 
     def path(tier: TierPlan, name: str) -> str:
         below = f"images/{tier.name}/{name}"
@@ -85,7 +87,7 @@ def _candidates(
     recorded = dict(_recorded(tier, world))
     for image in seen.images.values():
         if (image.pipeline, image.tier) == (plan.pipeline.name, tier.name):
-            document = manifest(image.key) or _parsed(image.manifest)
+            document = manifest(image.key) or read_manifest(image.manifest, image.key)
             if document is not None:
                 found.setdefault(
                     image.key, Candidate(image.key, document, "this machine", recorded.get(image.key, image.created))
@@ -95,7 +97,7 @@ def _candidates(
             found[key] = Candidate(key, document, "the cache", created)
     if plan.pipeline.registry is not None:
         for image in _in_registry(tier, {key[:SHORT] for key in found}, world):
-            document = manifest(image.key) or _parsed(image.manifest)
+            document = manifest(image.key) or read_manifest(image.manifest, image.key)
             if document is not None:
                 found.setdefault(image.key, Candidate(image.key, document, "the registry", image.created))
     return list(found.values())
@@ -110,9 +112,10 @@ def _recorded(tier: TierPlan, world: World) -> Iterator[tuple[str, int]]:
             world.console.line(f"explain: the cache does not tell what was built: {error}")
             return
         with ThreadPoolExecutor(_THREADS) as pool:
-            for document in pool.map(lambda name: _read(world, name), names[-_RECORDS:]):
-                if document is not None and isinstance(document.get("key"), str):
-                    yield document["key"], int(document.get("began", 0))
+            for document in pool.map(lambda name: _read(world, name, parse_object), names[-_RECORDS:]):
+                key, began = (document or {}).get("key"), (document or {}).get("began", 0)
+                if isinstance(key, str) and isinstance(began, int | float) and 0 <= began < _LATEST:
+                    yield key, int(began)
 
 
 def _in_registry(tier: TierPlan, known: set[str], world: World) -> list[ImageInfo]:
@@ -127,16 +130,8 @@ def _in_registry(tier: TierPlan, known: set[str], world: World) -> list[ImageInf
     return [info for info in infos.values() if isinstance(info, ImageInfo) and info.key and info.tier == tier.name]
 
 
-def _read(world: World, name: str) -> Any:
+def _read(world: World, name: str, parse: Callable[[bytes], Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
     try:
-        return _parsed(world.store.read(name)[0])
+        return parse(world.store.read(name)[0])
     except StoreError:
         return None
-
-
-def _parsed(text: str | bytes) -> Any:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None

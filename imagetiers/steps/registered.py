@@ -7,12 +7,12 @@ digest is *the* image of that key. With the registry's own bytes by digest that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
 from imagetiers.keys import short
 from imagetiers.model import Trust
@@ -49,11 +49,10 @@ def publication(world: World, tier: TierPlan) -> Publication | None:
             raise
         world.console.line(f"{tier.name}: the record of its publication does not count: {error}")
         return Publication("", error.generation)
-    try:
-        document = json.loads(data)
-        return Publication(str(document["digest"]) if document["key"] == tier.key else "", generation)
-    except (ValueError, KeyError, TypeError):
-        return Publication("", generation)
+    document = parse_object(data) or {}
+    digest = document.get("digest")
+    good = document.get("key") == tier.key and is_digest(digest)
+    return Publication(str(digest) if good else "", generation)
 
 
 def registered(plan: Plan, seen: Seen, world: World) -> Mapping[str, Registered]:
@@ -101,11 +100,11 @@ def passed_before(world: World, tier: TierPlan, image: str) -> bool:
     for trust in dict.fromkeys((Trust(), world.trust)):
         try:
             data, _ = world.store.read(verdict_name(tier, image, trust))
-            if json.loads(data).get("passed") is True:
+            if (parse_object(data) or {}).get("passed") is True:
                 return True
         except NotFoundError:
             continue
-        except (StoreError, ValueError) as error:
+        except StoreError as error:
             world.console.line(f"verify:{tier.name}: the cache does not tell ({error}), so the checks are run")
             break
     return False

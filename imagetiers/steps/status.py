@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
 from imagetiers.keys import short
 from imagetiers.layout import Layout
@@ -59,7 +58,7 @@ def _record(plan: Plan, tier: str, key: str, world: World) -> Record | None:
     own = {(plan.pipeline.name, plan.pipeline.variant or ""), ("", "")}
     for name in [name for name in reversed(names) if name.endswith(f"-{short(key)}.json")][:_RECORDS]:
         try:
-            record = Record(**json.loads(world.store.read(name)[0]))
+            record = Record(**(parse_object(world.store.read(name)[0]) or {}))
             if (
                 record.key == key
                 and (record.pipeline, record.variant) in own

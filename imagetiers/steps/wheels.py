@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from imagetiers.documents import parse_object
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.layout import Layout
 from imagetiers.model import Trust
@@ -24,6 +26,9 @@ OURS = frozenset({WHEELS_LIST, BEGAN, STATS_LOG})  # what a partial folder holds
 MAX_WHEELS = 64
 _SHOWN = 8
 MAX_WHEEL_BYTES = 8 << 30
+MAX_LIST_BYTES = 64 << 10
+_WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,239}\.whl")
+_PAX = frozenset({"path", "mtime"})  # what our own archives have: long names, and times finer than a second
 
 
 def have(layout: Layout, key: str) -> bool:
@@ -88,7 +93,7 @@ def forget(layout: Layout, key: str) -> bool:
 def publish(world: World, layout: Layout, key: str) -> None:
     """Put the finished wheels into the cache, create-only. Raises StoreError; somebody else's are as good as ours."""
     folder = layout.wheels(key)
-    archive = folder.with_name(f".{key}.{os.getpid()}.tar")
+    archive = _scratch(layout, key)
     try:
         with tarfile.open(archive, "w") as tar:
             for path in sorted(folder.iterdir()):
@@ -96,6 +101,8 @@ def publish(world: World, layout: Layout, key: str) -> None:
         world.store.write_file(object_name(key, world.trust), archive, if_generation=0)
     except PreconditionError:
         pass
+    except OSError as error:
+        raise StoreError(Problem(str(archive), f"cannot be written: {error.strerror}", "is the disk full?")) from error
     finally:
         archive.unlink(missing_ok=True)
 
@@ -105,7 +112,7 @@ def restore(world: World, layout: Layout, key: str) -> bool:
 
     What comes back is checked against its own list before it gets its final name; a bad one counts as none.
     """
-    archive = layout.wheels(key).with_name(f".{key}.{os.getpid()}.tar")
+    archive = _scratch(layout, key)
     unpacked = archive.with_suffix(".unpacked")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +128,8 @@ def restore(world: World, layout: Layout, key: str) -> bool:
         unpacked.rename(layout.wheels(key))
     except NotFoundError:
         return False
-    except (StoreError, tarfile.TarError) as error:
+    # The archive may be anybody's: what tarfile makes of a malformed one has many names.
+    except (StoreError, tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
         world.console.line(f"wheels {key[:12]} cannot be taken from the cache, so they are compiled: {error}")
         return False
     finally:
@@ -130,27 +138,53 @@ def restore(world: World, layout: Layout, key: str) -> bool:
     return True
 
 
+def _scratch(layout: Layout, key: str) -> Path:
+    """Return where this process packs and unpacks the wheels of a key; what killed ones have left there is removed."""
+    final = layout.wheels(key)
+    for left in final.parent.glob(f".{key}.*"):
+        owner = left.name.removeprefix(f".{key}.").partition(".")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+    return final.with_name(f".{key}.{os.getpid()}.tar")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
+
+
 def _unpack(archive: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     total = 0
+    names: set[str] = set()
     with tarfile.open(archive, "r:") as tar:
         for count, member in enumerate(tar):
             total += member.size
-            plain = member.isreg() and "/" not in member.name and not member.name.startswith(".")
-            if not plain or count > MAX_WHEELS or total > MAX_WHEEL_BYTES:
+            if not _belongs(member) or member.name in names or count > MAX_WHEELS or total > MAX_WHEEL_BYTES:
                 raise CorruptError(Problem(archive.name, f"holds what no wheelhouse holds: {member.name[:80]!r}"))
+            names.add(member.name)
             source = tar.extractfile(member)
             assert source is not None  # noqa: S101  isreg
-            with source, (folder / member.name).open("wb") as target:
+            with source, (folder / member.name).open("xb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-    try:
-        listed = json.loads((folder / WHEELS_LIST).read_text())
-        good = bool(listed) and listed == {path.name: _sha256(path) for path in folder.glob("*.whl")}
-    except (OSError, ValueError):
-        good = False
-    if not good:
+    found = folder / WHEELS_LIST
+    listed = parse_object(found.read_bytes()) if found.is_file() else None
+    if not listed or listed != {path.name: _sha256(path) for path in folder.glob("*.whl")}:
         raise CorruptError(Problem(archive.name, "the wheels do not match their list"))
+
+
+def _belongs(member: tarfile.TarInfo) -> bool:
+    """Say whether a member is a wheel or the list of them: a plain file, of a plain name, without a tar's extensions."""
+    plain = member.type in tarfile.REGULAR_TYPES and not member.issparse() and member.pax_headers.keys() <= _PAX
+    if member.name == WHEELS_LIST:
+        return plain and 0 <= member.size <= MAX_LIST_BYTES
+    return plain and member.size > 0 and _WHEEL.fullmatch(member.name) is not None
 
 
 def _sha256(path: Path) -> str:

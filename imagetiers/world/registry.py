@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.commands import Label
+from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import ImagetiersError, Problem, RegistryError, TagMovedError
 from imagetiers.plan import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.world.store_retry import RetryPolicy, keep_trying
@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 _THREADS = 16
 _DOWN_SECONDS = 30.0
 LOOK_UP = RetryPolicy(first=0.25, most=4.0, total=10.0, connect=5.0, answer=15.0)
+_MOST_BYTES = 1 << 50  # of a layer: what is said to be larger is no layer
 _PATIENCE = 6.0  # an order comes after hours of work, so it is tried so many times longer than a question
 
 
@@ -87,7 +88,7 @@ class HttpRegistry:
 
     def _look_up(self, ref: str) -> Answer:
         manifest = self._call(ref, lambda wire: wire.manifest(ref))
-        return Absent() if manifest is None else Present(manifest.digest, *_contents(manifest.body))
+        return Absent() if manifest is None else Present(manifest.digest, *_contents(ref, manifest.body))
 
     def _describe(self, ref: str, answer: Present) -> ImageInfo | None:
         if not answer.image:
@@ -139,19 +140,37 @@ class HttpRegistry:
             return self._connected
 
 
-def _contents(body: bytes) -> tuple[str, int]:
-    """Return the image's id and the compressed bytes of its layers; nothing of what is a list of manifests."""
-    document = json.loads(body)
-    config = document.get("config") or {}
-    return str(config.get("digest", "")), sum(int(layer.get("size", 0)) for layer in document.get("layers") or ())
+def _contents(ref: str, body: bytes) -> tuple[str, int]:
+    """Return the image's id and the compressed bytes of its layers; nothing of what is a list of manifests.
+
+    Raises RegistryError for what is neither.
+    """
+    document = parse_object(body) or {}
+    if "config" not in document and isinstance(document.get("manifests"), list):
+        return "", 0
+    config, *layers = _descriptors(ref, document)
+    return config[0], sum(size for _, size in layers)
 
 
 def _blobs(ref: str, body: bytes) -> dict[str, int]:
     """Return the digests of the configuration and of the layers, and how many bytes each has."""
-    document = json.loads(body)
-    if "config" not in document or "layers" not in document:
+    document = parse_object(body) or {}
+    if "config" not in document and "manifests" in document:
         raise RegistryError(Problem(ref, "is no image but a list of them, which is not copied to another repository"))
-    return {str(blob["digest"]): int(blob["size"]) for blob in (document["config"], *document["layers"])}
+    return dict(_descriptors(ref, document))
+
+
+def _descriptors(ref: str, document: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return digest and bytes of the configuration, then of the layers. Raises RegistryError for what is no manifest."""
+    layers = document.get("layers")
+    blobs = [document.get("config"), *(layers if isinstance(layers, list) else [None])]
+    found: list[tuple[str, int]] = []
+    for blob in blobs:
+        digest, size = (blob.get("digest"), blob.get("size")) if isinstance(blob, dict) else (None, None)
+        if not is_digest(digest) or not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MOST_BYTES:
+            raise RegistryError(Problem(ref, "what the registry has there is no image's manifest"))
+        found.append((str(digest), size))
+    return found
 
 
 def _image_info(ref: str, answer: Present, blob: bytes) -> ImageInfo:
@@ -159,11 +178,15 @@ def _image_info(ref: str, answer: Present, blob: bytes) -> ImageInfo:
 
     if f"sha256:{hashlib.sha256(blob).hexdigest()}" != answer.image:
         raise RegistryError(Problem(ref, "its configuration is not the one that its manifest names"))
-    document: dict[str, Any] = json.loads(blob)
-    labels = (document.get("config") or {}).get("Labels") or {}
+    document = parse_object(blob)
+    if document is None:
+        raise RegistryError(Problem(ref, "its configuration is not one"))
+    config = document.get("config")
+    given = config.get("Labels") if isinstance(config, dict) else None
+    labels = {name: text for name, text in (given if isinstance(given, dict) else {}).items() if isinstance(text, str)}
     try:
         created = int(datetime.fromisoformat(document["created"][:19] + "+00:00").timestamp())
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         created = 0
     return ImageInfo(
         id=answer.image,

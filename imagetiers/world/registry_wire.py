@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import docker.errors
 import requests
 from requests.adapters import HTTPAdapter
 
+from imagetiers.documents import parse_object
 from imagetiers.errors import Problem, RegistryError
 from imagetiers.world.store_retry import Judgement, RetryPolicy
 
@@ -117,10 +117,8 @@ class Wire:
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         named = answer.headers.get("Docker-Content-Digest", digest)
         asked = name.reference if name.reference.startswith("sha256:") else digest
-        try:
-            json.loads(body)
-        except ValueError:
-            raise DamagedError("what came back is no manifest") from None
+        if parse_object(body) is None:
+            raise DamagedError("what came back is no manifest")
         if digest != named or digest != asked:
             raise DamagedError(f"what came back is {digest[:19]}, not the {named[:19]} that it is called")
         return Manifest(digest, answer.headers.get("Content-Type", ""), body)
@@ -183,7 +181,10 @@ class Wire:
             answer = self._ask(name, "GET", path)
             if answer is None:
                 break
-            found += answer.json().get("tags") or ()
+            page = (parse_object(answer.content) or {}).get("tags") or []
+            if not isinstance(page, list) or not all(isinstance(tag, str) for tag in page):
+                raise DamagedError("what came back is no list of tags")
+            found += page
             link = answer.links.get("next", {}).get("url")
             if not link:
                 break
@@ -270,8 +271,11 @@ class Wire:
         self._bounded(answer)
         if not answer.ok:
             raise HttpError(answer.status_code, f"no token from {urlsplit(fields['realm']).netloc}: {_text(answer)}")
-        document = answer.json()
-        return f"Bearer {document.get('token') or document.get('access_token') or ''}"
+        document = parse_object(answer.content) or {}
+        token = document.get("token") or document.get("access_token") or ""
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            raise DamagedError(f"what came from {urlsplit(fields['realm']).netloc} is no token")
+        return f"Bearer {token}"
 
     def _credentials(self, host: str) -> tuple[str, str, str]:
         with self._lock:

@@ -21,7 +21,8 @@ from tests.registry.harness import QUICK, digest_of, upload
 from tests.registry_server import RegistryServer
 
 CONFIG = b'{"created": "2026-11-21T10:00:00.5Z", "config": {"Labels": {"dev.imagetiers.key": "k"}}}'
-MANIFEST = json.dumps({"config": {"digest": digest_of(CONFIG)}, "layers": [{"size": 3}, {"size": 4}]}).encode()
+LAYERS = [{"digest": digest_of(b"a" * size), "size": size} for size in (3, 4)]
+MANIFEST = json.dumps({"config": {"digest": digest_of(CONFIG), "size": len(CONFIG)}, "layers": LAYERS}).encode()
 GOOD = Present(digest_of(MANIFEST), digest_of(CONFIG), 7)
 Answer = tuple[int, dict[str, str], bytes]
 UNKNOWN_MANIFEST = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'

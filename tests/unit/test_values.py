@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import date
 from pathlib import Path
@@ -161,7 +162,8 @@ def image(plan: Plan, tier: str, **changes: object) -> ImageInfo:
     planned = plan.tiers[tier]
     values: dict[str, object] = {
         "id": f"sha256:{tier}", "refs": (planned.ref, *planned.tags), "pipeline": "tiny", "variant": "", "tier": tier,
-        "key": planned.key, "created": 1000, "size": 80_000_000, "manifest": planned.manifest.json(), **changes,
+        "key": planned.key, "created": 1000, "size": 80_000_000, "manifest": planned.manifest.json(),
+        "trust": "trusted", **changes,
     }  # fmt: skip
     return ImageInfo(**values)  # type: ignore[arg-type]
 
@@ -189,10 +191,9 @@ def test_decisions(plan: Plan) -> None:
 
 
 def test_tables(plan: Plan, golden: Golden) -> None:
-    before = plan.tiers["arr-training"].manifest.json().replace("for arr-training", "")
-    older = image(
-        plan, "arr-training", refs=("tiny/arr-training:old",), key="0" * 64, manifest=before.replace('"644"', '"755"')
-    )
+    before = plan.tiers["arr-training"].manifest.json().replace("for arr-training", "").replace('"644"', '"755"')
+    key = hashlib.sha256(before.encode()).hexdigest()
+    older = image(plan, "arr-training", refs=("tiny/arr-training:old",), key=key, manifest=before)
     base = image(plan, "arr-base", size=81_500_000)
     now = seen(
         image(plan, "pytorch-clean"), base, older, verdicts=frozenset({(base.id, plan.tiers["arr-base"].verify.check)})
