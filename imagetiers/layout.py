@@ -57,8 +57,8 @@ def parse_volume(text: str) -> Volume | None:
 class Layout:
     """All paths, from the folder that holds pipeline.yaml. With a volume, what imagetiers writes lies there.
 
-    `apart` is a folder within that for whom nobody else shall trust: wheels, ccache directories, marks and the names of
-    containers of an untrusted build are its own.
+    `apart` is a folder within that, for an untrusted build: its wheels, ccache directories, marks and containers are found
+    by no trusted one.
     """
 
     root: Path
