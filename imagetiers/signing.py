@@ -33,6 +33,7 @@ __all__ = [
     "Keyring",
     "Statement",
     "check_content",
+    "counts_only_signed",
     "find_trailer",
     "is_revoked",
     "must_be_signed",
@@ -89,6 +90,14 @@ def purpose_of(name: str) -> str:
 def must_be_signed(name: str) -> bool:
     """Say whether a trusted build signs an object of that name, and a reader with `require` wants it signed."""
     return purpose_of(name) != ""
+
+
+def counts_only_signed(name: str) -> bool:
+    """Say whether an object is signed, or is of use only through a signed one: all of a trusted ccache namespace.
+
+    Who has no key shall not upload packs whose head would then be refused.
+    """
+    return must_be_signed(name) or (name.startswith("ccache/") and not name.startswith("ccache/untrusted."))
 
 
 def to_sign(statement: bytes, purpose: str) -> bytes:

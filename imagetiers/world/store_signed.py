@@ -24,6 +24,7 @@ from imagetiers.signing import (
     Keyring,
     Statement,
     check_content,
+    counts_only_signed,
     find_trailer,
     is_revoked,
     must_be_signed,
@@ -155,12 +156,10 @@ class SignedStore:
         return key.name
 
     def _signs(self, name: str) -> bool:
-        if not must_be_signed(name):
-            return False
-        if self._signer is None and self._settings.require:
+        if self._signer is None and self._settings.require and counts_only_signed(name):
             hint = f"trusted builds have one in {SIGNING_KEY}"
             raise ForbiddenError(Problem(name, "would count for nobody: there is no key to sign it with", hint))
-        return self._signer is not None
+        return self._signer is not None and must_be_signed(name)
 
     def _line(self, name: str, sha256: str, size: int) -> bytes:
         assert self._signer is not None  # noqa: S101  as _signs has said

@@ -43,8 +43,12 @@ class GcsServer:
             assert stream
             stream.close()
 
-    def store(self, prefix: str = "cache", *, bucket: str = BUCKET, policy: RetryPolicy = QUICK) -> GcsStore:
-        store = GcsStore(bucket, prefix, endpoint=self.url, policy=policy)
+    def store(
+        self, prefix: str = "cache", *, bucket: str = BUCKET, policy: RetryPolicy = QUICK, principal: str = ""
+    ) -> GcsStore:
+        """Open a store; as `principal` where the server was told of some."""
+        endpoint = f"{self.url}/_as/{principal}" if principal else self.url
+        store = GcsStore(bucket, prefix, endpoint=endpoint, policy=policy)
         self._stores.append(store)
         return store
 

@@ -15,6 +15,9 @@ Faults: POST /_test/config with any of
     latency     seconds added to every request
     one_write_per_second    answer 429 to a write of the same name within a second, as GCS does
     clear       true: forget rules, settings, counters and log
+Principals: with `principals` in that config, {NAME: [what the names begin with that it may write]}, requests must come below
+/_as/NAME, all may read, and a write elsewhere is a 403, as conditions on resource.name make it.
+
 GET /_test/stats and /_test/log say what was asked. Requests to /_test/ themselves are not counted.
 """
 
@@ -94,6 +97,7 @@ class Request:
     path: str = ""
     query: dict[str, str] = field(default_factory=dict)
     op: str = ""
+    principal: str = ""
     damaged: bool = False  # flip a bit of the content that comes in
 
     @property
@@ -178,6 +182,7 @@ class Storage:
         self.buckets: dict[str, Bucket] = {}
         self.folder, self.md5 = folder, md5
         self.one_write_per_second = False
+        self.writable: tuple[str, ...] | None = None  # of who asks at the moment; None: everything
         self._last_generation = 0
         self._last_write: dict[tuple[str, str], float] = {}
         if folder:
@@ -211,7 +216,13 @@ class Storage:
     def check_write(self, bucket: str, name: str, query: dict[str, str]) -> None:
         if not name or len(name.encode()) > 1024 or name in (".", "..") or "\r" in name or "\n" in name:
             raise Refused(400, f"Invalid object name: {name!r}")
+        self.permit(name)
         self._check(self.bucket(bucket).objects.get(name), query)
+
+    def permit(self, name: str) -> None:
+        """Refuse a write of what IAM does not let this principal write: before anything else is said of the object."""
+        if self.writable is not None and not name.startswith(self.writable):
+            raise Refused(403, "does not have storage.objects.create access to the Google Cloud Storage object.")
 
     def put(
         self, bucket: str, name: str, data: bytes, meta: Json, query: dict[str, str], components: int = 0
@@ -233,6 +244,7 @@ class Storage:
         return stored
 
     def patch(self, bucket: str, name: str, changes: Json, query: dict[str, str]) -> Stored:
+        self.permit(name)
         old = self.find(bucket, name, {k: v for k, v in query.items() if k == "generation"})
         self._check(old, query)
         self._throttle(bucket, name, time.time())
@@ -245,6 +257,7 @@ class Storage:
         return new
 
     def delete(self, bucket: str, name: str, query: dict[str, str]) -> None:
+        self.permit(name)
         stored = self.find(bucket, name, {k: v for k, v in query.items() if k == "generation"})
         self._check(stored, query)
         owner = self.bucket(bucket)
@@ -558,6 +571,7 @@ class Server:
         self.storage, self.api = storage, Api(storage)
         self.latency = latency
         self.rules: list[Rule] = []
+        self.principals: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
         self.bytes = {"in": 0, "out": 0}
         self.log: deque[Json] = deque(maxlen=100_000)
@@ -578,6 +592,7 @@ class Server:
             if "rules" in wanted:
                 self.rules = [Rule(**rule) for rule in wanted["rules"]]
             self.latency = wanted.get("latency", self.latency)
+            self.principals = wanted.get("principals", self.principals)
             self.storage.one_write_per_second = wanted.get("one_write_per_second", self.storage.one_write_per_second)
             return Answer.json({})
         return error(404, "no such control")
@@ -590,6 +605,10 @@ class Server:
         if rule and fault == "status":
             return error(rule.status, rule.message)
         request.damaged = fault == "corrupt"
+        if self.principals and request.principal not in self.principals:
+            return error(401, "Anonymous caller does not have storage.objects.get access.")
+        writable = tuple(self.principals[request.principal]) if self.principals else None
+        self.api.storage.writable = writable
         answer = self.api.answer(request, where)
         if fault == "duplicate":
             answer = self.api.answer(request, where)
@@ -658,6 +677,9 @@ class Connection(asyncio.Protocol):
         if request.path.startswith("/_test/"):
             self._send(self.server.control(request))
             return
+        if request.path.startswith("/_as/"):
+            _, _, request.principal, rest = request.path.split("/", 3)
+            request.path = f"/{rest}"
         server = self.server
         where = server.api.route(request)
         server.counts[request.op or "unknown"] += 1

@@ -1,0 +1,245 @@
+"""What who tries to poison later builds: with each role's credentials, on a server that enforces what names begin with.
+
+Two kinds of attackers. Builds of pull requests run whatever their author wrote, with the credentials that ci/terraform
+gives them. And whoever has come by the right to write the bucket, but not by the signing key.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from imagetiers.ccache.head import Head, encode_head
+from imagetiers.errors import ForbiddenError, StoreError, UntrustedError
+from imagetiers.layout import Layout
+from imagetiers.model import Trust, TrustedKey, TrustSettings
+from imagetiers.plan import TierPlan
+from imagetiers.ports import Store, World
+from imagetiers.signing import new_key
+from imagetiers.steps import wheels
+from imagetiers.steps.ccache_prune import prune
+from imagetiers.steps.ccache_pull import pull
+from imagetiers.steps.ccache_push import PushOutcome, push
+from imagetiers.steps.ccache_space import Space
+from imagetiers.steps.registered import passed_before, publication
+from imagetiers.steps.warm import namespace_chain
+from imagetiers.world.signers import LazySigner
+from imagetiers.world.store_signed import SignedStore
+from tests.ccache.synthetic import entries_in, make_directory
+from tests.cloudbuild.test_infrastructure import writable
+from tests.gcs.harness import GcsServer
+
+PEM, PUBLIC = new_key()
+SETTINGS = TrustSettings((TrustedKey("main-2026", PUBLIC),), require=True)
+KEY, IMAGE, CHECK = "ab" * 32, "sha256:" + "12" * 32, "34" * 32
+MAIN = namespace_chain("line", Trust(), "4.14.2")[0]
+OTHERS, _ = namespace_chain("line", Trust(trusted=False, branch="topic-2"), "4.14.2")
+OWN, _ = namespace_chain("line", Trust(trusted=False, branch="topic"), "4.14.2")
+DIGEST = "sha256:" + "56" * 32
+TIER = cast(
+    "TierPlan",
+    SimpleNamespace(
+        name="tier", key=KEY, ref="host/tier:k", verify=SimpleNamespace(check=CHECK), repository="host/tier"
+    ),
+)
+VERDICT = f"verdicts/{IMAGE.removeprefix('sha256:')}/{CHECK}.json"
+
+# name: the object that an attacker wants a trusted build to believe, and its content
+FORGERIES = {
+    "verdict": (VERDICT, b'{"passed": true}'),
+    "publication": ("published/host/tier:k.json", json.dumps({"key": KEY, "digest": DIGEST}).encode()),
+    "key document": (f"keys/{KEY}.json", b"{}"),
+    "wheels": (f"wheels/{KEY}.tar", b""),
+    "head": (f"ccache/{MAIN}/head", encode_head(Head())),
+}
+# what else a build of a pull request must not be able to touch (CREEP, CVE-2025-36852, is that it can)
+ELSEWHERE = {
+    "pack": f"ccache/{MAIN}/packs/{'0' * 64}-{'0' * 16}",
+    "segment": f"ccache/{MAIN}/index/{'0' * 64}-{'0' * 16}",
+    "record": "records/tier/image/1.json",
+    "another branch's head": f"ccache/{OTHERS}/head",
+    "another branch's wheels": f"untrusted/topic-2/wheels/{KEY}.tar",
+    "another branch's verdict": f"untrusted/topic-2/{VERDICT}",
+}
+
+
+@dataclass
+class Lines:
+    told: list[str] = field(default_factory=list)
+
+    def line(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GcsServer]:
+    running = GcsServer()
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def bucket(server: GcsServer) -> Iterator[GcsServer]:
+    grants = {"build": [""], "pr": [], "topic": [f"cache/{start}" for start in writable("topic")]}
+    server.config(clear=True, principals=grants)
+    yield server
+    owner = server.store(principal="build")
+    for blob in list(owner.list()):
+        owner.delete(blob.name)
+    server.close_stores()
+
+
+def trusted(server: GcsServer, *, settings: TrustSettings = SETTINGS, signs: bool = False) -> SignedStore:
+    signer = LazySigner(PEM.decode(), settings) if signs else None
+    return SignedStore(server.store(principal="build"), settings, signer, lambda _: None)
+
+
+def world(store: Store) -> World:
+    return cast("World", SimpleNamespace(store=store, console=Lines(), trust=Trust()))
+
+
+def forged_wheels(folder: Path) -> bytes:
+    """Make an archive that is right in all but who has made it."""
+    (folder / "made").mkdir(parents=True)
+    (folder / "made" / "torch-1-py3-none-any.whl").write_bytes(b"what the attacker wants")
+    listed = {"torch-1-py3-none-any.whl": wheels._sha256(folder / "made" / "torch-1-py3-none-any.whl")}
+    (folder / "made" / wheels.WHEELS_LIST).write_text(json.dumps(listed))
+    with tarfile.open(folder / "made.tar", "w") as tar:
+        for path in sorted((folder / "made").iterdir()):
+            tar.add(path, path.name)
+    return (folder / "made.tar").read_bytes()
+
+
+@pytest.mark.parametrize("role", ["pr", "topic"])
+def test_a_pull_request_writes_nothing_that_others_read(bucket: GcsServer, role: str) -> None:
+    owner, attacker = bucket.store(principal="build"), bucket.store(principal=role)
+    names = [name for name, _ in FORGERIES.values()] + list(ELSEWHERE.values())
+    for name in names[::2]:
+        owner.write(name, b"right")
+    before = {blob.name: blob.generation for blob in owner.list()}
+
+    for name in names:
+        with pytest.raises(ForbiddenError):
+            attacker.write(name, b"poison")
+        with pytest.raises(ForbiddenError):
+            attacker.delete(name)
+    assert {blob.name: blob.generation for blob in owner.list()} == before
+
+
+def test_a_branch_writes_its_own_part_and_a_mere_pull_request_nothing(bucket: GcsServer) -> None:
+    for name in (f"ccache/{OWN}/head", f"untrusted/topic/{VERDICT}"):
+        bucket.store(principal="topic").write(name, b"mine")
+        with pytest.raises(ForbiddenError):
+            bucket.store(principal="pr").write(name, b"poison")
+
+
+def test_nobody_without_credentials_reads(bucket: GcsServer) -> None:
+    with pytest.raises(StoreError):
+        bucket.store().read(VERDICT)
+
+
+def test_a_trusted_build_takes_nothing_that_a_branch_wrote(bucket: GcsServer, tmp_path: Path) -> None:
+    attacker = bucket.store(principal="topic")
+    for name, content in FORGERIES.values():
+        if not name.startswith("ccache/"):
+            attacker.write(f"untrusted/topic/{name}", content or forged_wheels(tmp_path))
+    attacker.write(f"ccache/{OWN}/head", encode_head(Head()))
+    here = world(trusted(bucket))
+
+    assert not passed_before(here, TIER, IMAGE)
+    assert publication(here, TIER) is None
+    assert not wheels.restore(here, Layout(tmp_path), KEY)
+    assert OWN not in namespace_chain("line", Trust(), "4.14.2")
+
+
+def test_a_forged_verdict_does_not_count(bucket: GcsServer) -> None:
+    bucket.store(principal="build").write(*FORGERIES["verdict"])
+
+    assert passed_before(world(trusted(bucket, settings=TrustSettings())), TIER, IMAGE), "this is what is stopped"
+    assert not passed_before(world(trusted(bucket)), TIER, IMAGE)
+
+
+def test_a_forged_publication_moves_no_tag_and_is_replaced(bucket: GcsServer) -> None:
+    name, content = FORGERIES["publication"]
+    bucket.store(principal="build").write(name, content)
+
+    found = publication(world(trusted(bucket, settings=TrustSettings())), TIER)
+    assert found is not None
+    assert found.digest == DIGEST, "this is what is stopped"
+    found = publication(world(trusted(bucket)), TIER)
+    assert found is not None
+    assert found.digest == ""
+    trusted(bucket, signs=True).write(name, content, if_generation=found.generation)
+    assert publication(world(trusted(bucket)), TIER) != found
+
+
+def test_a_forged_key_document_is_refused(bucket: GcsServer) -> None:
+    bucket.store(principal="build").write(*FORGERIES["key document"])
+
+    with pytest.raises(UntrustedError):
+        trusted(bucket).read(FORGERIES["key document"][0])
+
+
+def test_forged_wheels_are_not_taken(bucket: GcsServer, tmp_path: Path) -> None:
+    bucket.store(principal="build").write(FORGERIES["wheels"][0], forged_wheels(tmp_path))
+    open_to_all, here = world(trusted(bucket, settings=TrustSettings())), world(trusted(bucket))
+
+    assert wheels.restore(open_to_all, Layout(tmp_path / "open"), KEY), "this is what is stopped"
+    assert not wheels.restore(here, Layout(tmp_path / "here"), KEY)
+    assert "is not signed" in cast("Any", here.console).told[0]
+
+
+def test_a_head_that_names_poisoned_packs_is_refused(bucket: GcsServer) -> None:
+    bucket.store(principal="build").write(*FORGERIES["head"])
+
+    Space(trusted(bucket, settings=TrustSettings()), MAIN, pause=lambda _: None).load()  # this is what is stopped
+    with pytest.raises(UntrustedError):
+        Space(trusted(bucket), MAIN, pause=lambda _: None).load()
+
+
+@pytest.mark.parametrize("kind", sorted(FORGERIES))
+def test_what_was_signed_cannot_be_shown_as_something_else(bucket: GcsServer, kind: str) -> None:
+    for name, content in FORGERIES.values():
+        trusted(bucket, signs=True).write(name, content or b"tar")
+    owner, target = bucket.store(principal="build"), FORGERIES[kind][0]
+    for name, _ in FORGERIES.values():
+        if name != target:
+            owner.write(target, owner.read(name)[0])
+            with pytest.raises(UntrustedError):
+                trusted(bucket).read(target)
+
+
+def test_an_old_signed_object_can_be_put_back(bucket: GcsServer) -> None:
+    """This is not prevented: docs/signing.md says so, and what it costs."""
+    name = FORGERIES["head"][0]
+    owner = bucket.store(principal="build")
+    trusted(bucket, signs=True).write(name, b"old")
+    old = owner.read(name)[0]
+    trusted(bucket, signs=True).write(name, b"new")
+
+    owner.write(name, old)
+    assert trusted(bucket).read(name)[0] == b"old"
+
+
+def test_a_signed_namespace_lives_as_an_unsigned_one(bucket: GcsServer, tmp_path: Path) -> None:
+    """Push, push again, prune, pull: the head is signed each time, and whoever has no key reads and writes nothing."""
+    made = make_directory(tmp_path / "a", 40)
+    assert push(trusted(bucket, signs=True), MAIN, tmp_path / "a").outcome is PushOutcome.PUSHED
+    more = make_directory(tmp_path / "b", 40, seed=2)
+    assert push(trusted(bucket, signs=True), MAIN, tmp_path / "b").outcome is PushOutcome.PUSHED
+    prune(trusted(bucket, signs=True), MAIN)
+
+    pull(trusted(bucket), [MAIN], tmp_path / "c")
+    assert entries_in(tmp_path / "c") == made | more
+    make_directory(tmp_path / "d", 40, seed=3)
+    assert push(trusted(bucket), MAIN, tmp_path / "d").outcome is PushOutcome.READ_ONLY
+    assert trusted(bucket).signed_by(f"ccache/{MAIN}/head") == "main-2026"
