@@ -1,9 +1,3 @@
-locals {
-  root = var.prefix == "" ? "" : "${var.prefix}/"
-  # All names that an untrusted build writes begin with one of these.
-  untrusted = ["${local.root}untrusted/", "${local.root}ccache/untrusted."]
-}
-
 resource "google_storage_bucket" "cache" {
   name                        = var.bucket
   location                    = var.region

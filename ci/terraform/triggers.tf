@@ -45,3 +45,27 @@ resource "google_cloudbuild_trigger" "pr" {
   }
   include_build_logs = "INCLUDE_BUILD_LOGS_WITH_STATUS"
 }
+
+# A trigger for pull requests cannot tell their branches apart, one for pushes can.
+resource "google_cloudbuild_trigger" "branch" {
+  for_each = {
+    for pair in setproduct(keys(local.written_by), keys(local.infix)) : join(" ", pair) => pair
+  }
+  name            = "imagetiers${local.infix[each.value[1]]}-${substr(sha256(each.value[0]), 0, 8)}"
+  location        = var.region
+  filename        = "ci/cloudbuild${local.infix[each.value[1]]}-pr.yaml"
+  service_account = google_service_account.branch[each.value[0]].id
+
+  github {
+    owner = var.github_owner
+    name  = var.github_repository
+    push {
+      branch = "^${each.value[0]}$"
+    }
+  }
+  substitutions = {
+    _BUILDER     = local.builder
+    _HEAD_BRANCH = each.value[0]
+  }
+  include_build_logs = "INCLUDE_BUILD_LOGS_WITH_STATUS"
+}

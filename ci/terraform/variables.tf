@@ -86,8 +86,16 @@ variable "untrusted_days" {
   default     = 14
 }
 
-variable "pull_requests_write" {
-  description = "Whether builds of pull requests may write their own part of the cache. If not, each push compiles its changes anew."
-  type        = bool
-  default     = false
+variable "untrusted_branches" {
+  description = <<-EOT
+    Branches, beside the trusted one, whose untrusted builds may write a part of the cache of their own, each with an account of its own.
+    All other builds of pull requests only read, so each push to them compiles its changes anew.
+  EOT
+  type        = set(string)
+  default     = []
+  validation {
+    # Such names stand in the cache's names as they are, and with a dot one could begin like another.
+    condition     = alltrue([for branch in var.untrusted_branches : can(regex("^[a-z0-9-]{1,30}$", branch))])
+    error_message = "Branches of at most 30 lower-case letters, digits and hyphens."
+  }
 }

@@ -30,6 +30,14 @@ def terraform(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+def writable(branch: str) -> tuple[str, ...]:
+    """Return what the names begin with that IAM lets the untrusted builds of a branch write."""
+    listed = re.search(r"written_by = \{.*?\[(.*?)\]", CODE, re.DOTALL)
+    assert listed
+    starts = re.findall(r'"(.*?)",', listed[1])
+    return tuple(start.replace("${local.root}", "").replace("${branch}", branch) for start in starts)
+
+
 def block(kind: str, name: str) -> str:
     """Return a top-level block; `terraform fmt` ends each with a brace in the first column."""
     found = re.search(rf'^resource "{kind}" "{name}" \{{\n(.*?)^\}}$', CODE, re.MULTILINE | re.DOTALL)
@@ -90,15 +98,31 @@ def test_the_bucket() -> None:
 
 
 def test_what_untrusted_builds_write_is_what_they_may_write_and_nothing_else() -> None:
-    listed = re.search(r"untrusted\s*=\s*\[(.*?)\]", CODE)
-    assert listed
-    starts = tuple(start.replace("${local.root}", "") for start in re.findall(r'"(.*?)"', listed[1]))
+    starts = writable("pr-7")
     own, trusted = namespace_chain("line", Trust(trusted=False, branch="pr-7"), "4.14.2")
+    other, _ = namespace_chain("line", Trust(trusted=False, branch="pr-70"), "4.14.2")
 
     assert f"ccache/{own}/head".startswith(starts)
     assert f"{Trust(trusted=False, branch='pr-7').prefix}wheels/x.tar".startswith(starts)
     assert not f"ccache/{trusted}/head".startswith(starts)
+    assert not f"ccache/{other}/head".startswith(starts)
+    assert not f"{Trust(trusted=False, branch='pr-70').prefix}wheels/x.tar".startswith(starts)
     assert not "wheels/x.tar".startswith(starts)
+
+
+@needs_terraform
+def test_terraform_makes_the_conditions_that_the_attackers_were_held_by(tmp_path: Path) -> None:
+    for name in ("names.tf", "variables.tf"):
+        shutil.copy(TERRAFORM / name, tmp_path)
+    given = {"project": "p", "bucket": "b", "prefix": "", "github_owner": "o", "github_repository": "r"}
+    (tmp_path / "terraform.tfvars.json").write_text(json.dumps(given | {"untrusted_branches": ["pr-7"]}))
+    command = ["terraform", f"-chdir={tmp_path}", "console"]
+    asked = "jsonencode(local.may_write)\n"
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=100, check=False)
+
+    assert done.returncode == 0, done.stderr
+    wanted = [f'resource.name.startsWith("projects/_/buckets/b/objects/{start}")' for start in writable("pr-7")]
+    assert json.loads(json.loads(done.stdout)) == {"pr-7": " || ".join(wanted)}
 
 
 def test_pull_requests_only_read() -> None:
@@ -106,7 +130,7 @@ def test_pull_requests_only_read() -> None:
         role
         for body in re.findall(r'^resource "\w+" "\w+" \{\n(.*?)^\}$', CODE, re.MULTILINE | re.DOTALL)
         for role in re.findall(r'role\s*= "(.*?)"', body)
-        if "google_service_account.pr." in body and "condition {" not in body
+        if re.search(r"google_service_account\.(pr|branch)\b", body) and "condition {" not in body
     }
 
     assert roles == {
@@ -123,7 +147,9 @@ def test_the_accounts_are_those_of_the_build_files() -> None:
     made = set(re.findall(r'account_id\s+= "(.*?)"', CODE))
     settings = CloudBuild(builder="x")
 
-    assert {settings.service_account.split("@")[0], settings.pr_service_account.split("@")[0]} == made
+    assert {settings.service_account.split("@")[0], settings.pr_service_account.split("@")[0]} == {
+        name for name in made if "$" not in name
+    }
 
 
 def test_the_github_workflow() -> None:

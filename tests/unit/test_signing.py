@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetiers.errors import ForbiddenError, PreconditionError, StoreError, UntrustedError
@@ -117,19 +117,19 @@ def test_a_signature_for_another_purpose_is_refused() -> None:
         Keyring([KEY]).check(claim, VERDICT)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(where=st.integers(0, 600), bit=st.integers(0, 7))
-def test_no_flipped_bit_gets_through(where: int, bit: int) -> None:
-    data = bytearray(sealed(VERDICT, PASSED))
-    data[where % len(data)] ^= 1 << bit
-
-    try:
-        content, claim = read_document(bytes(data), VERDICT)
-        assert claim is None or Keyring([KEY]).check(claim, VERDICT) == KEY
-    except UntrustedError:
-        return
-    assert claim is None, "only what no longer looks signed is left, and that does not count"
-    assert content == bytes(data)
+def test_no_flipped_bit_gets_through() -> None:
+    whole = sealed(VERDICT, PASSED)
+    for position in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[position // 8] ^= 1 << position % 8
+        try:
+            content, claim = read_document(bytes(data), VERDICT)
+            if claim is not None:
+                Keyring([KEY]).check(claim, VERDICT)
+        except UntrustedError:
+            continue
+        assert claim is None, f"bit {position}: only what no longer looks signed is left, and that does not count"
+        assert content == bytes(data)
 
 
 @settings(max_examples=300)
