@@ -15,7 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imagetiers.errors import ForbiddenError, PreconditionError, Problem, StoreError, UntrustedError, os_problem
+from imagetiers.errors import (
+    CorruptError,
+    ForbiddenError,
+    PreconditionError,
+    Problem,
+    StoreError,
+    UntrustedError,
+    os_problem,
+)
 from imagetiers.model import TrustedKey, TrustSettings
 from imagetiers.ports import Blob, Clock, Store
 from imagetiers.signing import (
@@ -37,6 +45,8 @@ from imagetiers.signing import (
 from imagetiers.world.signers import SIGNING_KEY, LazySigner
 
 __all__ = ["SignedStore"]
+
+DOCUMENT_MAX = 64 << 20  # bytes of what is read whole: the largest are texts of inputs, a megabyte, and aggregates
 
 
 class SignedStore:
@@ -64,11 +74,19 @@ class SignedStore:
         return self._store.now() if isinstance(self._store, Clock) else time.time()
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
-        """Read; of an object that may be signed the whole, up to `length`. Raises UntrustedError."""
+        """Read; of an object that may be signed the whole, up to `length`. Raises UntrustedError.
+
+        Without a `length`, no object is read that is larger than any document of ours: others may have written it.
+        """
         if not must_be_signed(name):
-            return self._store.read(name, start=start, length=length)
-        most = None if length is None else start + length + LINE_MAX
+            if length is not None:
+                return self._store.read(name, start=start, length=length)
+            data, generation = self._store.read(name, start=start, length=DOCUMENT_MAX + 1)
+            return _small(data, name), generation
+        most = DOCUMENT_MAX + 1 if length is None else start + length + LINE_MAX
         data, generation = self._store.read(name, length=most)
+        if length is None:
+            _small(data, name)
         with _of(generation):
             content, claim = _archive(data, name) if purpose_of(name) == "wheels" else read_document(data, name)
             self._judge(name, claim)
@@ -202,6 +220,12 @@ class SignedStore:
                 if error.generation:
                     return error.generation
         raise PreconditionError(Problem(name, "exists already"))
+
+
+def _small(data: bytes, name: str) -> bytes:
+    if len(data) > DOCUMENT_MAX:
+        raise CorruptError(Problem(name, f"is larger than {DOCUMENT_MAX >> 20} MiB, which no document is"))
+    return data
 
 
 @contextlib.contextmanager

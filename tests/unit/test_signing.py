@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetiers.errors import ForbiddenError, PreconditionError, StoreError, UntrustedError
+from imagetiers.errors import CorruptError, ForbiddenError, PreconditionError, StoreError, UntrustedError
 from imagetiers.model import TrustedKey, TrustSettings
 from imagetiers.ports import Store
 from imagetiers.signing import (
@@ -28,6 +30,7 @@ from imagetiers.signing import (
     signed_line,
     to_sign,
 )
+from imagetiers.world import store_signed
 from imagetiers.world.signers import LazySigner, PemSigner, open_signer
 from imagetiers.world.store_dir import DirectoryStore
 from imagetiers.world.store_signed import SignedStore
@@ -310,3 +313,21 @@ def test_who_has_signed_is_told_without_reading_everything(opened: Opened, folde
     assert opened(pem=None).signed_by("keys/a.json") == ""
     with pytest.raises(UntrustedError, match=r"was signed as 'keys/c\.json'"):
         opened(pem=None).signed_by("keys/b.json")
+
+
+@pytest.mark.parametrize("name", [VERDICT, "records/tier/image/1.json", "untrusted/topic/keys/k.json"])
+def test_no_document_fills_the_memory(
+    opened: Opened, folder: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(store_signed, "DOCUMENT_MAX", 1000)
+    folder.write(name, bytes(1001))
+
+    with pytest.raises(CorruptError, match="which no document is"):
+        opened().read(name)
+
+
+def test_who_signs_nothing_does_not_wait_for_the_library() -> None:
+    code = "import sys, imagetiers.tasks, imagetiers.world.connect; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout == "False\n"
