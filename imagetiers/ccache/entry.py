@@ -165,19 +165,26 @@ def unwrap(data: bytes, header: Header) -> bytes | None:
     """Return header + raw payload, from which `rewrap` makes exactly `data` again; None when it would not."""
     if not header.compressed:
         return data[:-TRAILER]
-    if header.payload_size > UNWRAP_MAX or header.level > _LEVEL_MAX:
+    if not 0 < header.payload_size <= UNWRAP_MAX or header.level > _LEVEL_MAX:
         return None
-    try:
-        payload = _decompressor().decompress(
-            memoryview(data)[header.length : -TRAILER], max_output_size=header.payload_size, allow_extra_data=False
-        )
-    except zstandard.ZstdError:
-        return None
-    if len(payload) != header.payload_size:
+    payload = _payload(memoryview(data)[header.length : -TRAILER], header.payload_size)
+    if payload is None:
         return None
     if _compressor(header.level).compress(payload) != data[header.length : -TRAILER]:
         return None
     return data[: header.length] + payload
+
+
+def _payload(frame: memoryview, size: int) -> bytes | None:
+    """Decompress a payload of exactly that size (more than 0); None when it is no such."""
+    try:
+        # A frame that says how large its content is gets that much memory, whatever limit is given; and a limit of 0 is none.
+        if zstandard.get_frame_parameters(frame).content_size not in (size, zstandard.CONTENTSIZE_UNKNOWN):
+            return None
+        payload = _decompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError:
+        return None
+    return payload if len(payload) == size else None
 
 
 def rewrap(body: bytes | memoryview, name: str = "") -> bytes:

@@ -107,7 +107,7 @@ class SectionRef:
         limit = _BARE_SIZE_MAX if self.codec is Codec.BARE else PACK_MAX
         bad = self.stored > limit or self.offset + self.stored > limit or not self.stored or not self.count
         if self.codec is Codec.ZSTD:
-            bad = bad or self.raw > RAW_MAX or self.raw > self.stored * _RATIO_MAX
+            bad = bad or not 0 < self.raw <= RAW_MAX or self.raw > self.stored * _RATIO_MAX
         else:
             bad = bad or self.raw != self.stored
         if bad or (self.codec is Codec.BARE and (self.count, self.offset) != (1, 0)):

@@ -14,11 +14,11 @@ import xxhash
 from imagetiers.ccache.entry import HEADER_MAX, TRAILER, Kind, parse_header, path_of
 from imagetiers.ccache.index import Entry
 from imagetiers.ccache.pack import Codec, PackRef, SectionRef, Slot
-from imagetiers.errors import CorruptError
+from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.steps.ccache_local import LocalEntry, settle
 from imagetiers.steps.ccache_space import Space
 
-__all__ = ["CheckedFile", "check_file", "fetch_bare", "send_bare"]
+__all__ = ["CheckedFile", "check_file", "check_size", "fetch_bare", "send_bare"]
 
 _CHUNK = 1 << 20
 
@@ -81,11 +81,22 @@ def send_bare(space: Space, name: str, file: LocalEntry) -> Entry | str | None:
     return Entry(slot, section, pack)
 
 
+def check_size(space: Space, pack: PackRef) -> None:
+    """Raise CorruptError unless an object is as large as its name was listed with: before its bytes fill the disk."""
+    where = space.object("packs", pack.name)
+    blob = space.store.stat(where)
+    if blob is None:
+        raise NotFoundError.of(where, "no such object")
+    if blob.size != pack.size:
+        raise CorruptError.of(where, f"the object has {blob.size} bytes and not {pack.size}")
+
+
 def fetch_bare(space: Space, entry: Entry, directory: str, mtime: int, *, replace: bool) -> bool:
     """Stream a large entry into the cache directory; say whether it was put there. Raises StoreError, OSError."""
     final = f"{directory}/{path_of(entry.name)}"
     temporary = Path(f"{final}.tmp.{secrets.token_hex(4)}")
     try:
+        check_size(space, entry.pack)
         space.store.read_file(space.object("packs", entry.pack.name), temporary)
         checked = check_file(temporary, entry.name)
         found = (checked.sha256, checked.content, checked.size, checked.kind)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 from imagetiers.ccache.head import Use
 from imagetiers.errors import Problem, StoreError
 from imagetiers.layout import Layout
 from imagetiers.plan import Plan
-from imagetiers.ports import BucketSettings, World
+from imagetiers.ports import BucketSettings, Progress, Store, World
 from imagetiers.report.tables import age_text, size_text
+from imagetiers.steps.ccache_apart import Report, apart
 from imagetiers.steps.ccache_prune import PruneOptions, prune
 from imagetiers.steps.ccache_pull import pull
 from imagetiers.steps.ccache_push import push
 from imagetiers.steps.ccache_rollback import rebuild, rollback
+from imagetiers.steps.ccache_space import is_namespace
 from imagetiers.steps.ccache_stats import stats
 from imagetiers.steps.ccache_verify import verify
 from imagetiers.steps.warm import MAIN, BarProgress
@@ -28,8 +32,12 @@ def _own(world: World) -> str:
 
 def _stored(plan: Plan, world: World, only: str) -> list[str]:
     """Return this pipeline's namespaces in the store. Raises StoreError, also when `only` is not one of them."""
-    found = sorted({blob.name.split("/")[1] for blob in world.store.list("ccache/")})
+    found = sorted({blob.name.split("/")[1] for blob in world.store.list("ccache/") if blob.name.count("/") > 1})
     found = [name for name in found if f".{plan.pipeline.name}." in name]
+    for name in found:
+        if not is_namespace(name):
+            world.console.line(f"{name[:100]!a}: left alone, for it is no namespace")
+    found = [name for name in found if is_namespace(name)]
     if only and only not in found:
         raise StoreError(
             Problem(world.store.url, f"holds no namespace {only}", f"it holds: {', '.join(found) or 'none'}")
@@ -46,6 +54,11 @@ def _writable(plan: Plan, world: World, only: str) -> Iterator[str]:
             world.console.line(f"{name}: left alone, for this build is untrusted")
 
 
+def _is_of_others(name: str, world: World) -> bool:
+    """Say whether a namespace was written by builds that this one does not trust."""
+    return not name.startswith(("trusted.", _own(world)))
+
+
 def _each(names: Iterator[str] | list[str], world: World, work: Callable[[str], object]) -> None:
     """Do the same to each namespace; one that fails does not keep the others from it. Raises StoreError at the end."""
     problems: list[Problem] = []
@@ -59,6 +72,11 @@ def _each(names: Iterator[str] | list[str], world: World, work: Callable[[str], 
     StoreError.raise_if(problems)
     if not some:
         world.console.line(f"{world.store.url} holds no ccache of this pipeline yet: a compile puts it there")
+
+
+def _report(name: str, world: World, work: Callable[[], Report]) -> Report:
+    """Do it here, or, to a namespace of others, in a process of its own."""
+    return apart(name, work) if _is_of_others(name, world) else work()
 
 
 def pull_all(plan: Plan, layout: Layout, world: World, *, namespace: str, everything: bool) -> None:
@@ -95,26 +113,29 @@ def show_stats(plan: Plan, world: World, *, namespace: str) -> None:
     """Print what each namespace holds. Raises StoreError."""
 
     def one(name: str) -> object:
-        found = stats(world.store, name)
-        now = world.now()
-        lines = [
-            f"state {found.sequence} ({found.reason or 'empty'}), {age_text(now - found.written)} old",
-            f"{found.results} results, {found.manifests} manifests; {size_text(found.entry_bytes)} as files",
-            f"{found.packs} packs of {size_text(found.pack_bytes)}, of which {size_text(found.live_bytes)} are live",
-            f"{found.other_objects} other objects ({size_text(found.other_bytes)}), {found.retired} on their way out",
-        ]
-        lines += [_use(step, how, use, now) for (step, how), use in sorted(found.uses.items())]
-        lines += [
-            f"can go back to state {number} ({reason}), {age_text(now - at)} old"
-            for number, at, reason in found.history
-        ]
-        lines += [f"lost: {name}" for name in found.lost]
-        return "\n  ".join(lines)
+        return _report(name, world, partial(stats_report, world.store, name, world.now())).text
 
     _each(_stored(plan, world, namespace), world, one)
     settings = world.bucket_settings()
     if settings is not None:
         world.console.line("\n".join([f"bucket of {world.store.url}:", *bucket_lines(settings)]))
+
+
+def stats_report(store: Store, name: str, now: float) -> Report:
+    """Say what a namespace holds. Raises StoreError."""
+    found = stats(store, name)
+    lines = [
+        f"state {found.sequence} ({found.reason or 'empty'}), {age_text(now - found.written)} old",
+        f"{found.results} results, {found.manifests} manifests; {size_text(found.entry_bytes)} as files",
+        f"{found.packs} packs of {size_text(found.pack_bytes)}, of which {size_text(found.live_bytes)} are live",
+        f"{found.other_objects} other objects ({size_text(found.other_bytes)}), {found.retired} on their way out",
+    ]
+    lines += [_use(step, how, use, now) for (step, how), use in sorted(found.uses.items())]
+    lines += [
+        f"can go back to state {number} ({reason}), {age_text(now - at)} old" for number, at, reason in found.history
+    ]
+    lines += [f"lost: {lost}" for lost in found.lost]
+    return Report("\n  ".join(lines))
 
 
 def bucket_lines(settings: BucketSettings) -> list[str]:
@@ -157,9 +178,15 @@ def prune_all(
     """Drop what was not used for long, compact, delete what nothing refers to any more. Raises StoreError."""
 
     def one(name: str) -> object:
-        return prune(world.store, name, options, dry_run=dry_run, accept_loss=accept_loss)
+        work = partial(prune_report, world.store, name, options, dry_run=dry_run, accept_loss=accept_loss)
+        return _report(name, world, work).text
 
     _each(_writable(plan, world, namespace), world, one)
+
+
+def prune_report(store: Store, name: str, options: PruneOptions, *, dry_run: bool, accept_loss: bool) -> Report:
+    """Prune a namespace and say what was done. Raises StoreError."""
+    return Report(str(prune(store, name, options, dry_run=dry_run, accept_loss=accept_loss)))
 
 
 def verify_all(
@@ -167,32 +194,43 @@ def verify_all(
 ) -> None:
     """Read and re-hash everything; `repair`: store again what is bad and lies here. Raises StoreError naming what is bad."""
     bad: list[Problem] = []
+    hint = (
+        "no longer listed: the next build that has it pushes it again"
+        if drop_bad
+        else "doit ccache:verify --repair on a machine that has it, or --drop-bad"
+    )
 
     def one(name: str) -> object:
         directory = layout.ccache(name) if repair and layout.ccache(name).is_dir() else None
-        with world.console.progress(f"ccache:verify {name}") as bar:
-            found = verify(
-                world.store,
-                name,
-                drop_bad=drop_bad,
-                accept_loss=accept_loss,
-                directory=directory,
-                progress=BarProgress(bar),
-            )
-        hint = (
-            "no longer listed: the next build that has it pushes it again"
-            if drop_bad
-            else "doit ccache:verify --repair on a machine that has it, or --drop-bad"
-        )
+        work = partial(verify_report, world.store, name, directory, drop_bad=drop_bad, accept_loss=accept_loss)
+        if _is_of_others(name, world):
+            found = apart(name, work)
+        else:
+            with world.console.progress(f"ccache:verify {name}") as bar:
+                found = work(progress=BarProgress(bar))
         bad.extend(Problem(name, line, hint) for line in found.bad)
-        repaired = f", {found.repaired} stored again from this machine" if found.repaired else ""
-        return (
-            f"{found.entries} entries in {found.packs} packs, {size_text(found.bytes)}: {len(found.bad)} bad{repaired}"
-        )
+        return found.text
 
     changes = drop_bad or repair
     _each(_writable(plan, world, namespace) if changes else _stored(plan, world, namespace), world, one)
     StoreError.raise_if(bad)
+
+
+def verify_report(
+    store: Store,
+    name: str,
+    directory: Path | None,
+    *,
+    drop_bad: bool,
+    accept_loss: bool,
+    progress: Progress | None = None,
+) -> Report:
+    """Verify a namespace and say what was found. Raises StoreError."""
+    found = verify(store, name, drop_bad=drop_bad, accept_loss=accept_loss, directory=directory, progress=progress)
+    repaired = f", {found.repaired} stored again from this machine" if found.repaired else ""
+    size = size_text(found.bytes)
+    text = f"{found.entries} entries in {found.packs} packs, {size}: {len(found.bad)} bad{repaired}"
+    return Report(text, found.bad)
 
 
 def rollback_one(

@@ -17,7 +17,7 @@ from imagetiers.ccache.merge import carry_uses
 from imagetiers.ccache.pack import Codec, PackRef, decode_section, parse_pack, restore_entry
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.ports import Progress, Store
-from imagetiers.steps.ccache_bare import check_file
+from imagetiers.steps.ccache_bare import check_file, check_size
 from imagetiers.steps.ccache_local import segments_folder, sweep
 from imagetiers.steps.ccache_push import push
 from imagetiers.steps.ccache_space import Loaded, Next, Space, describe, unreadable
@@ -195,6 +195,7 @@ def check_pack(space: Space, pack: PackRef, entries: Sequence[Entry]) -> Mapping
 def _check_bare(space: Space, where: str, entry: Entry) -> None:
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as folder:
         path = Path(folder) / "entry"
+        check_size(space, entry.pack)
         space.store.read_file(where, path)
         checked = check_file(path, entry.name)
     if (checked.sha256, checked.content, checked.kind) != (entry.pack.sha256, entry.slot.content, entry.kind):

@@ -66,6 +66,10 @@ class GcsStore:
         self._connection: tuple[int, Wire] | None = None
         self._given_up = False
 
+    def __reduce__(self) -> tuple[Callable[..., GcsStore], tuple[object, ...]]:
+        """Let another process have a store of the same bucket, with connections of its own."""
+        return _again, (self._bucket, self._prefix, self._endpoint, self._threads, self._policy)
+
     def __repr__(self) -> str:
         return f"GcsStore({self.url!r})"
 
@@ -298,6 +302,10 @@ class GcsStore:
         now = f"is at generation {found[0].generation}" if found else "does not exist"
         what = "exists already" if expected == 0 else f"{now}, not at the expected {expected}"
         return PreconditionError(Problem(self._where(name), what, "another writer was first: read again, then retry"))
+
+
+def _again(bucket: str, prefix: str, endpoint: str | None, threads: int, policy: RetryPolicy) -> GcsStore:
+    return GcsStore(bucket, prefix, endpoint=endpoint, threads=threads, policy=policy)
 
 
 def _slice(wire: Wire, *, name: str, start: int, generation: int | None) -> Content | ChangedError | None:
