@@ -135,7 +135,7 @@ def test_an_untrusted_build_reads_and_leaves_no_trace_for_trusted_ones(worker: C
     assert {name: after[name] for name in before} == before
     new = set(after) - set(before)
     assert new
-    assert all(name.startswith(("untrusted/pr-7/", "ccache/untrusted.pr-7.")) for name in new), new
+    assert all(name.startswith(("untrusted/pr-7-", "ccache/untrusted.pr-7-")) for name in new), new
 
 
 def test_read_only_credentials_are_no_failure(worker: Checkout, gcs_server: GcsServer) -> None:
