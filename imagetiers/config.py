@@ -426,7 +426,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         arch_list=arch_list(gpus),
         tiers=MappingProxyType(
             {
-                name: _tier(name, tier, variant, cuda=bool(gpus))
+                name: _tier(name, tier, variant)
                 for name, tier in (tiers if isinstance(tiers, dict) else {}).items()
                 if name not in broken and isinstance(tier, dict)
             }
@@ -439,7 +439,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
     )
 
 
-def _tier(name: str, given: dict[str, Any], variant: str | None, *, cuda: bool) -> Tier:
+def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
     budget = given.get("budget", {})
     return Tier(
         name=name,
@@ -451,7 +451,7 @@ def _tier(name: str, given: dict[str, Any], variant: str | None, *, cuda: bool) 
             {name: GitRef(source["git"], source["ref"]) for name, source in sorted(given.get("sources", {}).items())}
         ),
         target=given.get("target"),
-        compile=_compile_step(given["compile"], cuda=cuda) if "compile" in given else None,
+        compile=_compile_step(given["compile"]) if "compile" in given else None,
         verify=Verify(json.dumps(given.get("verify", {}), sort_keys=True)),
         budget=Budget(parse_size(budget["size"]) if "size" in budget else None),
         refresh=Refresh(given.get("refresh", "never")),
@@ -459,7 +459,7 @@ def _tier(name: str, given: dict[str, Any], variant: str | None, *, cuda: bool) 
     )
 
 
-def _compile_step(given: dict[str, Any], *, cuda: bool) -> CompileStep:
+def _compile_step(given: dict[str, Any]) -> CompileStep:
     run = given["run"]
     ccache = given.get("ccache", {})
     return CompileStep(
@@ -472,6 +472,6 @@ def _compile_step(given: dict[str, Any], *, cuda: bool) -> CompileStep:
             min_hit_rate=float(ccache.get("min_hit_rate", 0)),
             strict=bool(ccache.get("strict", False)),
             checkpoint_minutes=float(ccache.get("checkpoint_minutes", 5)),
-            per_arch=bool(ccache.get("per_arch", cuda)),
+            per_arch=bool(ccache.get("per_arch", False)),
         ),
     )
