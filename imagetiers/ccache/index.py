@@ -104,9 +104,9 @@ class Rows(Sequence[Entry]):
         """When the entries were last used, in Unix nanoseconds, in order."""
         return self._columns[5]
 
-    def kind(self, at: int) -> Kind:
-        """Return the kind of one entry."""
-        return self._places[self._columns[0][at]][1].kind
+    def mark(self, at: int) -> tuple[Kind, bytes]:
+        """Return the kind and the content id of one entry."""
+        return self._places[self._columns[0][at]][1].kind, self._contents[16 * at : 16 * at + 16]
 
     def __len__(self) -> int:
         return len(self.names)

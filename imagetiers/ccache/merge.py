@@ -48,15 +48,14 @@ class Live(Mapping[str, Entry]):
     def __contains__(self, name: object) -> bool:
         return name in self._numbers
 
-    def kind(self, name: str) -> Kind | None:
-        """Return an entry's kind without making the Entry; None when there is none of that name."""
+    def mark(self, name: str) -> tuple[Kind, bytes] | None:
+        """Return an entry's kind and content id without making the Entry; None when there is none of that name."""
         number = self._numbers.get(name)
         if number is None:
             return None
         segment = bisect_right(self._starts, number) - 1
-        rows = self._rows[segment]
-        at = number - self._starts[segment]
-        return rows.kind(at) if isinstance(rows, Rows) else rows[at].kind
+        rows, at = self._rows[segment], number - self._starts[segment]
+        return rows.mark(at) if isinstance(rows, Rows) else (rows[at].kind, rows[at].slot.content)
 
     def __getitem__(self, name: str) -> Entry:
         number = self._numbers[name]

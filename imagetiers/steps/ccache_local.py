@@ -20,13 +20,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from imagetiers.ccache.entry import TRAILER, Kind, name_of, path_of, suffix_kind
+from imagetiers.ccache.entry import TRAILER, Kind, is_name, path_of, suffix_kind
 
-__all__ = ["LocalEntry", "Stamp", "put", "recount", "scan", "segments_folder", "stamp", "sweep"]
+__all__ = ["LocalEntry", "Stamp", "content", "put", "recount", "scan", "segments_folder", "stamp", "sweep"]
 
 _HEX = "0123456789abcdef"
-_DEEPEST = 4
+_SHALLOWEST, _DEEPEST = 2, 4
 _LOCK_SECONDS = 5.0
 _STALE_SECONDS = 2.5
 _FILES, _SIZE, _SUBDIR_FILES, _SUBDIR_SIZE, _COUNTERS = 11, 12, 49, 65, 81
@@ -35,8 +36,7 @@ _HALF_WRITTEN = re.compile(r"\.tmp\.[0-9a-f]{8}$|^\.[0-9a-f]{16}\.part$")
 _LEFT_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalEntry:
+class LocalEntry(NamedTuple):
     """An entry file: its path, size in bytes, and mtime in Unix nanoseconds (ccache's clock of last use)."""
 
     path: str
@@ -81,6 +81,18 @@ def scan(directory: Path) -> dict[str, LocalEntry]:
     for level_1 in _folders(os.fspath(directory), missing_ok=False):
         _scan_below(level_1, (level_1.name,), found)
     return found
+
+
+def content(path: str, size: int) -> bytes:
+    """Read an entry's content id; b"" when it vanished or is too short. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.pread(fd, TRAILER, max(0, size - TRAILER))
+    finally:
+        os.close(fd)
 
 
 def stamp(path: str, size: int) -> Stamp | None:
@@ -173,6 +185,7 @@ def recount(directory: Path) -> None:
 def _scan_below(folder: os.DirEntry[str], above: tuple[str, ...], found: dict[str, LocalEntry]) -> None:
     deeper = []
     prefix = "".join(above)
+    deep = len(above) >= _SHALLOWEST
     with contextlib.suppress(FileNotFoundError), os.scandir(folder.path) as children:
         for child in children:
             if len(child.name) == 1:
@@ -180,14 +193,16 @@ def _scan_below(folder: os.DirEntry[str], above: tuple[str, ...], found: dict[st
                     deeper.append(child)
                 continue
             name = prefix + child.name
-            if name_of(*above, child.name) is None:
+            if not (deep and is_name(name)):
                 if _HALF_WRITTEN.search(child.name):
                     _remove_if_old(child)
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 if child.is_file(follow_symlinks=False) and name not in found:
                     status = child.stat(follow_symlinks=False)
                     found[name] = LocalEntry(child.path, status.st_size, status.st_mtime_ns)
+            except FileNotFoundError:
+                continue
     if len(above) < _DEEPEST:
         for child in deeper:
             _scan_below(child, (*above, child.name), found)

@@ -11,6 +11,7 @@ which packs of others are gone; what they held is pushed again when it is here.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ from imagetiers.ccache.merge import (
 )
 from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
 from imagetiers.ports import Blob, Progress, Store
-from imagetiers.steps.ccache_local import LocalEntry, kind_of, scan, segments_folder, stamp
+from imagetiers.steps.ccache_local import LocalEntry, content, kind_of, scan, segments_folder, stamp
 from imagetiers.steps.ccache_space import Loaded, Next, Space, describe
 from imagetiers.steps.ccache_upload import Candidate, upload
 from imagetiers.steps.counting_store import CountingStore
@@ -321,8 +322,12 @@ def _covered(run: _Run, parents: Sequence[str], directory: Path, live: Mapping[s
 def _candidates(run: _Run, live: Live, covered: Mapping[str, Entry]) -> Iterator[Candidate]:
     """Choose what is new: results by key, manifests by key, content id and creation time; never by mtime or size."""
     for name, file in run.local.items():
-        if live.kind(name) is Kind.RESULT and not run.gone:
-            continue
+        if not run.gone and (known := live.mark(name)) is not None:
+            recorded, stored = known
+            # Nearly all of a warm run's end here: the same result, or a manifest of the same content.
+            with contextlib.suppress(OSError):
+                if recorded is Kind.RESULT or content(file.path, file.size) == stored:
+                    continue
         old = live.get(name) or covered.get(name)
         if old is not None and old.pack.name in run.gone:
             old = None
