@@ -139,7 +139,7 @@ def test_an_untrusted_build_reads_and_leaves_no_trace_for_trusted_ones(worker: C
 
 
 def test_read_only_credentials_are_no_failure(worker: Checkout, gcs_server: GcsServer) -> None:
-    gcs_server.config(rules=[{"fault": "status", "status": 403, "op": "insert"}])
+    gcs_server.config(rules=[{"fault": "status", "status": 403, "op": "insert", "times": 0}])
 
     run = worker.doit("compile")
 

@@ -45,10 +45,11 @@ class FakeRegistry:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                answers = fake.answers  # before the body, of which an upload that broke off sends no more
                 fake.asked.append((self.command, self.path, self.headers.get("Authorization", "")))
                 length = int(self.headers.get("Content-Length", 0))
                 self.body = self.rfile.read(length)
-                answer = fake.answers.pop(0) if len(fake.answers) > 1 else fake.answers[0]
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
                 status, headers, body = answer(self) if callable(answer) else answer
                 self.send_response(status)
                 for name, value in headers.items():
