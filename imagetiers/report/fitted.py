@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Column, Table
+from rich.text import Text
+
+from imagetiers.visible import visible
 
 __all__ = ["Fitted"]
 
@@ -32,12 +35,21 @@ class Fitted:
                 if _needed(columns, _NARROWEST) <= options.max_width:
                     break
                 columns = [column for column in columns if column.header != header]
-        self.table.columns = [replace(column, _index=index) for index, column in enumerate(columns)]
+        self.table.title = visible(str(self.table.title))
+        self.table.columns = [
+            replace(column, _index=index, _cells=[_visible(cell) for cell in column.cells])
+            for index, column in enumerate(columns)
+        ]
         self.table.columns[0].overflow = "fold"
         self.table.columns[0].no_wrap = len(columns) > 1
         if not console.is_terminal and _needed(columns, _READABLE) > options.max_width:
             self.table.width = _needed(columns, _READABLE)
         yield self.table
+
+
+def _visible(cell: RenderableType) -> RenderableType:
+    """Make a cell visible before it is laid out, so that the columns stay straight."""
+    return Text(visible(cell.plain), style=cell.style) if isinstance(cell, Text) else visible(str(cell))
 
 
 def _needed(columns: list[Column], narrowest: int) -> int:

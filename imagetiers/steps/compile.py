@@ -18,7 +18,7 @@ from imagetiers.commands import (
     max_jobs,
     secrets_stream,
 )
-from imagetiers.errors import BuildError, Interrupted, Problem, StoreError
+from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, StoreError
 from imagetiers.hits import Hits, read_stats_log
 from imagetiers.keys import short
 from imagetiers.layout import Layout
@@ -229,7 +229,7 @@ def _start(step: CompilePlan, ccache: Path, layout: Layout, world: World, secret
 def _follow(
     tier: TierPlan, step: CompilePlan, container: str, layout: Layout, world: World, *, secrets: Mapping[str, bytes]
 ) -> tuple[int, BuildLog]:
-    """Wait for the container to end; whatever else happens here, it does not outlive us."""
+    """Wait for the container to end. It outlives us only when the engine is lost: then the next doit goes on with it."""
     path = layout.log(tier.name, "compile", step.key)
     try:
         with (
@@ -237,6 +237,10 @@ def _follow(
             BuildLog(path, bar, world.now, secrets.values()) as log,
         ):
             return world.engine.follow(container, log.take), log
+    except EngineError as error:
+        hint = "run doit again when the daemon is there: it goes on with it"
+        lost = Problem(f"compile:{tier.name}", "the compile may still run in its container", hint)
+        raise EngineError(*error.problems, lost) from error
     except BaseException:
         world.engine.stop(container, COMPILE_STOP_SECONDS)
         world.engine.remove(container)

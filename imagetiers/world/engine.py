@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from imagetiers.layout import Volume
 from imagetiers.plan import ImageInfo
 from imagetiers.ports import Cancellation, ContainerState, EngineInfo, OnLine
 from imagetiers.world.engine_errors import DISK_FULL, disk_full, engine_errors, refused
-from imagetiers.world.process import run
+from imagetiers.world.process import LONGEST_LINE, run
 from imagetiers.world.store_retry import Judgement, RetryPolicy, keep_trying
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["DockerEngine"]
 
 _STDIN_SECONDS = 60
 _FIRST_ANSWER = 15  # seconds
+_ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
 # How the engine words a registry's 5xx and 429, and a connection that broke.
 _MOMENTARY = re.compile(
@@ -55,6 +57,7 @@ class DockerEngine:
         self._volume = volume
         self._lock = threading.Lock()
         self._connected: APIClient | None = None
+        self._lost: tuple[float, EngineError] | None = None  # until when nobody tries again, and why
         self._buildx_checked = False
 
     def info(self) -> EngineInfo:
@@ -278,7 +281,13 @@ class DockerEngine:
     def _api(self) -> APIClient:
         with self._lock:
             if self._connected is None:
-                self._connected = _connect()
+                if self._lost is not None and time.monotonic() < self._lost[0]:
+                    raise self._lost[1]
+                try:
+                    self._connected = _connect()
+                except EngineError as error:
+                    self._lost = (time.monotonic() + _ASK_AGAIN, error)
+                    raise
             return self._connected
 
     def _check_buildx(self) -> None:
@@ -414,5 +423,8 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line.decode(errors="replace").rstrip("\r")
+        while len(rest) >= LONGEST_LINE:  # what never ends its line would fill the memory
+            yield rest[:LONGEST_LINE].decode(errors="replace")
+            rest = rest[LONGEST_LINE:]
     if rest:
         yield rest.decode(errors="replace").rstrip("\r")

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import IO
 
 from imagetiers.ports import Cancellation, OnLine
 
-__all__ = ["run"]
+__all__ = ["LONGEST_LINE", "run"]
+
+LONGEST_LINE = 1 << 16  # bytes; a longer one is passed on in pieces
 
 _TERM_SECONDS = 10.0
 
@@ -26,7 +29,7 @@ def run(
     cancel: Cancellation | None = None,
     seconds: float | None = None,
 ) -> int:
-    """Run a program, pass on its lines (stdout and stderr together), return its exit code.
+    """Run a program, pass on its lines (stdout and stderr together, no piece longer than `LONGEST_LINE`), return its exit code.
 
     It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
     FileNotFoundError when there is no such program, TimeoutError when it has not ended after so many `seconds`.
@@ -47,7 +50,7 @@ def run(
     try:
         with watch:
             assert process.stdout is not None  # noqa: S101  PIPE was asked for
-            for raw in process.stdout:
+            for raw in iter(partial(process.stdout.readline, LONGEST_LINE), b""):
                 on_line(raw.decode(errors="replace").rstrip("\r\n"))
             code = process.wait()
         if late.is_set():
