@@ -17,7 +17,6 @@ __all__ = [
     "Blob",
     "BucketSettings",
     "Cancellation",
-    "Clock",
     "Console",
     "ContainerState",
     "Engine",
@@ -75,6 +74,13 @@ class Store(Protocol):
         """Where this store is, for messages: `gs://bucket/prefix` or a directory."""
         ...
 
+    def now(self) -> float:
+        """Return the time by the store's clock, in Unix seconds: ages are by it, for the machines that use it differ.
+
+        A bucket tells it with its answers; before the first one it is this machine's.
+        """
+        ...
+
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Return the object's bytes, or at most `length` of them from `start`, and its generation.
 
@@ -105,15 +111,6 @@ class Store(Protocol):
 
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Remove the object; removing what is not there is no error (unless a precondition N says so)."""
-        ...
-
-
-@runtime_checkable
-class Clock(Protocol):
-    """A store that tells the time: ages are by its clock, for the clocks of the machines that use it differ."""
-
-    def now(self) -> float:
-        """Return the time by the store's clock, in Unix seconds."""
         ...
 
 

@@ -47,7 +47,7 @@ from imagetiers.ccache.index import Entry, Rows, decode_segment, encode_segment,
 from imagetiers.ccache.merge import View
 from imagetiers.ccache.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, Problem, StoreError, UnavailableError
-from imagetiers.ports import Blob, Clock, Store
+from imagetiers.ports import Blob, Store
 
 __all__ = ["QUARANTINE", "Loaded", "Next", "Space", "describe", "is_namespace", "namespace_name", "unreadable"]
 
@@ -142,8 +142,8 @@ class Space:
         return f"ccache/{self.namespace}/{folder}{'/' if name else ''}{name}"
 
     def now(self) -> float:
-        """Return the time by the store's clock where it tells, else by this machine's, in Unix seconds."""
-        return self.store.now() if isinstance(self.store, Clock) else time.time()
+        """Return the time by the store's clock, in Unix seconds."""
+        return self.store.now()
 
     def listing(self) -> dict[str, Blob]:
         """Return all objects of the namespace, by name without the namespace. Raises StoreError."""

@@ -21,7 +21,7 @@ from imagetiers.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_m
 from imagetiers.keys import SHORT
 from imagetiers.layout import Layout
 from imagetiers.plan import Plan
-from imagetiers.ports import Clock, World
+from imagetiers.ports import World
 from imagetiers.report.tables import age_text, size_text
 from imagetiers.steps.gc_cache import Reading, read_cache
 from imagetiers.steps.gc_local import local_items, needed_here, remove
@@ -89,7 +89,7 @@ def _keys(plan: Plan, name: str) -> tuple[str, ...]:
 
 def _in_cache(world: World, options: GcOptions, keys: frozenset[str], held: frozenset[str]) -> tuple[Problem, ...]:
     marks, generation = _marks(world)
-    now = _now(world, dry_run=options.dry_run)  # after a first request: a bucket tells its time with an answer
+    now = world.store.now()  # after a first request: a bucket tells its time with an answer
     live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held}
     old = now - options.max_age if options.max_bytes is None else now  # a limit by bytes may take what is young
     reading = read_cache(world, live, keep=options.keep, old=old)
@@ -105,18 +105,6 @@ def _in_cache(world: World, options: GcOptions, keys: frozenset[str], held: froz
         world.console.line(f"  {reading.foreign} objects are none of imagetiers': left alone")
     hint = "nothing that it might name was marked or removed: run it again"
     return tuple(Problem(world.store.url, doubt, hint) for doubt in reading.doubts)
-
-
-def _now(world: World, *, dry_run: bool) -> float:
-    """Ask the store for the time: ages and grace periods must not depend on this machine's clock."""
-    if isinstance(world.store, Clock):
-        return world.store.now()
-    if dry_run:
-        return world.now()
-    name = f"{world.trust.prefix}gc/clock"
-    world.store.write(name, b"now")
-    blob = world.store.stat(name)
-    return blob.updated if blob is not None else world.now()
 
 
 def _marks_name(world: World) -> str:

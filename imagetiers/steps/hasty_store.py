@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from imagetiers.errors import UnavailableError
-from imagetiers.ports import Blob, Clock, Store
+from imagetiers.ports import Blob, Store
 
 __all__ = ["HastyStore"]
 
@@ -36,8 +35,8 @@ class HastyStore:
         return self._store.url
 
     def now(self) -> float:
-        """Return the store's time where it tells, else this machine's."""
-        return self._store.now() if isinstance(self._store, Clock) else time.time()
+        """Pass on."""
+        return self._store.now()
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Ask; raises UnavailableError when it takes too long."""

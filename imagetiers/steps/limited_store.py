@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from imagetiers.errors import UnavailableError
-from imagetiers.ports import Blob, Clock, Store
+from imagetiers.ports import Blob, Store
 
 __all__ = ["LimitedStore"]
 
@@ -33,8 +32,8 @@ class LimitedStore:
         return self._store.url
 
     def now(self) -> float:
-        """Return the store's time where it tells, else this machine's."""
-        return self._store.now() if isinstance(self._store, Clock) else time.time()
+        """Pass on."""
+        return self._store.now()
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Pass on."""

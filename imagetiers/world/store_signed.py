@@ -11,7 +11,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from imagetiers.errors import (
     os_problem,
 )
 from imagetiers.model import TrustedKey, TrustSettings
-from imagetiers.ports import Blob, Clock, Store
+from imagetiers.ports import Blob, Store
 from imagetiers.signing import (
     LINE_MAX,
     Claim,
@@ -70,8 +69,8 @@ class SignedStore:
         return self._store.url
 
     def now(self) -> float:
-        """Return the store's time where it tells, else this machine's."""
-        return self._store.now() if isinstance(self._store, Clock) else time.time()
+        """Pass on."""
+        return self._store.now()
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Read; of an object that may be signed the whole, up to `length`. Raises UntrustedError.

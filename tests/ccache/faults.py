@@ -46,6 +46,9 @@ class FaultyStore:
     def url(self) -> str:
         return self.store.url
 
+    def now(self) -> float:
+        return self.store.now()
+
     def _do(self, verb: str, name: str, call: Callable[[], T]) -> T:
         with self._lock:
             if not self.verbs or verb in self.verbs:
