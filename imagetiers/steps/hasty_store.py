@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TypeVar
 
 from imagetiers.errors import UnavailableError
 from imagetiers.ports import Blob, Store
+from imagetiers.steps.patience import answer_within
 
 __all__ = ["HastyStore"]
 
@@ -69,22 +69,11 @@ class HastyStore:
     def _ask(self, question: Callable[[], _Answer]) -> _Answer:
         if self.silent:
             raise UnavailableError.of(self.url, self.silent)
-        answers: SimpleQueue[tuple[_Answer] | Exception] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                answers.put((question(),))
-            except Exception as error:  # noqa: BLE001  whatever it is, it is raised where it was asked
-                answers.put(error)
-
-        threading.Thread(target=work, name="cache-question", daemon=True).start()
         try:
-            answer = answers.get(timeout=self._seconds)
+            return answer_within(self._seconds, question)
         except Empty:
             self.silent = f"did not answer within {self._seconds:g} s"
             raise UnavailableError.of(self.url, self.silent) from None
-        if isinstance(answer, UnavailableError):
-            self.silent = answer.problems[0].what
-        if isinstance(answer, Exception):
-            raise answer
-        return answer[0]
+        except UnavailableError as error:
+            self.silent = error.problems[0].what
+            raise

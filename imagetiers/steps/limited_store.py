@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TypeVar
 
 from imagetiers.errors import UnavailableError
 from imagetiers.ports import Blob, Store
+from imagetiers.steps.patience import answer_within
 
 __all__ = ["LimitedStore"]
 
@@ -67,19 +67,7 @@ class LimitedStore:
         left = self._left()
         if left <= 0:
             raise UnavailableError.of(self.url, "is not asked any more, for the time is over")
-        answers: SimpleQueue[tuple[_Answer] | BaseException] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                answers.put((call(),))
-            except BaseException as error:  # noqa: BLE001  whatever it is, it is raised where it was asked
-                answers.put(error)
-
-        threading.Thread(target=work, name="store-call", daemon=True).start()
         try:
-            answer = answers.get(timeout=left)
+            return answer_within(left, call)
         except Empty:
             raise UnavailableError.of(self.url, "did not answer before the time was over") from None
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer[0]
