@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.ccache.head import Head, State, decode_bits, decode_head
+from imagetiers.ccache.head import Head, decode_head
 from imagetiers.errors import CorruptError
 from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.steps.ccache_pull import pull
@@ -17,35 +17,17 @@ from imagetiers.steps.ccache_stats import stats
 from imagetiers.steps.ccache_verify import verify
 from imagetiers.world.store_dir import DirectoryStore
 from tests.ccache import format_1
+from tests.ccache.downgrade import write_as_format_1
 from tests.ccache.synthetic import entries_in, make_directory
 
 HEAD = "ccache/main/head"
 
 
 def as_format_1(store: DirectoryStore) -> None:
-    """Write the head as the version before would have: packs and segments are the same in both."""
-    space = Space(store, "main")
-    head = decode_head(store.read(HEAD)[0])
-
-    def old(state: State) -> format_1.State:
-        whole = space.with_uses(state)
-        uses = {
-            key: format_1.Use(use.at, use.count, use.bytes, old_bits(use.bits, whole.entries), use.fingerprint)
-            for key, use in whole.uses.items()
-        }
-        segments = tuple(format_1.SegmentRef(ref.object, ref.entries) for ref in state.segments)
-        return format_1.State(state.sequence, state.written, state.writer, state.reason, segments, uses)
-
-    made = format_1.Head(old(head.state), head.parent, tuple(map(old, head.history)), space.retired(head))
-    store.write(HEAD, format_1.encode_head(made))
+    write_as_format_1(store, "main")
     for folder in ("sets", "notes"):
         for blob in list(store.list(f"ccache/main/{folder}/")):
             store.delete(blob.name)
-
-
-def old_bits(bits: str, rows: int) -> str:
-    number = decode_bits(bits, rows)
-    return format_1.encode_bits([bool(number >> row & 1) for row in range(rows)])
 
 
 def test_a_bucket_of_format_1_is_read_and_goes_on(store: DirectoryStore, tmp_path: Path) -> None:

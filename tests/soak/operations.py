@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from imagetiers.ccache.head import State, decode_head
 from imagetiers.errors import ImagetiersError
 from imagetiers.model import Trust
 from imagetiers.ports import Store
@@ -20,12 +19,10 @@ from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.steps.ccache_pull import pull
 from imagetiers.steps.ccache_push import PushOptions, PushOutcome, push
 from imagetiers.steps.ccache_rollback import rollback
-from imagetiers.steps.ccache_space import Space
 from imagetiers.steps.ccache_verify import verify
 from imagetiers.steps.gc import GcOptions, collect_garbage
 from imagetiers.world.locks import FileLocks
-from tests.ccache import format_1
-from tests.ccache.test_format_1 import old_bits
+from tests.ccache.downgrade import write_as_format_1
 from tests.soak import content, wheels_made
 
 TRUSTED = "trusted.main.soak.ccache-4.14"
@@ -244,21 +241,7 @@ def _trust(op: Operation) -> Trust:
 
 def _downgrade(op: Operation, store: Store, _directory: Path, _now: float) -> Report:
     """Write the head as a worker of format version 1 would have; nobody else is at work."""
-    space = Space(store, op.namespace)
-    head = decode_head(store.read(space.object("head"))[0])
-
-    def old(state: State) -> format_1.State:
-        whole = space.with_uses(state)
-        uses = {
-            key: format_1.Use(use.at, use.count, use.bytes, old_bits(use.bits, whole.entries), use.fingerprint)
-            for key, use in whole.uses.items()
-        }
-        segments = tuple(format_1.SegmentRef(ref.object, ref.entries) for ref in state.segments)
-        return format_1.State(state.sequence, state.written, state.writer, state.reason, segments, uses)
-
-    made = format_1.Head(old(head.state), head.parent, tuple(map(old, head.history)), space.retired(head))
-    store.write(space.object("head"), format_1.encode_head(made))
-    return Report("of format 1", head.state.sequence)
+    return Report("of format 1", write_as_format_1(store, op.namespace))
 
 
 _VERBS = {
