@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-__all__ = ["is_digest", "parse_object"]
+__all__ = ["is_digest", "no_constant", "parse_object"]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -14,13 +14,14 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 def parse_object(text: str | bytes) -> dict[str, Any] | None:
     """Return a JSON object; None for anything else, also for NaN, numbers of thousands of digits, and endless nesting."""
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def _no_constant(name: str) -> NoReturn:
+def no_constant(name: str) -> NoReturn:
+    """Refuse NaN and infinities, which Python's json takes for numbers. Raises ValueError."""
     raise ValueError(name)
 
 

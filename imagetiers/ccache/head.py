@@ -41,6 +41,7 @@ import zstandard
 from imagetiers.ccache.fingerprint import Fingerprint
 from imagetiers.ccache.index import ENTRIES_MAX
 from imagetiers.ccache.pack import PackRef
+from imagetiers.documents import no_constant
 from imagetiers.errors import CorruptError, StoreError
 
 __all__ = [
@@ -317,11 +318,7 @@ def _check_readable(read: Callable[[], object], where: str, what: str) -> None:
 
 
 def _parsed(text: bytes) -> Any:
-    return json.loads(text, parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)  # NaN and infinities, which Python's json takes for numbers
+    return json.loads(text, parse_constant=no_constant)
 
 
 def _from_ref(ref: PackRef | None) -> dict[str, Any] | None:

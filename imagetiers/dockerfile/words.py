@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NoReturn
 
 from imagetiers.dockerfile.expand import BLANKS, LexError
+from imagetiers.documents import no_constant
 
 __all__ = ["FIELD_BLANKS", "json_words", "plain_words", "quoted_words"]
 
@@ -32,7 +32,7 @@ def json_words(text: str) -> tuple[str, ...] | None:
     if not text.startswith("["):
         return None
     try:
-        value, end = json.JSONDecoder(parse_constant=_no_constant).raw_decode(text)
+        value, end = json.JSONDecoder(parse_constant=no_constant).raw_decode(text)
     except (ValueError, RecursionError):
         return None
     if text[end:].strip(BLANKS):
@@ -45,10 +45,6 @@ def json_words(text: str) -> tuple[str, ...] | None:
             raise LexError("half of a surrogate pair in a JSON string")
         words.append(word)
     return tuple(words)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # JSON has no NaN and Infinity; Python's reader does
 
 
 def quoted_words(text: str, escape: str) -> list[str]:
