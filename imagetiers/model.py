@@ -24,6 +24,7 @@ __all__ = [
     "TrustedKey",
     "Verify",
     "branch_name",
+    "ending_in_hash",
 ]
 
 _BRANCH_MAX = 30
@@ -138,7 +139,12 @@ def branch_name(branch: str) -> str:
     name = re.sub(r"[^a-z0-9.-]+", "-", branch.lower())
     if name == branch and len(name) <= _BRANCH_MAX:
         return name
-    return f"{name[: _BRANCH_MAX - 9]}-{hashlib.sha256(branch.encode()).hexdigest()[:8]}"
+    return ending_in_hash(name, branch, _BRANCH_MAX)
+
+
+def ending_in_hash(name: str, text: str, most: int) -> str:
+    """Cut a name so that a hash of `text`, which tells what the name does not, ends it within `most` characters."""
+    return f"{name[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

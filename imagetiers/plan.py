@@ -14,7 +14,7 @@ from typing import Any
 
 from imagetiers import keys
 from imagetiers.keys import KeyManifest, short
-from imagetiers.model import CompileStep, Pipeline, Tier, Trust
+from imagetiers.model import CompileStep, Pipeline, Tier, Trust, ending_in_hash
 from imagetiers.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Repository, TierInputs
 from imagetiers.snapshot import InputFile
 
@@ -218,7 +218,7 @@ def _namespace(text: str) -> str:
     """Keep a name that shows what it is, short enough for trust level, branch and ccache version beside it."""
     if len(text) <= _NAMESPACE_MAX:
         return text
-    return f"{text[: _NAMESPACE_MAX - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return ending_in_hash(text, text, _NAMESPACE_MAX)
 
 
 def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:

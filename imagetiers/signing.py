@@ -16,7 +16,6 @@ docs/signing.md says what that leaves open.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -24,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from imagetiers.documents import parse_object
 from imagetiers.errors import Problem, UntrustedError
 from imagetiers.model import TrustedKey
 
@@ -168,11 +168,10 @@ def _claim(match: re.Match[bytes], name: str) -> Claim:
         signature = base64.b64decode(match[2], validate=True)
         if signed_line(signed, signature) != match[0]:  # Base64 has spare bits: one line says one thing in one way
             raise ValueError
-        given = json.loads(signed)
-        good = isinstance(given, dict) and given.keys() == _FIELDS.keys()
-        if not good or any(type(given[field]) is not kind for field, kind in _FIELDS.items()):
+        given = parse_object(signed)
+        if given is None or {field: type(value) for field, value in given.items()} != _FIELDS:
             raise ValueError
-    except (ValueError, RecursionError, binascii.Error):
+    except ValueError:
         raise UntrustedError(Problem(name, "its signature cannot be read")) from None
     return Claim(Statement(**given), signed, signature)
 

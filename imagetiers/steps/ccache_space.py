@@ -47,6 +47,7 @@ from imagetiers.ccache.index import Entry, Rows, decode_segment, encode_segment,
 from imagetiers.ccache.merge import View
 from imagetiers.ccache.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, Problem, StoreError, UnavailableError
+from imagetiers.model import ending_in_hash
 from imagetiers.ports import Blob, Store
 
 __all__ = ["QUARANTINE", "Loaded", "Next", "Space", "describe", "is_namespace", "namespace_name", "unreadable"]
@@ -78,7 +79,7 @@ def namespace_name(trust: str, line: str, ccache_version: str) -> str:
     name = re.sub(r"[^a-z0-9._-]", "-", text).lstrip("._-") or "none"
     room = _NAME_MAX - len(suffix)
     if len(name) > room:
-        name = f"{name[: room - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        name = ending_in_hash(name, text, room)
     return name + suffix
 
 
