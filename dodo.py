@@ -1,11 +1,11 @@
-"""doit's entry: this checkout's pipeline, wired to the real world. The tasks are in imagetiers/tasks.py."""
+"""doit's entry: this checkout's pipeline, wired to the real world. The tasks are in imagetiers/tasks/tasks.py."""
 
 from pathlib import Path
 
 from doit import get_var
 
-from imagetiers.tasks import Tasks
-from imagetiers.world.connect import connect
+from imagetiers.connect import connect
+from imagetiers.tasks.tasks import Tasks
 
 _tasks = Tasks(Path(__file__).parent, get_var, connect)
 

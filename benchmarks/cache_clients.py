@@ -31,10 +31,11 @@ from requests.adapters import HTTPAdapter
 
 from benchmarks.cache_data import paths
 from benchmarks.cache_methods import Job
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import push
-from imagetiers.world import gcs_errors, gcs_wire
-from imagetiers.world.store_gcs import GcsStore
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import push
+from imagetiers.stores import gcs_errors
+from imagetiers.stores import gcs_http as gcs_wire
+from imagetiers.stores.gcs import GcsStore
 
 __all__ = ["CLIENTS", "main"]
 

@@ -26,12 +26,12 @@ from typing import Any
 
 import xxhash
 
-from imagetiers.ccache.entry import path_of
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import push
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.ccache.format.entry import path_of
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.prune import PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import push
+from imagetiers.stores.directory import DirectoryStore
 
 PRICES = Path(__file__).with_name("gcs_prices.json")
 DAY = 86_400.0

@@ -33,7 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from imagetiers.world.store_dir import DirectoryStore  # noqa: E402
+from imagetiers.stores.directory import DirectoryStore  # noqa: E402
 from tests.engine.conftest import Checkout, docker, make_checkout, remove_all  # noqa: E402
 from tests.gcs.harness import GcsServer  # noqa: E402
 

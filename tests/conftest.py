@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.layout import Layout
+from imagetiers.config.layout import Layout
 from tests.gcs.harness import GcsServer
 from tests.registry_server import BINARY, RegistryServer
 

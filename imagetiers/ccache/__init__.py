@@ -1,1 +1,1 @@
-"""A ccache directory as immutable packs, index segments and one head: formats and rules (pure)."""
+"""A ccache directory in a store: pushed, pulled, pruned. Needs nothing but a store."""

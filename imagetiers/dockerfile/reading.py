@@ -25,7 +25,7 @@ from imagetiers.dockerfile.model import (
     stage_args,
 )
 from imagetiers.dockerfile.mounts import BIND
-from imagetiers.dockerfile.sources import Kind, kind_of
+from imagetiers.dockerfile.sources import SourceKind, kind_of
 
 __all__ = ["ContextUse", "Reading", "Reference", "RemoteUse"]
 
@@ -54,7 +54,7 @@ class RemoteUse:
     """A URL or git repository that an ADD takes; `checksum` is its flag."""
 
     source: str
-    kind: Kind
+    kind: SourceKind
     line: int
     checksum: str | None
 
@@ -170,7 +170,7 @@ class Reading:
         for instruction, scope in self._scoped(stages):
             line = instruction.line
             for source, kind in self._sources(instruction, scope):
-                if kind is Kind.PATH:
+                if kind is SourceKind.PATH:
                     yield ContextUse(_rooted(source), line, instruction.keyword, _patterns(instruction))
             for mount in mounts(instruction):
                 if mount.origin is None and self._expand(mount.type, scope, line).lower() == BIND:
@@ -181,12 +181,12 @@ class Reading:
         """Yield the URLs and repositories that `stages` take. Raises Unresolved or LexError."""
         for instruction, scope in self._scoped(stages):
             for source, kind in self._sources(instruction, scope):
-                if kind is not Kind.PATH:
+                if kind is not SourceKind.PATH:
                     checksum = instruction.flag("checksum")
                     value = None if checksum is None else self._expand(checksum, scope, instruction.line)
                     yield RemoteUse(source, kind, instruction.line, value)
 
-    def _sources(self, instruction: Instruction, scope: Scope) -> Iterator[tuple[str, Kind]]:
+    def _sources(self, instruction: Instruction, scope: Scope) -> Iterator[tuple[str, SourceKind]]:
         """Yield what a COPY or ADD takes that is in no other stage: variables replaced, heredocs left out."""
         if instruction.keyword in {"COPY", "ADD"} and instruction.flag("from") is None:
             for word in instruction.words()[:-1]:

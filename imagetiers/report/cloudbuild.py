@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from imagetiers.layout import VOLUME_VARIABLE
-from imagetiers.model import CloudBuild, Tier
-from imagetiers.plan import Plan, TierPlan
+from imagetiers.config.layout import VOLUME_VARIABLE
+from imagetiers.config.model import CloudBuild, Tier
+from imagetiers.planning.plan import Plan, TierPlan
 
 __all__ = ["PATH", "VOLUME", "Mode", "build_file", "build_text"]
 

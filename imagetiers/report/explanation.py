@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from imagetiers.explain import Explanation, Origin
-from imagetiers.keys import short
+from imagetiers.planning.explain import Explanation, Origin
+from imagetiers.planning.keys import short
 from imagetiers.report.tables import age_text
 
 __all__ = ["explanation_text"]

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.text import Text
 
-from imagetiers.forecast import Outlook, Sum, add_up, all_of, all_pulls, usd
-from imagetiers.model import CloudBuild
-from imagetiers.plan import Plan
+from imagetiers.config.model import CloudBuild
+from imagetiers.planning.forecast import Sum, TierForecast, add_up, all_of, all_pulls, usd
+from imagetiers.planning.plan import Plan
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.tables import age_text, size_text, titled
 
@@ -25,9 +25,9 @@ def usd_text(amount: float) -> str:
     return f"${amount:,.2f}" if amount >= _CENT or not amount else "< $0.01"
 
 
-def forecast_table(plan: Plan, outlooks: Mapping[str, Outlook], cpus: int) -> Fitted | None:
+def forecast_table(plan: Plan, tier_forecasts: Mapping[str, TierForecast], cpus: int) -> Fitted | None:
     """Return what each tier would take, and all of them; None where nothing is built or pulled. `cpus`: this engine's."""
-    rows = [outlook for outlook in outlooks.values() if outlook.steps or outlook.pulls or outlook.unknown]
+    rows = [outlook for outlook in tier_forecasts.values() if outlook.steps or outlook.pulls or outlook.unknown]
     if not rows:
         return None
     machine = plan.pipeline.cloudbuild
@@ -53,23 +53,23 @@ def forecast_table(plan: Plan, outlooks: Mapping[str, Outlook], cpus: int) -> Fi
                 size if first else "",
                 *_costs(add_up({step.task: step.there}), machine),
             )
-    here, there = _all(outlooks)
+    here, there = _all(tier_forecasts)
     table.add_row(
         Text("in turn", style="bold"),
         "",
         _seconds(here),
         f"{age_text(here.low)} .. {age_text(here.high)}" if here.known else "",
         "",
-        size_text(all_pulls(outlooks.values())),
+        size_text(all_pulls(tier_forecasts.values())),
         *_costs(there, machine),
     )
     costs = () if machine.usd_per_hour is None else (f"costs on {machine.worker}",)
     return Fitted(table, ("records", "pulls at most", "from .. to", *costs, "change", "takes"))
 
 
-def _all(outlooks: Mapping[str, Outlook]) -> tuple[Sum, Sum]:
+def _all(tier_forecasts: Mapping[str, TierForecast]) -> tuple[Sum, Sum]:
     """Return all of it on this engine, and on the machine with a price."""
-    return all_of(o.here for o in outlooks.values()), all_of(o.there for o in outlooks.values())
+    return all_of(o.here for o in tier_forecasts.values()), all_of(o.there for o in tier_forecasts.values())
 
 
 def _seconds(total: Sum) -> str:
@@ -86,7 +86,7 @@ def _costs(total: Sum, machine: CloudBuild) -> tuple[str, ...]:
     return (amount if total.known else f"{amount} and {_UNKNOWN}" if total.seconds else _UNKNOWN,)
 
 
-def forecast_document(outlook: Outlook, machine: CloudBuild) -> Json:
+def forecast_document(outlook: TierForecast, machine: CloudBuild) -> Json:
     """Return a tier's outlook as `doit plan --json` has it. What is not known is null."""
     return {
         "steps": [
@@ -107,13 +107,13 @@ def forecast_document(outlook: Outlook, machine: CloudBuild) -> Json:
     }
 
 
-def total_document(outlooks: Mapping[str, Outlook], machine: CloudBuild, cpus: int) -> Json:
+def total_document(tier_forecasts: Mapping[str, TierForecast], machine: CloudBuild, cpus: int) -> Json:
     """Return what all tiers together would take, one after the other."""
-    here, there = _all(outlooks)
+    here, there = _all(tier_forecasts)
     return {
         **_sums(here, there, machine),
         "unknown": list(here.unknown),
-        "pull_bytes": all_pulls(outlooks.values()),
+        "pull_bytes": all_pulls(tier_forecasts.values()),
         "cpus": cpus,
         "machine": {"name": machine.worker, "cpus": machine.cpus, "usd_per_hour": machine.usd_per_hour},
     }

@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
-from imagetiers.keys import short
-from imagetiers.plan import Decision, Plan, Seen, State, TierPlan
+from imagetiers.planning.keys import short
+from imagetiers.planning.plan import Decision, ObservedState, Plan, TierPlan, TierState
 from imagetiers.report.fitted import Fitted
 
 __all__ = ["age_text", "plan_table", "size_text", "status_table", "titled"]
 
-_STYLE = {State.FOUND_LOCALLY: "green", State.FOUND_IN_REGISTRY: "green", State.BUILD: "yellow", State.UNKNOWN: "red"}
+_STYLE = {
+    TierState.FOUND_LOCALLY: "green",
+    TierState.FOUND_IN_REGISTRY: "green",
+    TierState.BUILD: "yellow",
+    TierState.UNKNOWN: "red",
+}
 _SHOWN_REASONS = 3
 
 
@@ -61,7 +66,7 @@ def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: boo
     return Fitted(table, ("key", "would run", "state", "why"))
 
 
-def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) -> Fitted:
+def status_table(plan: Plan, seen: ObservedState, now: float, warmth: Mapping[str, str]) -> Fitted:
     """Return the status: what is here of each tier, and how the last compile went (`warmth`, by tier)."""
     table = titled(plan, "status")
     remote = ("registry",) if plan.pipeline.registry is not None else ()
@@ -93,7 +98,7 @@ def status_table(plan: Plan, seen: Seen, now: float, warmth: Mapping[str, str]) 
     return Fitted(table, ("over parent", "wheels", "age", "size", "key", "registry", "verified", "image"))
 
 
-def _verified_text(tier: TierPlan, seen: Seen) -> Text:
+def _verified_text(tier: TierPlan, seen: ObservedState) -> Text:
     if tier.verify.empty:
         return Text("no checks", style="yellow")
     if not seen.verified(tier):
@@ -101,7 +106,7 @@ def _verified_text(tier: TierPlan, seen: Seen) -> Text:
     return Text("yes" if tier.verify.scripts else "size only", style="green")
 
 
-def _registry_text(tier: TierPlan, seen: Seen) -> Text:
+def _registry_text(tier: TierPlan, seen: ObservedState) -> Text:
     found = seen.registered.get(tier.name)
     if found is None or found.unknown:
         return Text("unknown", style="red")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 
 MEMORY = Path("/dev/shm")
 

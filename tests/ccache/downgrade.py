@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from imagetiers.ccache.head import State, decode_bits, decode_head
-from imagetiers.ports import Store
-from imagetiers.steps.ccache_space import Space
+from imagetiers.ccache.format.head import NamespaceState, decode_bits, decode_head
+from imagetiers.ccache.namespace import Namespace
+from imagetiers.stores.port import Store
 from tests.ccache import format_1
 
 
 def write_as_format_1(store: Store, namespace: str) -> int:
     """Rewrite the head of a namespace in format 1; return the sequence of its state. Nobody else may be at work."""
-    space = Space(store, namespace)
+    space = Namespace(store, namespace)
     head = decode_head(store.read(space.object("head"))[0])
 
-    def old(state: State) -> format_1.State:
+    def old(state: NamespaceState) -> format_1.State:
         whole = space.with_uses(state)
         uses = {
             key: format_1.Use(use.at, use.count, use.bytes, _old_bits(use.bits, whole.entries), use.fingerprint)

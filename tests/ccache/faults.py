@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from imagetiers.ports import Blob, Store
+from imagetiers.stores.port import Blob, Store
 
 T = TypeVar("T")
 

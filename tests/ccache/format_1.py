@@ -16,9 +16,9 @@ from typing import Any
 import xxhash
 import zstandard
 
-from imagetiers.ccache.fingerprint import Fingerprint
-from imagetiers.ccache.index import ENTRIES_MAX
-from imagetiers.ccache.pack import PackRef
+from imagetiers.ccache.format.fingerprint import Fingerprint
+from imagetiers.ccache.format.index import ENTRIES_MAX
+from imagetiers.ccache.format.pack import PackRef
 from imagetiers.errors import CorruptError
 
 __all__ = [

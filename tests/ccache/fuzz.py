@@ -21,12 +21,12 @@ from typing import Any
 import xxhash
 import zstandard
 
-from imagetiers.ccache.entry import Kind, check_entry, rewrap, unwrap
-from imagetiers.ccache.fingerprint import Compiler, Fingerprint
-from imagetiers.ccache.head import (
+from imagetiers.ccache.format.entry import Kind, check_entry, rewrap, unwrap
+from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
+from imagetiers.ccache.format.head import (
     Head,
+    NamespaceState,
     SegmentRef,
-    State,
     Use,
     decode_bits,
     decode_head,
@@ -37,9 +37,9 @@ from imagetiers.ccache.head import (
     encode_notes,
     encode_sets,
 )
-from imagetiers.ccache.index import Entry, decode_segment, encode_segment
-from imagetiers.ccache.merge import Live, used_names
-from imagetiers.ccache.pack import PackRef, assemble, decode_section, encode_sections, pack_ref, parse_pack
+from imagetiers.ccache.format.index import Entry, decode_segment, encode_segment
+from imagetiers.ccache.format.merge import Live, used_names
+from imagetiers.ccache.format.pack import PackRef, assemble, decode_section, encode_sections, pack_ref, parse_pack
 from imagetiers.errors import CorruptError, ImagetiersError
 from tests.ccache import format_1
 from tests.ccache.synthetic import make_entry, make_name
@@ -82,8 +82,8 @@ def _head(draw: Draw) -> bytes:
         use = format_1.Use(1.5, 2, 300, format_1.encode_bits([True, False, True]))
         old = format_1.State(7, 2.5, "me", "push", (format_1.SegmentRef(ref.object, 3),), {("torch", "good"): use})
         return format_1.encode_head(format_1.Head(old, "cd" * 32, (old,), {f"packs/{NAME}": 9.5}))
-    state = State(7, 2.5, "me", "push", (ref,), _uses())
-    large = State(6, 2.5, "me", "push", (ref,), {}, PackRef(NAME, 90))
+    state = NamespaceState(7, 2.5, "me", "push", (ref,), _uses())
+    large = NamespaceState(6, 2.5, "me", "push", (ref,), {}, PackRef(NAME, 90))
     return encode_head(Head(state, "cd" * 32, (large, state), {f"packs/{NAME}": 9.5}))
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOutcome, push
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import ForbiddenError, PreconditionError, UnavailableError
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOutcome, push
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore, Killed
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name, put_entry
 

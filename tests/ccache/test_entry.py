@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetiers.ccache.entry import (
+from imagetiers.ccache.format.entry import (
     Kind,
     check_entry,
     content_id,

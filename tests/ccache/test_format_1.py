@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.ccache.head import Head, decode_head
+from imagetiers.ccache.format.head import Head, decode_head
+from imagetiers.ccache.namespace import Namespace
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import push
+from imagetiers.ccache.rollback import rollback
+from imagetiers.ccache.stats import stats
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import push
-from imagetiers.steps.ccache_rollback import rollback
-from imagetiers.steps.ccache_space import Space
-from imagetiers.steps.ccache_stats import stats
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache import format_1
 from tests.ccache.downgrade import write_as_format_1
 from tests.ccache.synthetic import entries_in, make_directory
@@ -49,7 +49,7 @@ def test_a_bucket_of_format_1_is_read_and_goes_on(store: DirectoryStore, tmp_pat
     pull(store, ["main"], tmp_path / "c", everything=True)
     assert entries_in(tmp_path / "c") == made | more
     rollback(store, "main", to=1)
-    assert list(Space(store, "main").load().view.head.state.uses) == [("torch", "good")]
+    assert list(Namespace(store, "main").load().view.head.state.uses) == [("torch", "good")]
 
 
 def test_what_format_1_had_noted_is_still_deleted(store: DirectoryStore, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_what_format_1_had_noted_is_still_deleted(store: DirectoryStore, tmp_pat
     options = PruneOptions(grace=GRACE_MIN, keep_history=0)
     prune(store, "main", options)
     as_format_1(store)
-    at = Space(store, "main").now() + GRACE_MIN + 60
+    at = Namespace(store, "main").now() + GRACE_MIN + 60
     prune(store, "main", options, clock=lambda: at)
     assert store.stat(left) is None
 

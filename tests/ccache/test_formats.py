@@ -14,13 +14,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetiers.ccache.entry import Kind
-from imagetiers.ccache.fingerprint import Compiler, Fingerprint
-from imagetiers.ccache.head import (
+from imagetiers.ccache.format.entry import Kind
+from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
+from imagetiers.ccache.format.head import (
     HISTORY_MAX,
     Head,
+    NamespaceState,
     SegmentRef,
-    State,
     Use,
     decode_bits,
     decode_head,
@@ -31,8 +31,8 @@ from imagetiers.ccache.head import (
     encode_notes,
     encode_sets,
 )
-from imagetiers.ccache.index import Entry, decode_segment, encode_segment
-from imagetiers.ccache.pack import (
+from imagetiers.ccache.format.index import Entry, decode_segment, encode_segment
+from imagetiers.ccache.format.pack import (
     Codec,
     PackRef,
     Section,
@@ -226,7 +226,7 @@ def some_uses() -> dict[tuple[str, str], Use]:
 
 def some_head() -> Head:
     ref = SegmentRef(PackRef("ab" * 32 + "-" + NONCE, 500), 3)
-    state = State(7, 2.5, "me", "push", (ref,), {}, PackRef("12" * 32 + "-" + NONCE, 900))
+    state = NamespaceState(7, 2.5, "me", "push", (ref,), {}, PackRef("12" * 32 + "-" + NONCE, 900))
     return Head(state, "cd" * 32, (state,), {}, PackRef("34" * 32 + "-" + NONCE, 90))
 
 
@@ -246,7 +246,7 @@ def test_a_head_and_what_it_refers_to_come_back() -> None:
 
 
 def test_small_sets_and_notes_lie_in_the_head() -> None:
-    head = Head(State(1, uses=some_uses()), retired={"packs/" + "ef" * 32 + "-" + NONCE: 9.5})
+    head = Head(NamespaceState(1, uses=some_uses()), retired={"packs/" + "ef" * 32 + "-" + NONCE: 9.5})
     assert decode_head(encode_head(head)) == head
 
 
@@ -294,10 +294,10 @@ def test_a_head_with_any_value_anywhere_is_corrupt_or_well_formed(draw: st.DataO
 def test_a_checkpoint_after_a_checkpoint_takes_its_place_in_the_history() -> None:
     head = Head()
     for reason in ("push", "checkpoint", "checkpoint", "push"):
-        head = head.followed_by(State(reason=reason), parent="")
+        head = head.followed_by(NamespaceState(reason=reason), parent="")
     assert [(s.sequence, s.reason) for s in (*head.history, head.state)] == [(1, "push"), (4, "push")]
     for _ in range(40):
-        head = head.followed_by(State(reason="push"), parent="")
+        head = head.followed_by(NamespaceState(reason="push"), parent="")
     assert len(head.history) == HISTORY_MAX
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.ccache.apart import Report, apart
 from imagetiers.errors import CorruptError
-from imagetiers.steps.ccache_apart import Report, apart
 from tests.ccache.fuzz import CORPUS, READERS, fuzz
 
 

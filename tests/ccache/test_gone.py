@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.ccache.entry import Kind
+from imagetiers.ccache import namespace as ccache_space
+from imagetiers.ccache.format.entry import Kind
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.namespace import Namespace, namespace_name
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PUSH_MAX_SECONDS, PushOutcome, push
+from imagetiers.ccache.verify import verify
+from imagetiers.config.model import branch_name
 from imagetiers.errors import ForbiddenError, UnavailableError
-from imagetiers.model import branch_name
-from imagetiers.steps import ccache_space
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PUSH_MAX_SECONDS, PushOutcome, push
-from imagetiers.steps.ccache_space import Space, namespace_name
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name, put_entry
 from tests.gcs.harness import GcsServer
@@ -51,7 +51,7 @@ def test_a_wrong_clock_neither_loses_nor_keeps_entries(
         push(store, "main", tmp_path / "a", since=1 << 62)
     pruned = prune(store, "main", PruneOptions(max_age=30 * DAY, keep_history=0))
     assert (pruned.entries, pruned.dropped) == (len(fresh), 0)
-    later = Space(store, "main").now() + 40 * DAY
+    later = Namespace(store, "main").now() + 40 * DAY
     assert prune(store, "main", PruneOptions(max_age=30 * DAY, keep_history=0), clock=lambda: later).dropped == 10
 
 
@@ -66,7 +66,7 @@ def test_a_fast_clock_does_not_win_a_manifest_for_a_day(
         push(store, "main", tmp_path / "fast")
     put_entry(tmp_path / "right", name, make_entry(b"an hour later", kind=1, created=now + 3600))
     assert push(store, "main", tmp_path / "right").entries == 1
-    (entry,) = Space(store, "main").load().view.live.values()
+    (entry,) = Namespace(store, "main").load().view.live.values()
     assert entry.kind is Kind.MANIFEST
     assert entry.slot.content == entries_in(tmp_path / "right")[name][-16:]
 
@@ -98,7 +98,9 @@ def test_a_push_that_slept_starts_again(store: DirectoryStore, tmp_path: Path, *
     slow.hook = sleep
     assert push(slow, "main", tmp_path / "a").entries == 20
     assert slept
-    assert not {f"ccache/main/packs/{e.pack.name}" for e in Space(store, "main").load().view.live.values()} & set(slept)
+    assert not {f"ccache/main/packs/{e.pack.name}" for e in Namespace(store, "main").load().view.live.values()} & set(
+        slept
+    )
     assert everything(store, tmp_path / "b").items() >= made.items()
 
 
@@ -114,7 +116,7 @@ def test_a_push_whose_packs_go_again_and_again_says_so(store: DirectoryStore, tm
     eaten.hook = eat
     with pytest.raises(UnavailableError, match="gone or too old"):
         push(eaten, "main", tmp_path / "a")
-    assert Space(store, "main").load().generation == 0
+    assert Namespace(store, "main").load().generation == 0
 
 
 # what is gone is pushed again
@@ -145,7 +147,7 @@ def test_a_segment_that_is_gone_is_written_again_by_who_has_it(
     push(store, "main", tmp_path / "a")
     assert all(store.stat(name) for name in gone) or folder == "sets"  # these were written anew
     assert everything(store, tmp_path / "b") == made
-    assert Space(store, "main").load().lost == ()
+    assert Namespace(store, "main").load().lost == ()
 
 
 def test_what_a_pull_has_quarantined_is_pushed_again_by_that_machine(store: DirectoryStore, tmp_path: Path) -> None:
@@ -261,6 +263,6 @@ def test_a_stale_head_is_not_asked_for_thousands_of_times(
     monkeypatch.setattr(ccache_space, "_LOADS", 3)
     pauses: list[float] = []
     with pytest.raises(UnavailableError, match="was each time an old one"):
-        Space(old, "main", pause=pauses.append).load()
+        Namespace(old, "main", pause=pauses.append).load()
     assert len(pauses) >= 2
     assert len(old.calls) < 20

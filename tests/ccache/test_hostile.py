@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from imagetiers.ccache.entry import Kind
-from imagetiers.ccache.head import Head, SegmentRef, State, encode_head
-from imagetiers.ccache.index import Entry, encode_segment
-from imagetiers.ccache.pack import Codec, PackRef, SectionRef, Slot, assemble, encode_sections, pack_ref
+from imagetiers.ccache.format.entry import Kind
+from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, encode_head
+from imagetiers.ccache.format.index import Entry, encode_segment
+from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, Slot, assemble, encode_sections, pack_ref
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.prune import prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import push
+from imagetiers.ccache.rollback import rebuild, rollback
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import push
-from imagetiers.steps.ccache_rollback import rebuild, rollback
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name
 
 NONCE = "0" * 16
@@ -34,7 +34,7 @@ def publish(store: DirectoryStore, entries: list[Entry], *packs: bytes) -> None:
     segment = encode_segment(entries, NONCE)
     ref = pack_ref(segment, NONCE)
     store.write(f"ccache/main/index/{ref.name}", segment)
-    head = Head(State(1, segments=(SegmentRef(ref, len(entries)),)))
+    head = Head(NamespaceState(1, segments=(SegmentRef(ref, len(entries)),)))
     store.write("ccache/main/head", encode_head(head))
 
 

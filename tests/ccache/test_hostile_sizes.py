@@ -14,17 +14,25 @@ import pytest
 import xxhash
 import zstandard
 
-from imagetiers.ccache.entry import check_entry, unwrap
-from imagetiers.ccache.head import HEAD_MAX, Head, SegmentRef, State, decode_bits, decode_head, encode_head
-from imagetiers.ccache.pack import PackRef
+from imagetiers.ccache.apart import Report, apart
+from imagetiers.ccache.format.entry import check_entry, unwrap
+from imagetiers.ccache.format.head import (
+    HEAD_MAX,
+    Head,
+    NamespaceState,
+    SegmentRef,
+    decode_bits,
+    decode_head,
+    encode_head,
+)
+from imagetiers.ccache.format.pack import PackRef
+from imagetiers.ccache.prune import PruneOptions
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import push
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError, StoreError
-from imagetiers.steps.ccache_apart import Report, apart
-from imagetiers.steps.ccache_prune import PruneOptions
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import push
-from imagetiers.steps.ccache_verbs import prune_report, stats_report, verify_report
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.operations.ccache import prune_report, stats_report, verify_report
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import make_directory, make_entry, make_name, put_entry
 from tests.gcs.harness import GcsServer
@@ -65,25 +73,25 @@ def test_an_entry_that_lies_about_its_payload_costs_no_memory(tmp_path: Path) ->
 
 def test_a_segment_is_named_once() -> None:
     ref = SegmentRef(PackRef("ab" * 32 + "-" + NONCE, 500), 3)
-    text = encode_head(Head(State(1, segments=(ref,)))).split(b"\n")[0]
+    text = encode_head(Head(NamespaceState(1, segments=(ref,)))).split(b"\n")[0]
     value = json.loads(text)
     value["state"]["segments"] *= 12
     with pytest.raises(CorruptError):
         decode_head(signed(json.dumps(value).encode()))
     with pytest.raises(StoreError, match="no reader takes"):
-        encode_head(Head(State(1, segments=(ref,) * 12)))
+        encode_head(Head(NamespaceState(1, segments=(ref,) * 12)))
 
 
 def test_all_segments_together_have_a_bound() -> None:
     refs = tuple(SegmentRef(PackRef(f"{n:064x}-{NONCE}", 500), 2_000_000) for n in range(2))
     with pytest.raises(StoreError, match="no reader takes"):
-        encode_head(Head(State(1, segments=refs)))
+        encode_head(Head(NamespaceState(1, segments=refs)))
 
 
 def test_the_highest_number_of_a_state_is_not_exceeded() -> None:
-    head = decode_head(encode_head(Head(State(1 << 62))))
+    head = decode_head(encode_head(Head(NamespaceState(1 << 62))))
     with pytest.raises(StoreError, match="rollback --rebuild"):
-        encode_head(head.followed_by(State(), parent=""))
+        encode_head(head.followed_by(NamespaceState(), parent=""))
 
 
 def decode_bombs(bits: str) -> Report:
@@ -165,7 +173,7 @@ def test_a_poisoned_namespace_is_told_and_another_is_served(gcs_server: GcsServe
     store = gcs_server.store(f"poison-{poison}")
     make_directory(tmp_path / "a", 5)
     push(store, "untrusted.y", tmp_path / "a")
-    text = encode_head(Head(State(1, 2.5))).split(b"\n")[0]
+    text = encode_head(Head(NamespaceState(1, 2.5))).split(b"\n")[0]
     made = {"nan": text.replace(b"2.5", b"NaN"), "deep": b"[" * 200_000, "garbage": b"\xff"}[poison]
     store.write(HEAD, signed(made))
     options = PruneOptions()

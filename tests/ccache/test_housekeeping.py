@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.ccache.checkpoint import Checkpointer
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, PruneResult, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOutcome, PushResult, push
+from imagetiers.ccache.rollback import rollback
+from imagetiers.ccache.stats import stats
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import NotFoundError, UnavailableError
-from imagetiers.steps.ccache_checkpoint import Checkpointer
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, PruneResult, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOutcome, PushResult, push
-from imagetiers.steps.ccache_rollback import rollback
-from imagetiers.steps.ccache_stats import stats
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import entries_in, make_directory
 

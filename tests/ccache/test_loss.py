@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.ccache import namespace as ccache_space
+from imagetiers.ccache.namespace import Namespace
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import push
+from imagetiers.ccache.rollback import rebuild, rollback
+from imagetiers.ccache.stats import stats
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
-from imagetiers.steps import ccache_space
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import push
-from imagetiers.steps.ccache_rollback import rebuild, rollback
-from imagetiers.steps.ccache_space import Space
-from imagetiers.steps.ccache_stats import stats
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import entries_in, make_directory
 
@@ -99,7 +99,7 @@ def test_no_writer_lets_go_of_what_it_could_not_read(
     except StoreError:
         assert times > 1 or part == "/head"
     # Whatever happened: when the store reads well again, nothing is missing, also when everything was noted and deleted.
-    later = Space(store, "main").now() + 2 * GRACE_MIN
+    later = Namespace(store, "main").now() + 2 * GRACE_MIN
     prune(store, "main", GRACE, clock=lambda: later)
     prune(store, "main", GRACE, clock=lambda: later + 2 * GRACE_MIN)
     asked_for = writer == "rollback" or (writer == "drop-bad" and part == "/packs/" and times > 1)
@@ -121,13 +121,13 @@ def test_the_loss_that_was_found_a_prune_that_emptied_the_namespace(store: Direc
 
 def test_a_loss_that_is_accepted_is_said_and_can_be_taken_back(store: DirectoryStore, tmp_path: Path) -> None:
     made = filled(store, tmp_path)
-    older = Space(store, "main").load().view.head.state.segments[0].object.name
+    older = Namespace(store, "main").load().view.head.state.segments[0].object.name
     away = store.read(f"ccache/main/index/{older}")[0]
     store.delete(f"ccache/main/index/{older}")
     result = prune(store, "main", GRACE, accept_loss=True)
     assert (result.entries, result.given_up) == (8, (f"ccache/main/index/{older}",))
     assert f"given up, for it cannot be read: ccache/main/index/{older}" in str(result)
-    now = Space(store, "main").now()
+    now = Namespace(store, "main").now()
     for days in (1, 2, 3):  # as long as the old state is in the history, nothing that it may need is deleted
         assert prune(store, "main", GRACE, clock=lambda days=days: now + days * 86_400).deleted == 0  # type: ignore[misc]
     store.write(f"ccache/main/index/{older}", away)
@@ -137,7 +137,7 @@ def test_a_loss_that_is_accepted_is_said_and_can_be_taken_back(store: DirectoryS
 
 def test_drop_bad_needs_the_loss_accepted(store: DirectoryStore, tmp_path: Path) -> None:
     filled(store, tmp_path)
-    older = Space(store, "main").load().view.head.state.segments[0].object.name
+    older = Namespace(store, "main").load().view.head.state.segments[0].object.name
     store.delete(f"ccache/main/index/{older}")
     with pytest.raises(CorruptError, match="it lists 60 entries"):
         verify(store, "main", drop_bad=True)
@@ -149,10 +149,10 @@ def test_drop_bad_needs_the_loss_accepted(store: DirectoryStore, tmp_path: Path)
 def test_an_earlier_state_that_cannot_be_read_keeps_everything(store: DirectoryStore, tmp_path: Path) -> None:
     made = make_directory(tmp_path / "a", 20)
     push(store, "main", tmp_path / "a")
-    (first,) = Space(store, "main").load().view.head.state.segments
+    (first,) = Namespace(store, "main").load().view.head.state.segments
     made |= make_directory(tmp_path / "a", 30, seed=1)
     push(store, "main", tmp_path / "a")
-    later = Space(store, "main").now() + 10 * 86_400
+    later = Namespace(store, "main").now() + 10 * 86_400
     blind = LossyStore(store, first.object.name, times=1000)
     for days in (0, 1, 2):
         options = PruneOptions(max_age=3600.0, grace=GRACE_MIN)
@@ -185,7 +185,7 @@ def test_foreign_objects_are_left_alone_and_said(store: DirectoryStore, tmp_path
     foreign = ["packs/notes.txt", "index/x", "packs/sub/y", "README", "sets/\u202egnp", "packs/" + "g" * 64]
     for name in foreign:
         store.write(f"ccache/main/{name}", b"mine")
-    now = Space(store, "main").now()
+    now = Namespace(store, "main").now()
     for days in (0, 2, 4):
         result = prune(store, "main", GRACE, clock=lambda days=days: now + days * 86_400)  # type: ignore[misc]
         assert sorted(result.foreign) == sorted(foreign)
@@ -198,7 +198,7 @@ def test_foreign_objects_are_left_alone_and_said(store: DirectoryStore, tmp_path
 def test_rebuild_of_a_busy_namespace_makes_one_segment(store: DirectoryStore, tmp_path: Path) -> None:
     """Each push leaves an index object behind: 300 of them were more than a head may name."""
     made: dict[str, bytes] = {}
-    space = Space(store, "main")
+    space = Namespace(store, "main")
     for seed in range(300):
         some = make_directory(tmp_path / "a", 1, seed=seed, mean=100)
         made |= some

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOptions, push
+from imagetiers.ccache.rollback import rollback
+from imagetiers.ccache.verify import verify
 from imagetiers.errors import StoreError, UnavailableError
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOptions, push
-from imagetiers.steps.ccache_rollback import rollback
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.conftest import MEMORY
 from tests.ccache.faults import FaultyStore, Killed
 from tests.ccache.synthetic import entries_in, make_entry, make_name, put_entry

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.steps.ccache_prune import prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOutcome, push
-from imagetiers.steps.ccache_verify import verify
+from imagetiers.ccache.prune import prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOutcome, push
+from imagetiers.ccache.verify import verify
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name, put_entry
 from tests.gcs.harness import GcsServer
 

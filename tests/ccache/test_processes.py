@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_space import Space
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.ccache.namespace import Namespace
+from imagetiers.ccache.pull import pull
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.synthetic import entries_in
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ def run(tmp_path: Path, writers: int, readers: int, rounds: int) -> None:
     opened = DirectoryStore(store)
     pull(opened, ["main"], tmp_path / "all", everything=True)
     assert entries_in(tmp_path / "all") == made
-    assert Space(opened, "main").load().view.head.state.sequence == max(sequences) == writers * rounds
+    assert Namespace(opened, "main").load().view.head.state.sequence == max(sequences) == writers * rounds
 
 
 def test_four_writers_and_two_readers(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.ccache.fingerprint import Fingerprint
+from imagetiers.ccache import download as ccache_fetch
+from imagetiers.ccache.format.fingerprint import Fingerprint
+from imagetiers.ccache.local import recount, scan
+from imagetiers.ccache.namespace import Namespace, namespace_name
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOptions, PushOutcome, PushResult, push
 from imagetiers.errors import ForbiddenError, UnavailableError
-from imagetiers.steps import ccache_fetch
-from imagetiers.steps.ccache_local import recount, scan
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOptions, PushOutcome, PushResult, push
-from imagetiers.steps.ccache_space import Space, namespace_name
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name, put_entry
 
@@ -350,8 +350,8 @@ def test_a_held_stats_lock_is_respected_and_a_dead_one_broken(tmp_path: Path, mo
     make_directory(tmp_path, 30)
     folder = next(tmp_path.iterdir())
     (folder / "stats.lock").symlink_to("another-1-2-3")
-    monkeypatch.setattr("imagetiers.steps.ccache_local._STALE_SECONDS", 0.1)
-    monkeypatch.setattr("imagetiers.steps.ccache_local._LOCK_SECONDS", 0.4)
+    monkeypatch.setattr("imagetiers.ccache.local._STALE_SECONDS", 0.1)
+    monkeypatch.setattr("imagetiers.ccache.local._LOCK_SECONDS", 0.4)
     (folder / "stats.alive").touch()
     recount(tmp_path)
     assert not (folder / "stats").exists()
@@ -383,7 +383,7 @@ def test_the_fingerprint_is_kept_with_the_working_set(store: DirectoryStore, tmp
     make_directory(tmp_path / "a", 2)
     print_ = Fingerprint(ccache_version="4.14.2", source="v2.6.0")
     push(store, "main", tmp_path / "a", step="torch", fingerprint=print_)
-    uses = Space(store, "main").load().view.head.state.uses
+    uses = Namespace(store, "main").load().view.head.state.uses
     assert uses["torch", "good"].fingerprint == print_
 
 
@@ -405,7 +405,7 @@ def test_a_change_that_is_reverted_finds_what_it_used(store: DirectoryStore, tmp
         return len({**common, **own[what]}.keys() - there.keys())
 
     assert [build(what) for what in "ABBAC"] == [25, 5, 0, 0, 5]
-    uses = Space(store, "main").load().view.head.state.uses
+    uses = Namespace(store, "main").load().view.head.state.uses
     assert {key: use.count for key, use in uses.items()} == {("torch", "good"): 25, ("torch", "before"): 25}
     assert build("A") == 0
     assert build("B") == 5
@@ -414,7 +414,7 @@ def test_a_change_that_is_reverted_finds_what_it_used(store: DirectoryStore, tmp
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "x" * 101, ".x"])
 def test_a_namespace_cannot_leave_its_folder(store: DirectoryStore, name: str) -> None:
     with pytest.raises(ValueError, match="not a namespace"):
-        Space(store, name)
+        Namespace(store, name)
 
 
 def test_the_namespace_of_a_ccache_version() -> None:
@@ -427,7 +427,7 @@ def test_segments_stay_few(store: DirectoryStore, tmp_path: Path) -> None:
     for seed in range(40):
         made |= make_directory(tmp_path / "a", 5, seed=seed)
         push(store, "main", tmp_path / "a")
-        assert len(Space(store, "main").load().view.head.state.segments) <= 6
+        assert len(Namespace(store, "main").load().view.head.state.segments) <= 6
     pull(store, ["main"], tmp_path / "b")
     assert entries_in(tmp_path / "b") == made
 
@@ -448,5 +448,5 @@ def test_a_lost_race_drops_what_the_winner_has_in_a_later_version(store: Directo
     assert push(racing, "main", tmp_path / "a").pushed == frozenset()
     pull(store, ["main"], tmp_path / "c")
     assert entries_in(tmp_path / "c") == entries_in(tmp_path / "b")
-    assert len(Space(store, "main").load().view.live) == 2
-    assert sum(map(len, Space(store, "main").load().view.rows)) == 2
+    assert len(Namespace(store, "main").load().view.live) == 2
+    assert sum(map(len, Namespace(store, "main").load().view.rows)) == 2

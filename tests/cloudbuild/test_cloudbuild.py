@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from imagetiers.layout import Layout
-from imagetiers.plan import Plan, make_plan
+from imagetiers.config.layout import Layout
+from imagetiers.inputs.repository import load_repository
+from imagetiers.planning.plan import Plan, make_plan
 from imagetiers.report.cloudbuild import Mode, build_file, build_text
-from imagetiers.repository import load_repository
 from tests.cloudbuild.checks import problems
 from tests.conftest import HERE, Golden
 

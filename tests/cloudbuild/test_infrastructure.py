@@ -13,8 +13,8 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from imagetiers.model import CloudBuild, Trust
-from imagetiers.steps.warm import namespace_chain
+from imagetiers.building.ccache_session import namespace_chain
+from imagetiers.config.model import CloudBuild, Trust
 from tests.conftest import HERE
 
 REPO = HERE.parent

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from imagetiers.steps.records import Record
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.state.records import Record
+from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import Checkout
 
 

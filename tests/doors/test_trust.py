@@ -6,10 +6,10 @@ import re
 import stat
 from pathlib import Path
 
-from imagetiers.model import TrustedKey, TrustSettings
-from imagetiers.world.signers import LazySigner
-from imagetiers.world.store_dir import DirectoryStore
-from imagetiers.world.store_signed import SignedStore
+from imagetiers.config.model import TrustedKey, TrustSettings
+from imagetiers.signing.signers import LazySigner
+from imagetiers.signing.store import SignedStore
+from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import Checkout
 
 

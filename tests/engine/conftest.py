@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.ports import Store
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
+from imagetiers.stores.port import Store
 from tests.conftest import HERE
 from tests.gcs.harness import BUCKET, GcsServer
 from tests.registry_server import RegistryServer

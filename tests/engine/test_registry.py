@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.adapters.docker import DockerEngine
+from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.errors import RegistryError
-from imagetiers.world.cancel import SignalCancellation
-from imagetiers.world.engine import DockerEngine
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all, use_registry
 from tests.registry_server import RegistryServer, request

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.signing import find_trailer, must_be_signed, new_key, purpose_of, read_claim
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.signing.statements import find_trailer, must_be_signed, new_key, purpose_of, read_claim
+from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import Checkout, forget_images, use_ccache
 
 pytestmark = pytest.mark.engine

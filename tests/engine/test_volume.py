@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.commands import Container, Mount
-from imagetiers.layout import Volume
-from imagetiers.world import engine
-from imagetiers.world.cancel import SignalCancellation
+from imagetiers.adapters import docker as engine
+from imagetiers.adapters.signals import SignalCancellation
+from imagetiers.config.layout import Volume
+from imagetiers.planning.commands import Container, Mount
 from tests.engine.conftest import Checkout, docker
 
 

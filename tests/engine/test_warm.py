@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.steps.ccache_space import Space
+from imagetiers.ccache.namespace import Namespace
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, make_checkout, remove_all, send
 from tests.gcs.harness import GcsServer
@@ -44,7 +44,7 @@ def lose_wheels(worker: Checkout) -> None:
 
 def entries(worker: Checkout, trust: str = "trusted.main") -> int:
     assert worker.store is not None
-    return len(Space(worker.store, f"{trust}.{LINE.format(name=worker.name)}").load().view.live)
+    return len(Namespace(worker.store, f"{trust}.{LINE.format(name=worker.name)}").load().view.live)
 
 
 def test_a_worker_that_is_lost_in_the_middle_costs_minutes(worker: Checkout, gcs_server: GcsServer) -> None:

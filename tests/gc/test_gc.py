@@ -13,19 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.aggregates import AGGREGATE, decode_aggregate
+from imagetiers.adapters.locks import FileLocks
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, StoreError, UnavailableError
-from imagetiers.forecast import READ, Like, forecast
-from imagetiers.keys import KeyManifest, short
-from imagetiers.layout import Layout
-from imagetiers.model import Trust
-from imagetiers.plan import Absent, Answer, Unknown
-from imagetiers.ports import Store, World
-from imagetiers.steps import wheels
-from imagetiers.steps.forecast import _samples
-from imagetiers.steps.gc import GcOptions, collect_garbage
-from imagetiers.steps.records import Record, keep, keep_inputs
-from imagetiers.world.locks import FileLocks
+from imagetiers.operations.gc import GcOptions, collect_garbage
+from imagetiers.planning.forecast import READ, BuildProfile, forecast
+from imagetiers.planning.keys import KeyManifest, short
+from imagetiers.planning.plan import Absent, Answer, Unknown
+from imagetiers.services import Services
+from imagetiers.state import wheels
+from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
+from imagetiers.state.history import _samples
+from imagetiers.state.records import Record, keep, keep_inputs
+from imagetiers.stores.port import Store
 from tests.ccache.faults import FaultyStore, Killed
 from tests.conftest import HERE, Golden
 from tests.soak.memory import MemoryStore
@@ -55,14 +56,14 @@ class Cache:
         self.builds: dict[str, tuple[KeyManifest, KeyManifest]] = {}
         self.registry: Answer = Absent()
 
-    def world(self, trust: Trust | None = None, store: Store | None = None) -> tuple[World, list[str]]:
-        world, console = world_of(store or self.store, trust or Trust(), lambda: self.now)
-        locks = FileLocks(self.layout.locks, world.console)
-        return replace(world, locks=locks, registry=Said(self.registry)), console.lines  # type: ignore[arg-type]
+    def services(self, trust: Trust | None = None, store: Store | None = None) -> tuple[Services, list[str]]:
+        services, console = world_of(store or self.store, trust or Trust(), lambda: self.now)
+        locks = FileLocks(self.layout.locks, services.console)
+        return replace(services, locks=locks, registry=Said(self.registry)), console.lines  # type: ignore[arg-type]
 
     def build(self, name: str, *, trust: Trust | None = None, variant: str = "", fresh: bool = True) -> None:
         """Do as a build does that compiles and makes an image; one that is not `fresh` finds its wheels in the cache."""
-        world, _ = self.world(trust)
+        services, _ = self.services(trust)
         compiled = manifest("compile", name)
         image = manifest("image", name, wheels=compiled.key)
         self.builds[name] = compiled, image
@@ -72,19 +73,21 @@ class Cache:
             partial.mkdir(parents=True, exist_ok=True)
             (partial / "soak-1.0-py3-none-any.whl").write_bytes(wheel(number))
             wheels.commit(self.layout, compiled.key, "compile:torch")
-            wheels.publish(world, self.layout, compiled.key)
-            self.record(world, compiled, variant)
-            keep_inputs(world, compiled.key, ())
-        self.record(world, image, variant)
-        keep_inputs(world, image.key, ())
+            wheels.publish(services, self.layout, compiled.key)
+            self.record(services, compiled, variant)
+            keep_inputs(services, compiled.key, ())
+        self.record(services, image, variant)
+        keep_inputs(services, image.key, ())
         verdict = {"passed": True, "tier": "torch", "key": image.key}
-        world.store.write(f"{world.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode())
+        services.store.write(
+            f"{services.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode()
+        )
 
-    def record(self, world: World, made: KeyManifest, variant: str) -> None:
+    def record(self, services: Services, made: KeyManifest, variant: str) -> None:
         like = {"pipeline": "p", "variant": variant, "change": "compile cold", "cpus": 2}
         if made.kind == "image":
             like["change"] = "image"
-        keep(world, made, Record(made.kind, "torch", made.key, self.now, 100.0 + len(self.builds), **like))  # type: ignore[arg-type]
+        keep(services, made, Record(made.kind, "torch", made.key, self.now, 100.0 + len(self.builds), **like))  # type: ignore[arg-type]
 
     def publish(self, name: str) -> str:
         key = self.builds[name][1].key
@@ -102,8 +105,8 @@ class Cache:
         return {name for name in self.store.names() if "/gc/" not in f"/{name}" and "/records/" not in f"/{name}"}
 
     def gc(self, options: GcOptions | None = None, *, trust: Trust | None = None, store: Store | None = None) -> str:
-        world, lines = self.world(trust, store)
-        collect_garbage((), self.layout, world, options or GcOptions(keep=2))
+        services, lines = self.services(trust, store)
+        collect_garbage((), self.layout, services, options or GcOptions(keep=2))
         return "\n".join(line for line in lines).replace(str(self.layout.work), ".imagetiers")
 
 
@@ -207,7 +210,7 @@ def test_an_untrusted_build_removes_only_its_own(cache: Cache) -> None:
 def test_a_build_that_runs_here_keeps_what_it_uses(cache: Cache) -> None:
     filled(cache)
     compiled, image = (made.key for made in cache.builds["build-1"])
-    locks = cache.world()[0].locks
+    locks = cache.services()[0].locks
     with locks.hold(f"compile-{compiled}", "x"), locks.hold(f"image-{image}", "x"):
         cache.gc()
         cache.now += 2 * DAY
@@ -241,7 +244,7 @@ def test_forecasts_know_after_the_records_are_gone_what_they_said(cache: Cache) 
     asked = ("torch", "image")
     told = _samples(cache.store, Trust(), [asked])[asked]
     assert len(told) == READ + 6
-    found = forecast(told, Like("p", "a100", "image", 2))
+    found = forecast(told, BuildProfile("p", "a100", "image", 2))
     assert found is not None
     assert found.seconds == 101.0
 
@@ -382,7 +385,7 @@ def test_this_checkout(cache: Cache) -> None:
     cache.gc(options)
     assert (work / names[0]).exists()
     cache.now += 2 * DAY
-    with cache.world()[0].locks.hold("compile-x", "somebody"):
+    with cache.services()[0].locks.hold("compile-x", "somebody"):
         cache.gc(options)
     left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file() and "locks" not in path.parts}
     assert left == {

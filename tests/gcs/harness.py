@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from imagetiers.world.store_gcs import GcsStore
-from imagetiers.world.store_retry import RetryPolicy
+from imagetiers.retry import RetryPolicy
+from imagetiers.stores.gcs import GcsStore
 
 BUCKET = "test-bucket"
 # Quick retries: tests inject a known number of faults, so no time is needed for a server to recover.

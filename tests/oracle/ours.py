@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError
-from imagetiers.layout import Layout
-from imagetiers.plan import TierPlan, make_plan
-from imagetiers.repository import load_repository
-from imagetiers.snapshot import context_tar
+from imagetiers.inputs.repository import load_repository
+from imagetiers.inputs.snapshot import context_tar
+from imagetiers.planning.plan import TierPlan, make_plan
 from tests.oracle.buildkit import BASE, Outcome, build, digest, tar_of
 
 __all__ = ["FILES", "Case", "Verdict", "compare", "plan_of"]

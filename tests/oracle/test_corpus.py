@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagetiers.errors import PipelineError
-from imagetiers.plan import TierPlan
+from imagetiers.planning.plan import TierPlan
 from tests.conftest import Golden
 from tests.oracle.corpus import corpus
 from tests.oracle.ours import Case, compare, plan_of

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from imagetiers.errors import PipelineError
-from imagetiers.plan import TierPlan
+from imagetiers.planning.plan import TierPlan
 from tests.oracle.generate import cases
 from tests.oracle.ours import Case, Verdict, compare, plan_of
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError, Problem
-from imagetiers.layout import Layout
-from imagetiers.repository import load_repository
+from imagetiers.inputs.repository import load_repository
 
 # Every key that there is.
 FULL = yaml.safe_load("""

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError
-from imagetiers.keys import short
-from imagetiers.layout import Layout
-from imagetiers.plan import make_plan
-from imagetiers.repository import load_repository
+from imagetiers.inputs.repository import load_repository
+from imagetiers.planning.keys import short
+from imagetiers.planning.plan import make_plan
 from imagetiers.visible import visible
 from tests.conftest import Golden, edit
 from tests.engine.conftest import Checkout

@@ -18,18 +18,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from imagetiers.commands import BuildImage, Container, Label
+from imagetiers.adapters.git import GitRemotes
+from imagetiers.adapters.registry import HttpRegistry
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
 from imagetiers.errors import RegistryError
-from imagetiers.layout import Layout
-from imagetiers.model import Trust
-from imagetiers.plan import ImageInfo, Plan, TierPlan, make_plan
-from imagetiers.ports import Bar, ContainerState, EngineInfo, OnLine, World
-from imagetiers.repository import load_repository
-from imagetiers.steps.survey import keep_verdict
-from imagetiers.world.git import GitRemotes
-from imagetiers.world.registry import HttpRegistry
-from imagetiers.world.store_dir import DirectoryStore
-from imagetiers.world.store_retry import RetryPolicy
+from imagetiers.inputs.repository import load_repository
+from imagetiers.planning.commands import BuildImage, Container, Label
+from imagetiers.planning.plan import ImageInfo, Plan, TierPlan, make_plan
+from imagetiers.retry import RetryPolicy
+from imagetiers.services import Bar, ContainerState, EngineInfo, OnLine, Services
+from imagetiers.state.observe import keep_verdict
+from imagetiers.stores.directory import DirectoryStore
 from tests.registry_server import SCHEMA2, request
 
 QUICK = RetryPolicy(first=0.01, most=0.05, total=1.0, throttled=0.01, connect=1.0, answer=1.0)
@@ -178,7 +178,7 @@ class Builder:
 
     plan: Plan
     layout: Layout
-    world: World
+    services: Services
     engine: TableEngine
     console: Lines
 
@@ -191,7 +191,7 @@ class Builder:
         image = self.engine.make(tier)
         keep_verdict(self.layout, image.id, tier.verify.check)
         verdict = f"verdicts/{image.id.removeprefix('sha256:')}/{tier.verify.check}.json"
-        self.world.store.write(verdict, b'{"passed": true}')
+        self.services.store.write(verdict, b'{"passed": true}')
         return image
 
     @property
@@ -203,7 +203,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
     layout = Layout(root)
     plan = make_plan(load_repository(layout, None), DAY)
     engine, console = TableEngine(host, policy=policy), Lines()
-    world = World(
+    services = Services(
         engine=engine,
         store=DirectoryStore(cache),
         bucket_settings=lambda: None,
@@ -216,7 +216,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
         user=(0, 0),
         now=lambda: 1000.0,
     )
-    return Builder(plan, layout, world, engine, console)
+    return Builder(plan, layout, services, engine, console)
 
 
 def digest_of(data: bytes) -> str:
@@ -257,14 +257,14 @@ def upload(host: str, repository: str, tag: str, config: bytes) -> str:
 
 def main(root: str, host: str, cache: str, start: str) -> None:
     """Be one of several builders: push every tier, all beginning each tier at the same moment."""
-    from imagetiers.steps.push import push_image  # noqa: PLC0415
+    from imagetiers.operations.push import push_image  # noqa: PLC0415
 
     me = builder(Path(root), host, Path(cache), policy=PATIENT)
     results = {}
     for number, name in enumerate(me.plan.tiers):
         me.make(name)
         time.sleep(max(0.0, float(start) + number * 1.5 - time.time()))
-        push_image(me.plan, me.tier(name), me.layout, me.world)
+        push_image(me.plan, me.tier(name), me.layout, me.services)
         image = me.engine.table[me.tier(name).ref]
         results[name] = [image.digests[-1], image.id]
     sys.stdout.write(json.dumps({"results": results, "said": me.said}) + "\n")

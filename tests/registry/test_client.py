@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.adapters.registry import HttpRegistry
+from imagetiers.adapters.registry_http import Name, split
 from imagetiers.errors import RegistryError
-from imagetiers.plan import Absent, ImageInfo, Present, Unknown
-from imagetiers.world.registry import HttpRegistry
-from imagetiers.world.registry_wire import Name, split
+from imagetiers.planning.plan import Absent, ImageInfo, Present, Unknown
 from tests.registry.harness import QUICK, digest_of, upload
 from tests.registry_server import RegistryServer
 

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.adapters import registry_http as registry_wire
+from imagetiers.adapters.registry import HttpRegistry
+from imagetiers.building.preconditions import check_may_build
+from imagetiers.config.model import Trust
 from imagetiers.errors import EngineError, ImagetiersError, NotBuiltError, RegistryError, StoreError, TagMovedError
-from imagetiers.model import Trust
-from imagetiers.plan import Answer, Plan, Registered, State, decide, push_reason
-from imagetiers.steps.fetch import pull_image
-from imagetiers.steps.guard import check_may_build
-from imagetiers.steps.plan import show_plan
-from imagetiers.steps.push import push_image
-from imagetiers.steps.registered import publication_name
-from imagetiers.steps.survey import survey
-from imagetiers.world import registry_wire
-from imagetiers.world.registry import HttpRegistry
+from imagetiers.operations.plan import show_plan
+from imagetiers.operations.pull import pull_image
+from imagetiers.operations.push import push_image
+from imagetiers.planning.plan import Answer, Plan, RegistryState, TierState, decide, push_reason
+from imagetiers.state.observe import observe
+from imagetiers.state.registry import publication_name
 from tests.conftest import HERE
 from tests.registry.harness import QUICK, Builder, builder, upload
 from tests.registry_server import RegistryServer
@@ -55,11 +55,11 @@ def machine(tmp_path: Path, registry_server: RegistryServer) -> Machine:
 
 
 def push(machine: Builder, *, again: bool = False) -> None:
-    push_image(machine.plan, machine.tier(), machine.layout, machine.world, again=again)
+    push_image(machine.plan, machine.tier(), machine.layout, machine.services, again=again)
 
 
-def found(machine: Builder) -> Registered:
-    return survey(machine.plan, machine.layout, machine.world).registered["arr-base"]
+def found(machine: Builder) -> RegistryState:
+    return observe(machine.plan, machine.layout, machine.services).registered["arr-base"]
 
 
 def place(machine: Builder) -> tuple[str, str]:
@@ -71,7 +71,7 @@ def place(machine: Builder) -> tuple[str, str]:
 def test_published_once_and_found_by_others(machine: Machine, registry_server: RegistryServer) -> None:
     first, second = machine(), machine()
     image = first.make()
-    assert push_reason(first.tier(), survey(first.plan, first.layout, first.world)) == "not in the registry yet"
+    assert push_reason(first.tier(), observe(first.plan, first.layout, first.services)) == "not in the registry yet"
     push(first)
     repository, tag = place(first)
     tags = registry_server.tags(repository)
@@ -79,17 +79,17 @@ def test_published_once_and_found_by_others(machine: Machine, registry_server: R
     assert set(tags) == {tag, "latest"}
     assert found(second).image == image.id
     assert found(second).tags == {second.tier().tags[0]}
-    seen = survey(second.plan, second.layout, second.world)
+    seen = observe(second.plan, second.layout, second.services)
     assert seen.verified(second.tier()), "the verdict is the cache's"
     assert push_reason(second.tier(), seen) == ""
     decision = decide(second.plan, seen)[1]
-    assert (decision.state, decision.runs) == (State.FOUND_IN_REGISTRY, ())
+    assert (decision.state, decision.runs) == (TierState.FOUND_IN_REGISTRY, ())
 
     push(second)
     assert registry_server.tags(repository) == tags
-    pull_image(second.plan, second.tier(), second.layout, second.world)
+    pull_image(second.plan, second.tier(), second.layout, second.services)
     assert second.engine.table[second.tier().ref].id == image.id
-    assert push_reason(second.tier(), survey(second.plan, second.layout, second.world)) == ""
+    assert push_reason(second.tier(), observe(second.plan, second.layout, second.services)) == ""
 
 
 def test_a_deploy_job_needs_the_registry_and_no_docker(machine: Machine, tmp_path: Path) -> None:
@@ -98,12 +98,12 @@ def test_a_deploy_job_needs_the_registry_and_no_docker(machine: Machine, tmp_pat
     job.engine.images = lambda: (_ for _ in ()).throw(EngineError.of("docker", "is not there"))  # type: ignore[method-assign]
     for name in first.plan.tiers:
         first.make(name)
-        push_image(first.plan, first.tier(name), first.layout, first.world)
+        push_image(first.plan, first.tier(name), first.layout, first.services)
     to = str(tmp_path / "plan.json")
 
     def gate(one: Builder) -> str:
         try:
-            show_plan(one.plan, one.layout, one.world, to=to, require_built=True)
+            show_plan(one.plan, one.layout, one.services, to=to, require_built=True)
         except NotBuiltError as error:
             return str(error)
         return ""
@@ -132,7 +132,7 @@ def test_who_comes_second_adopts(machine: Machine, registry_server: RegistryServ
     second.make()
     push(first)
     before = registry_server.listing()
-    reason = push_reason(second.tier(), survey(second.plan, second.layout, second.world))
+    reason = push_reason(second.tier(), observe(second.plan, second.layout, second.services))
     assert "another image of this key" in reason
 
     push(second)
@@ -182,7 +182,7 @@ def test_a_third_one_pushes_before_the_tag_is_read_back(machine: Machine, regist
     second.engine.before_push = lambda: push(first)
     late = Interrupting(lambda: third.engine.push(third.tier().ref, lambda _: None))
 
-    push(replace(second, world=replace(second.world, registry=late)))
+    push(replace(second, services=replace(second.services, registry=late)))
 
     repository, tag = place(first)
     assert registry_server.digest(repository, tag) == found(first).digest
@@ -199,7 +199,7 @@ def test_a_friendly_tag_that_somebody_moves_at_the_same_time(machine: Machine, r
     late = Interrupting(lambda: other.engine.push(latest, lambda _: None))
 
     with pytest.raises(TagMovedError, match=f"{latest}: was pointed to sha256:.*but read back it is sha256:"):
-        push(replace(only, world=replace(only.world, registry=late)))
+        push(replace(only, services=replace(only.services, registry=late)))
     push(only)
     assert registry_server.digest(repository, "latest") == found(only).digest
 
@@ -226,7 +226,7 @@ def test_friendly_tags_apart_from_key_tags(
     channels = f"{registry_server.host}/channels"
     registry = Pointing()
     first, second = (machine(channels=channels) for _ in range(2))
-    first = replace(first, world=replace(first.world, registry=registry))
+    first = replace(first, services=replace(first.services, registry=registry))
     repository, old = place(first)
     latest = f"{channels}/{repository}:latest"
     assert first.tier().tags == (latest,)
@@ -237,23 +237,23 @@ def test_friendly_tags_apart_from_key_tags(
     assert registry_server.tags(repository) == {old: digests[0]}
     assert registry_server.tags(f"channels/{repository}") == {"latest": digests[0]}
 
-    seen = survey(second.plan, second.layout, second.world)
+    seen = observe(second.plan, second.layout, second.services)
     assert seen.registered["arr-base"].tags == {latest}
     assert push_reason(second.tier(), seen) == "", "a fresh machine has nothing to do"
-    pull_image(second.plan, second.tier(), second.layout, second.world)
+    pull_image(second.plan, second.tier(), second.layout, second.services)
     assert second.engine.table[latest].id == image.id
 
     # Another key, and back again: the channel moves, and no tag by key ever does.
     (first.layout.root / "images/arr-base/config/arr-base.txt").write_text("edited\n")
     changed = builder(first.layout.root, registry_server.host, first.layout.root.parent / "cache")
-    changed = replace(changed, world=replace(changed.world, registry=registry))
+    changed = replace(changed, services=replace(changed.services, registry=registry))
     changed.make()
     push(changed)
     _, new = place(changed)
     digests.append(registry_server.digest(repository, new))
     assert registry_server.tags(repository) == dict(sorted({old: digests[0], new: digests[1]}.items()))
     assert registry_server.tags(f"channels/{repository}") == {"latest": digests[1]}
-    assert push_reason(second.tier(), survey(second.plan, second.layout, second.world)).endswith("points elsewhere")
+    assert push_reason(second.tier(), observe(second.plan, second.layout, second.services)).endswith("points elsewhere")
     push(first)
     assert registry_server.tags(f"channels/{repository}") == {"latest": digests[0]}
     assert registry.moved == [latest] * 3, "a repository whose tags are immutable would have refused nothing"
@@ -291,7 +291,7 @@ def test_a_friendly_tag_apart_that_somebody_moves(machine: Machine, registry_ser
     late = Interrupting(lambda: other.engine.push(latest, lambda _: None))
 
     with pytest.raises(TagMovedError, match=f"{latest}: was pointed to sha256:"):
-        push(replace(only, world=replace(only.world, registry=late)))
+        push(replace(only, services=replace(only.services, registry=late)))
     push(only)
     assert registry_server.digest(f"channels/{place(only)[0]}", "latest") == found(only).digest
 
@@ -349,7 +349,7 @@ def test_builders_at_once_in_processes(
         repository, _, tag = tier.ref.partition("/")[2].rpartition(":")
         assert digest.endswith(str(registry_server.digest(repository, tag)))
         assert registry_server.digest(repository, "latest") == registry_server.digest(repository, tag)
-        assert survey(machines[1].plan, machines[1].layout, machines[1].world).registered[name].image == image
+        assert observe(machines[1].plan, machines[1].layout, machines[1].services).registered[name].image == image
 
 
 def test_a_tag_that_was_removed_is_said_and_put_back(machine: Machine, registry_server: RegistryServer) -> None:
@@ -363,7 +363,10 @@ def test_a_tag_that_was_removed_is_said_and_put_back(machine: Machine, registry_
     state = found(second)
     assert state.digest == digest, "it is found by its digest, and nothing is built"
     assert "was removed" in state.wrong
-    assert decide(second.plan, survey(second.plan, second.layout, second.world))[1].state is State.FOUND_IN_REGISTRY
+    assert (
+        decide(second.plan, observe(second.plan, second.layout, second.services))[1].state
+        is TierState.FOUND_IN_REGISTRY
+    )
 
     push(second)
     assert registry_server.digest(repository, tag) == digest
@@ -380,8 +383,8 @@ def test_an_image_that_was_collected_is_evicted(machine: Machine, registry_serve
     state = found(second)
     assert (state.digest, state.unknown) == ("", "")
     assert state.wrong.startswith("evicted: sha256:")
-    decision = decide(second.plan, survey(second.plan, second.layout, second.world))[1]
-    assert decision.state is State.BUILD
+    decision = decide(second.plan, observe(second.plan, second.layout, second.services))[1]
+    assert decision.state is TierState.BUILD
     assert decision.why[0].startswith("evicted")
 
     image = second.make()
@@ -449,18 +452,18 @@ def test_a_builder_that_died_between_push_and_record(machine: Machine) -> None:
     push(second)
 
     assert found(second).image == image.id
-    assert second.world.store.stat(publication_name(second.tier())) is not None
+    assert second.services.store.stat(publication_name(second.tier())) is not None
 
 
 def test_a_damaged_record_is_written_anew(machine: Machine) -> None:
     first, second = machine(), machine()
     image = first.make()
     push(first)
-    first.world.store.write(publication_name(first.tier()), b"{")
+    first.services.store.write(publication_name(first.tier()), b"{")
 
     assert found(second).image == image.id
     push(second)
-    assert json.loads(second.world.store.read(publication_name(second.tier()))[0])["key"] == second.tier().key
+    assert json.loads(second.services.store.read(publication_name(second.tier()))[0])["key"] == second.tier().key
 
 
 def test_a_cache_that_cannot_be_written_costs_a_line(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +473,7 @@ def test_a_cache_that_cannot_be_written_costs_a_line(machine: Machine, monkeypat
     def refuse(*_: object, **__: object) -> int:
         raise StoreError.of("cache", "read-only")
 
-    monkeypatch.setattr(only.world.store, "write", refuse)
+    monkeypatch.setattr(only.services.store, "write", refuse)
     push(only)
     assert found(only).image == image.id
     assert "was not recorded" in only.said
@@ -485,7 +488,7 @@ def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server:
     assert registry_server.listing() == before
 
     trusted.engine.make(trusted.tier(), trust="untrusted/pr-7")
-    seen = survey(trusted.plan, trusted.layout, trusted.world)
+    seen = observe(trusted.plan, trusted.layout, trusted.services)
     assert seen.image(trusted.tier()) is None, "an image that a pull request has left on this machine is none"
     trusted.engine.push(trusted.tier().ref, lambda _: None)
     assert "was built by untrusted/pr-7" in found(trusted).wrong, "nor when it got into the registry"
@@ -497,16 +500,16 @@ def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server:
 
 def test_a_registry_that_does_not_answer_builds_nothing(machine: Machine) -> None:
     only = machine(host="127.0.0.1:9")
-    seen = survey(only.plan, only.layout, only.world)
+    seen = observe(only.plan, only.layout, only.services)
     decision = decide(only.plan, seen)[1]
 
-    assert decision.state is State.UNKNOWN
+    assert decision.state is TierState.UNKNOWN
     assert decision.runs == ()
     assert "no answer from the registry" in decision.why[0]
     with pytest.raises(RegistryError, match="nothing is built for hours on a guess"):
         check_may_build(only.plan, only.tier(), seen, "image:arr-base", rebuild=False)
     only.engine.make(only.tier())
-    assert decide(only.plan, survey(only.plan, only.layout, only.world))[1].state is State.FOUND_LOCALLY
+    assert decide(only.plan, observe(only.plan, only.layout, only.services))[1].state is TierState.FOUND_LOCALLY
     with pytest.raises(RegistryError, match="nothing was pushed"):
         push(only)
 
@@ -515,7 +518,7 @@ def test_trusted_builds_for_a_registry_want_pinned_bases(machine: Machine) -> No
     trusted, untrusted = machine(), machine(trust=Trust(trusted=False, branch="pr-7"))
     for one, refused in ((trusted, True), (untrusted, False)):
         tier = one.plan.tiers["pytorch-clean"]
-        seen = survey(one.plan, one.layout, one.world)
+        seen = observe(one.plan, one.layout, one.services)
         if refused:
             with pytest.raises(ImagetiersError, match=r"debian:trixie-slim is not pinned(.|\n)*doit lock"):
                 check_may_build(one.plan, tier, seen, "image:pytorch-clean", rebuild=True)
@@ -533,7 +536,7 @@ def test_without_a_registry_nothing_is_asked(machine: Machine, monkeypatch: pyte
     def ask(*_: object) -> None:
         raise AssertionError("a request")
 
-    monkeypatch.setattr(again.world.registry, "look_up", ask)
-    assert survey(plan, again.layout, again.world).registered == {}
+    monkeypatch.setattr(again.services.registry, "look_up", ask)
+    assert observe(plan, again.layout, again.services).registered == {}
     with pytest.raises(RegistryError, match="the pipeline has no registry"):
         push(again)

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imagetiers.ccache.head import Head, SegmentRef, State, decode_head
-from imagetiers.ccache.index import Entry, decode_segment
-from imagetiers.ccache.merge import supersedes, version_of
+from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, decode_head
+from imagetiers.ccache.format.index import Entry, decode_segment
+from imagetiers.ccache.format.merge import supersedes, version_of
 from imagetiers.errors import CorruptError
 
 _SNAPSHOTS = 60  # kept of each namespace
@@ -202,7 +202,7 @@ class Auditor:
             objects |= self._objects(namespace, state, space)
         return Snapshot(head.state.sequence, head.state.reason, self._now(), live, frozenset(objects))
 
-    def _objects(self, namespace: str, state: State, space: _Namespace) -> set[str]:
+    def _objects(self, namespace: str, state: NamespaceState, space: _Namespace) -> set[str]:
         objects = {f"index/{ref.object.name}" for ref in state.segments}
         latest: dict[str, Entry] = {}
         for ref in state.segments:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
 
-from imagetiers.steps.ccache_space import Space
+from imagetiers.ccache.namespace import Namespace
 
 _REAL_TIME, _REAL_SLEEP, _REAL_MONOTONIC = time.time, time.sleep, time.monotonic
 START = 1_800_000_000.0
@@ -98,6 +98,6 @@ def installed(clock: Clock) -> Iterator[None]:
         mock.patch.object(time, "monotonic", clock.monotonic),
         mock.patch.object(time, "sleep", clock.sleep),
         # A default was taken from `time` when its function was made.
-        mock.patch.object(Space.__init__, "__defaults__", _speaking_for(clock, Space.__init__.__defaults__)),
+        mock.patch.object(Namespace.__init__, "__defaults__", _speaking_for(clock, Namespace.__init__.__defaults__)),
     ):
         yield

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import zstandard
 
-from imagetiers.ccache.entry import check_entry
+from imagetiers.ccache.format.entry import check_entry
 from imagetiers.errors import CorruptError
 from tests.ccache.synthetic import make_entry, make_name
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from imagetiers.errors import NotFoundError, PreconditionError
-from imagetiers.ports import Blob
-from imagetiers.world.store_names import check_name
+from imagetiers.stores.names import check_name
+from imagetiers.stores.port import Blob
 
 
 class Watcher(Protocol):

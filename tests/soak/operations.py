@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from imagetiers.adapters.locks import FileLocks
+from imagetiers.ccache.local import scan
+from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOptions, PushOutcome, push
+from imagetiers.ccache.rollback import rollback
+from imagetiers.ccache.verify import verify
+from imagetiers.config.model import Trust
 from imagetiers.errors import ImagetiersError
-from imagetiers.model import Trust
-from imagetiers.ports import Store
-from imagetiers.steps.ccache_local import scan
-from imagetiers.steps.ccache_prune import GRACE_MIN, PruneOptions, prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOptions, PushOutcome, push
-from imagetiers.steps.ccache_rollback import rollback
-from imagetiers.steps.ccache_verify import verify
-from imagetiers.steps.gc import GcOptions, collect_garbage
-from imagetiers.world.locks import FileLocks
+from imagetiers.operations.gc import GcOptions, collect_garbage
+from imagetiers.stores.port import Store
 from tests.ccache.downgrade import write_as_format_1
 from tests.soak import content, wheels_made
 
@@ -213,25 +213,25 @@ def _check(op: Operation, store: Store, directory: Path, _now: float) -> Report:
 
 def _publish(op: Operation, store: Store, directory: Path, now: float) -> Report:
     number = op.seed % WHEELS
-    world, console = wheels_made.world_of(store, _trust(op), lambda: now)
-    wheels_made.publish(world, wheels_made.layout_of(directory), number)
+    services, console = wheels_made.world_of(store, _trust(op), lambda: now)
+    wheels_made.publish(services, wheels_made.layout_of(directory), number)
     unkept = all("record" in line for line in console.lines)  # that a record was not kept costs a forecast, no wheels
     return Report("published" if unkept else "failed", number, error=" ".join(console.lines))
 
 
 def _restore(op: Operation, store: Store, directory: Path, now: float) -> Report:
-    world, console = wheels_made.world_of(store, _trust(op), lambda: now)
-    came, wrong = wheels_made.restore(world, wheels_made.layout_of(directory), op.seed % WHEELS)
+    services, console = wheels_made.world_of(store, _trust(op), lambda: now)
+    came, wrong = wheels_made.restore(services, wheels_made.layout_of(directory), op.seed % WHEELS)
     outcome = "restored" if came else "failed" if console.lines else "no wheels"
     return Report(outcome, op.seed % WHEELS, wrong=wrong, error=" ".join(console.lines))
 
 
 def _gc(op: Operation, store: Store, directory: Path, now: float) -> Report:
-    world, _ = wheels_made.world_of(store, _trust(op), lambda: now)
+    services, _ = wheels_made.world_of(store, _trust(op), lambda: now)
     layout = wheels_made.layout_of(directory)
-    world = replace(world, locks=FileLocks(layout.locks, world.console))
+    services = replace(services, locks=FileLocks(layout.locks, services.console))
     options = GcOptions(MAX_AGE, keep=op.seed % 2, grace=GRACE_MIN + 60, dry_run=op.seed % 10 == 0)
-    collect_garbage((), layout, world, options)
+    collect_garbage((), layout, services, options)
     return Report("swept")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, UnavailableError
-from imagetiers.ports import Blob
+from imagetiers.stores.port import Blob
 from tests.soak.faults import Draw, Fault
 from tests.soak.memory import MemoryStore
 

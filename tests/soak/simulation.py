@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_verify import verify
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.verify import verify
 from tests.soak.audit import Auditor, PushReport, Violation
 from tests.soak.clock import VirtualClock, installed
 from tests.soak.faults import Draw, Rates

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from imagetiers.ccache.head import decode_head, encode_head
-from imagetiers.steps import ccache_push
-from imagetiers.steps.ccache_push import push
+from imagetiers.ccache import push as ccache_push
+from imagetiers.ccache.format.head import decode_head, encode_head
+from imagetiers.ccache.push import push
 from tests.ccache.synthetic import make_directory
 from tests.soak.audit import Auditor, PushReport
 from tests.soak.faults import Rates

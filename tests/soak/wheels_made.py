@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imagetiers.keys import KeyManifest
-from imagetiers.layout import Layout
-from imagetiers.model import Trust
-from imagetiers.ports import Store, World
-from imagetiers.steps import wheels
-from imagetiers.steps.records import Record, keep
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
+from imagetiers.planning.keys import KeyManifest
+from imagetiers.services import Services
+from imagetiers.state import wheels
+from imagetiers.state.records import Record, keep
+from imagetiers.stores.port import Store
 
 _NAME = "soak-1.0-py3-none-any.whl"
 
@@ -29,12 +30,12 @@ class _Silent:
         self.lines.append(text)
 
 
-def world_of(store: Store, trust: Trust, now: Callable[[], float]) -> tuple[World, _Silent]:
+def world_of(store: Store, trust: Trust, now: Callable[[], float]) -> tuple[Services, _Silent]:
     """Make a world of a store and a console; what else a world has is None, and must not be asked for."""
     console = _Silent()
-    values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(World))
+    values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Services))
     values |= {"store": store, "trust": trust, "console": console, "now": now, "user": (0, 0)}
-    return World(**values), console
+    return Services(**values), console
 
 
 def manifest_of(number: int) -> KeyManifest:
@@ -61,23 +62,25 @@ def wheel(number: int) -> bytes:
     return made.getvalue()
 
 
-def publish(world: World, layout: Layout, number: int) -> None:
+def publish(services: Services, layout: Layout, number: int) -> None:
     """Do as a compile that has ended: commit the wheels here, then put them into the cache. Raises StoreError."""
     key = key_of(number)
     partial = layout.partial_wheels(key)
     partial.mkdir(parents=True, exist_ok=True)
     (partial / _NAME).write_bytes(wheel(number))
     wheels.commit(layout, key, "compile:soak")
-    wheels.publish(world, layout, key)
-    record = Record("compile", "torch", key, world.now(), 1.0 + number, pipeline="soak", change="compile cold", cpus=2)
-    keep(world, manifest_of(number), record)
+    wheels.publish(services, layout, key)
+    record = Record(
+        "compile", "torch", key, services.now(), 1.0 + number, pipeline="soak", change="compile cold", cpus=2
+    )
+    keep(services, manifest_of(number), record)
 
 
-def restore(world: World, layout: Layout, number: int) -> tuple[bool, tuple[str, ...]]:
+def restore(services: Services, layout: Layout, number: int) -> tuple[bool, tuple[str, ...]]:
     """Fetch the wheels; say whether they came, and what is wrong with them."""
     key = key_of(number)
     wheels.forget(layout, key)
-    came = wheels.restore(world, layout, key)
+    came = wheels.restore(services, layout, key)
     path = layout.wheels(key) / _NAME
     if came != wheels.have(layout, key):
         return came, (f"wheels {number}: restored is {came}, but here is {not came}",)

@@ -17,8 +17,8 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imagetiers.world.store_gcs import GcsStore
-from imagetiers.world.store_retry import RetryPolicy
+from imagetiers.retry import RetryPolicy
+from imagetiers.stores.gcs import GcsStore
 from tests.soak.clock import SharedClock, installed
 from tests.soak.operations import Operation, perform
 from tests.soak.server import BUCKET, PREFIX
@@ -82,7 +82,7 @@ def _fork(task: Task, reports: Path, clock_file: Path) -> int:
 
 def main() -> None:
     reports, clock_file = Path(sys.argv[1]), Path(sys.argv[2])
-    import imagetiers.world.gcs_wire  # noqa: F401, PLC0415  what each process would load by itself
+    import imagetiers.stores.gcs_http  # noqa: F401, PLC0415  what each process would load by itself
 
     running: dict[int, int] = {}
     buffer = b""

@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagetiers.errors import NotFoundError, PreconditionError, StoreError
-from imagetiers.ports import Store
-from imagetiers.world.store_dir import DirectoryStore
-from imagetiers.world.store_gcs import GcsStore
+from imagetiers.stores.directory import DirectoryStore
+from imagetiers.stores.gcs import GcsStore
+from imagetiers.stores.port import Store
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
 
 KINDS = ["directory", "gcs", "fake-gcs"]

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from imagetiers.errors import CorruptError, PreconditionError, StoreError, UnavailableError
-from imagetiers.world import store_dir
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores import directory as store_dir
+from imagetiers.stores.directory import DirectoryStore
 
 # One process forks a child for every step: the child counts its calls into the kernel and, at the n-th, dies (before or
 # after the call) or gets an error instead. What it leaves is looked at through a fresh store.

@@ -27,9 +27,11 @@ from imagetiers.errors import (
     StoreError,
     UnavailableError,
 )
-from imagetiers.world import gcs_errors, gcs_wire, store_gcs
-from imagetiers.world.store_gcs import GcsStore
-from imagetiers.world.store_retry import RetryPolicy
+from imagetiers.retry import RetryPolicy
+from imagetiers.stores import gcs as store_gcs
+from imagetiers.stores import gcs_errors
+from imagetiers.stores import gcs_http as gcs_wire
+from imagetiers.stores.gcs import GcsStore
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
 
 QUANTUM = 256 * 1024
@@ -256,15 +258,15 @@ def test_a_slice_in_the_middle(
 def test_replaced_between_slices(store: GcsStore, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_gcs, "_SLICE", QUANTUM)
     store.write("x", b"1" * size)
-    get, seen = gcs_wire.Wire.get, list[int]()
+    get, seen = gcs_wire.GcsHttp.get, list[int]()
 
-    def get_then_replace(wire: gcs_wire.Wire, *arguments: object) -> gcs_wire.Content:
+    def get_then_replace(wire: gcs_wire.GcsHttp, *arguments: object) -> gcs_wire.Content:
         content = get(wire, *arguments)  # type: ignore[arg-type]
         if len(seen) < 2:
             seen.append(store.write("x", b"2" * (size + len(seen))))
         return content
 
-    monkeypatch.setattr(gcs_wire.Wire, "get", get_then_replace)
+    monkeypatch.setattr(gcs_wire.GcsHttp, "get", get_then_replace)
     assert store.read_file("x", tmp_path / "out") == seen[-1]
     assert (tmp_path / "out").read_bytes() == b"2" * (size + 1)
 
@@ -272,14 +274,14 @@ def test_replaced_between_slices(store: GcsStore, size: int, tmp_path: Path, mon
 def test_removed_between_slices(store: GcsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_gcs, "_SLICE", 10)
     store.write("x", b"1" * 100)
-    get = gcs_wire.Wire.get
+    get = gcs_wire.GcsHttp.get
 
-    def get_then_delete(wire: gcs_wire.Wire, *arguments: object) -> gcs_wire.Content:
+    def get_then_delete(wire: gcs_wire.GcsHttp, *arguments: object) -> gcs_wire.Content:
         content = get(wire, *arguments)  # type: ignore[arg-type]
         store.delete("x")
         return content
 
-    monkeypatch.setattr(gcs_wire.Wire, "get", get_then_delete)
+    monkeypatch.setattr(gcs_wire.GcsHttp, "get", get_then_delete)
     with pytest.raises(NotFoundError):
         store.read_file("x", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

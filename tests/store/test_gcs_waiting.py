@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from imagetiers.errors import NotFoundError, StoreError, UnavailableError
-from imagetiers.world.store_gcs import GcsStore
-from imagetiers.world.store_retry import RetryPolicy
+from imagetiers.retry import RetryPolicy
+from imagetiers.stores.gcs import GcsStore
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
 from tests.gcs.proxy import Proxy
 
@@ -180,7 +180,7 @@ def test_retry_after_is_waited_for(proxy: Proxy, store: GcsStore, monkeypatch: p
         waited.append(seconds)
         return True
 
-    monkeypatch.setattr("imagetiers.world.store_retry._paused", paused)
+    monkeypatch.setattr("imagetiers.retry._paused", paused)
     busy = "HTTP/1.1 503 Busy\nRetry-After: {}\nContent-Length: 0\nConnection: close\n\n"
     proxy.queue = [proxy.answers(busy.format("7")), proxy.answers(busy.format("Wed, 21 Oct 2015 07:28:00 GMT"))]
     store.write("x", b"1")
@@ -195,10 +195,10 @@ def test_retry_after_is_waited_for(proxy: Proxy, store: GcsStore, monkeypatch: p
 def test_a_listing_that_repeats_itself_ends(store: GcsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("a", b"1")
     page = store._call("", lambda wire: wire.page(store._prefix, None))[0]
-    monkeypatch.setattr("imagetiers.world.store_gcs._page", lambda *_, **__: (page, "again"))
+    monkeypatch.setattr("imagetiers.stores.gcs._page", lambda *_, **__: (page, "again"))
     with pytest.raises(UnavailableError, match="comes to no end"):
         list(store.list())
-    monkeypatch.setattr("imagetiers.world.store_gcs._page", lambda *_, **__: ([], "again"))
+    monkeypatch.setattr("imagetiers.stores.gcs._page", lambda *_, **__: ([], "again"))
     with pytest.raises(UnavailableError, match="comes to no end"):
         list(store.list())
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from imagetiers.errors import PipelineError
-from imagetiers.ports import Store
-from imagetiers.world.store_dir import DirectoryStore
-from imagetiers.world.store_gcs import GcsStore
-from imagetiers.world.stores import open_store
+from imagetiers.stores.directory import DirectoryStore
+from imagetiers.stores.gcs import GcsStore
+from imagetiers.stores.open import open_store
+from imagetiers.stores.port import Store
 
 
 @pytest.mark.parametrize(

@@ -16,22 +16,23 @@ from typing import Any, cast
 
 import pytest
 
-from imagetiers.ccache.head import Head, encode_head
+from imagetiers.building.ccache_session import namespace_chain
+from imagetiers.ccache.format.head import Head, encode_head
+from imagetiers.ccache.namespace import Namespace
+from imagetiers.ccache.prune import prune
+from imagetiers.ccache.pull import pull
+from imagetiers.ccache.push import PushOutcome, push
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust, TrustedKey, TrustSettings
 from imagetiers.errors import ForbiddenError, StoreError, UntrustedError
-from imagetiers.layout import Layout
-from imagetiers.model import Trust, TrustedKey, TrustSettings
-from imagetiers.plan import TierPlan
-from imagetiers.ports import Store, World
-from imagetiers.signing import new_key
-from imagetiers.steps import wheels
-from imagetiers.steps.ccache_prune import prune
-from imagetiers.steps.ccache_pull import pull
-from imagetiers.steps.ccache_push import PushOutcome, push
-from imagetiers.steps.ccache_space import Space
-from imagetiers.steps.registered import passed_before, publication
-from imagetiers.steps.warm import namespace_chain
-from imagetiers.world.signers import LazySigner
-from imagetiers.world.store_signed import SignedStore
+from imagetiers.planning.plan import TierPlan
+from imagetiers.services import Services
+from imagetiers.signing.signers import LazySigner
+from imagetiers.signing.statements import new_key
+from imagetiers.signing.store import SignedStore
+from imagetiers.state import wheels
+from imagetiers.state.registry import passed_before, publication
+from imagetiers.stores.port import Store
 from tests.ccache.synthetic import entries_in, make_directory
 from tests.cloudbuild.test_infrastructure import writable
 from tests.gcs.harness import GcsServer
@@ -103,8 +104,8 @@ def trusted(server: GcsServer, *, settings: TrustSettings = SETTINGS, signs: boo
     return SignedStore(server.store(principal="build"), settings, signer, lambda _: None)
 
 
-def world(store: Store) -> World:
-    return cast("World", SimpleNamespace(store=store, console=Lines(), trust=Trust()))
+def services(store: Store) -> Services:
+    return cast("Services", SimpleNamespace(store=store, console=Lines(), trust=Trust()))
 
 
 def forged_wheels(folder: Path) -> bytes:
@@ -153,7 +154,7 @@ def test_a_trusted_build_takes_nothing_that_a_branch_wrote(bucket: GcsServer, tm
         if not name.startswith("ccache/"):
             attacker.write(f"untrusted/topic/{name}", content or forged_wheels(tmp_path))
     attacker.write(f"ccache/{OWN}/head", encode_head(Head()))
-    here = world(trusted(bucket))
+    here = services(trusted(bucket))
 
     assert not passed_before(here, TIER, IMAGE)
     assert publication(here, TIER) is None
@@ -164,22 +165,22 @@ def test_a_trusted_build_takes_nothing_that_a_branch_wrote(bucket: GcsServer, tm
 def test_a_forged_verdict_does_not_count(bucket: GcsServer) -> None:
     bucket.store(principal="build").write(*FORGERIES["verdict"])
 
-    assert passed_before(world(trusted(bucket, settings=TrustSettings())), TIER, IMAGE), "this is what is stopped"
-    assert not passed_before(world(trusted(bucket)), TIER, IMAGE)
+    assert passed_before(services(trusted(bucket, settings=TrustSettings())), TIER, IMAGE), "this is what is stopped"
+    assert not passed_before(services(trusted(bucket)), TIER, IMAGE)
 
 
 def test_a_forged_publication_moves_no_tag_and_is_replaced(bucket: GcsServer) -> None:
     name, content = FORGERIES["publication"]
     bucket.store(principal="build").write(name, content)
 
-    found = publication(world(trusted(bucket, settings=TrustSettings())), TIER)
+    found = publication(services(trusted(bucket, settings=TrustSettings())), TIER)
     assert found is not None
     assert found.digest == DIGEST, "this is what is stopped"
-    found = publication(world(trusted(bucket)), TIER)
+    found = publication(services(trusted(bucket)), TIER)
     assert found is not None
     assert found.digest == ""
     trusted(bucket, signs=True).write(name, content, if_generation=found.generation)
-    assert publication(world(trusted(bucket)), TIER) != found
+    assert publication(services(trusted(bucket)), TIER) != found
 
 
 def test_a_forged_key_document_is_refused(bucket: GcsServer) -> None:
@@ -191,7 +192,7 @@ def test_a_forged_key_document_is_refused(bucket: GcsServer) -> None:
 
 def test_forged_wheels_are_not_taken(bucket: GcsServer, tmp_path: Path) -> None:
     bucket.store(principal="build").write(FORGERIES["wheels"][0], forged_wheels(tmp_path))
-    open_to_all, here = world(trusted(bucket, settings=TrustSettings())), world(trusted(bucket))
+    open_to_all, here = services(trusted(bucket, settings=TrustSettings())), services(trusted(bucket))
 
     assert wheels.restore(open_to_all, Layout(tmp_path / "open"), KEY), "this is what is stopped"
     assert not wheels.restore(here, Layout(tmp_path / "here"), KEY)
@@ -201,9 +202,9 @@ def test_forged_wheels_are_not_taken(bucket: GcsServer, tmp_path: Path) -> None:
 def test_a_head_that_names_poisoned_packs_is_refused(bucket: GcsServer) -> None:
     bucket.store(principal="build").write(*FORGERIES["head"])
 
-    Space(trusted(bucket, settings=TrustSettings()), MAIN, pause=lambda _: None).load()  # this is what is stopped
+    Namespace(trusted(bucket, settings=TrustSettings()), MAIN, pause=lambda _: None).load()  # this is what is stopped
     with pytest.raises(UntrustedError):
-        Space(trusted(bucket), MAIN, pause=lambda _: None).load()
+        Namespace(trusted(bucket), MAIN, pause=lambda _: None).load()
 
 
 @pytest.mark.parametrize("kind", sorted(FORGERIES))

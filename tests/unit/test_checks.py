@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, PipelineError
-from imagetiers.layout import Layout
-from imagetiers.plan import Plan, Seen, TierPlan, VerifyPlan, make_plan
+from imagetiers.inputs.repository import load_repository
+from imagetiers.operations.checks import RUNNER, Checked, problems
+from imagetiers.planning.plan import ObservedState, Plan, TierPlan, VerifyPlan, make_plan
 from imagetiers.report.tables import status_table
-from imagetiers.repository import load_repository
-from imagetiers.steps import wheels
-from imagetiers.steps.checks import RUNNER, Checked, problems
+from imagetiers.state import wheels
 from tests.conftest import HERE, Golden
 
 CASES = {
@@ -98,7 +98,7 @@ def test_a_script_cannot_speak_for_the_runner(tier: TierPlan, tmp_path: Path) ->
 
 def _status(plan: Plan, **verify: object) -> str:
     tiers = {name: replace(tier, verify=VerifyPlan(**verify)) for name, tier in plan.tiers.items()}  # type: ignore[arg-type]
-    table = status_table(replace(plan, tiers=tiers), Seen(), 0, {})
+    table = status_table(replace(plan, tiers=tiers), ObservedState(), 0, {})
     return " ".join(str(cell) for cell in table.table.columns[3].cells)
 
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imagetiers.adapters.registry import _blobs, _contents, _image_info
+from imagetiers.config.layout import Layout
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import CorruptError, RegistryError
-from imagetiers.keys import FILES_LEFT_OUT, read_manifest
-from imagetiers.layout import Layout
-from imagetiers.plan import ImageInfo, Present
-from imagetiers.steps import wheels
-from imagetiers.world.registry import _blobs, _contents, _image_info
+from imagetiers.planning.keys import FILES_LEFT_OUT, read_manifest
+from imagetiers.planning.plan import ImageInfo, Present
+from imagetiers.state import wheels
 
 DIGEST = "sha256:" + "a" * 64
 JSON = st.recursive(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.commands import Container
+from imagetiers.adapters import docker as engine
+from imagetiers.adapters.docker import DockerEngine
+from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.errors import EngineError
-from imagetiers.world import engine
-from imagetiers.world.cancel import SignalCancellation
-from imagetiers.world.engine import DockerEngine
+from imagetiers.planning.commands import Container
 from tests.conftest import HERE, Golden
 
 # A client that finds no daemon leaves its socket to the garbage collector.

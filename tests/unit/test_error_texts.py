@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError
-from imagetiers.layout import Layout
-from imagetiers.repository import load_repository
+from imagetiers.inputs.repository import load_repository
 from tests.conftest import HERE, Golden
 
 CASES = sorted((HERE / "golden" / "errors").glob("*.txt"))

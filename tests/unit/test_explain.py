@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError
-from imagetiers.explain import Explanation
-from imagetiers.layout import Layout
-from imagetiers.plan import Present, Registered, Unknown, make_plan
+from imagetiers.inputs.repository import load_repository
+from imagetiers.operations import explain as explain_step
+from imagetiers.operations.explain import explanations, show_explanations
+from imagetiers.planning.explain import Explanation
+from imagetiers.planning.plan import Present, RegistryState, Unknown, make_plan
 from imagetiers.report.explanation import explanation_text
-from imagetiers.repository import load_repository
-from imagetiers.steps import explain as explain_step
-from imagetiers.steps.explain import explanations, show_explanations
-from imagetiers.steps.records import Record, keep, keep_inputs
-from imagetiers.steps.survey import survey, wish
+from imagetiers.state.observe import mark_forced, observe
+from imagetiers.state.records import Record, keep, keep_inputs
 from tests.conftest import HERE, Golden, edit
 from tests.registry.harness import Builder, builder
 
@@ -33,17 +33,17 @@ def built(layout: Layout, tmp_path: Path, today: date = DAY) -> Builder:
     me = builder(layout.root, "", tmp_path / "cache")
     plan = make_plan(load_repository(layout, None), today)
     for tier in plan.tiers.values():
-        keep(me.world, tier.manifest, Record("image", tier.name, tier.key, 400.0, 5.0, image="sha256:1"))
-        keep_inputs(me.world, tier.key, tier.files)
+        keep(me.services, tier.manifest, Record("image", tier.name, tier.key, 400.0, 5.0, image="sha256:1"))
+        keep_inputs(me.services, tier.key, tier.files)
         if tier.compile is not None:
-            keep(me.world, tier.compile.manifest, Record("compile", tier.name, tier.compile.key, 300.0, 5.0))
-            keep_inputs(me.world, tier.compile.key, tier.compile.files)
+            keep(me.services, tier.compile.manifest, Record("compile", tier.name, tier.compile.key, 300.0, 5.0))
+            keep_inputs(me.services, tier.compile.key, tier.compile.files)
     return me
 
 
 def told(me: Builder, today: date = DAY) -> list[Explanation]:
     plan = make_plan(load_repository(me.layout, None), today)
-    return explanations(plan, plan.tiers, me.layout, me.world)
+    return explanations(plan, plan.tiers, me.layout, me.services)
 
 
 def pin(letter: str) -> Callable[[Layout], None]:
@@ -96,7 +96,7 @@ def test_never_built_and_a_wrong_name(tiny: Layout, tmp_path: Path) -> None:
 
     assert {cause.value for one in told(me) for cause in one.causes} == {"never built"}
     with pytest.raises(PipelineError, match=r"there is no tier 'arr-bse'\n  hint: did you mean 'arr-base'\?"):
-        show_explanations(me.plan, me.layout, me.world, ["arr-bse"], as_json=False)
+        show_explanations(me.plan, me.layout, me.services, ["arr-bse"], as_json=False)
 
 
 def test_the_calendar(tiny: Layout, tmp_path: Path, golden: Golden) -> None:
@@ -113,7 +113,7 @@ def test_a_raised_recipe(tiny: Layout, tmp_path: Path) -> None:
     tier = plan.tiers["pytorch-clean"]
     raised = replace(plan, tiers={tier.name: replace(tier, manifest=replace(tier.manifest, recipe=2))})
 
-    one = explanations(raised, [tier.name], me.layout, me.world)[0]
+    one = explanations(raised, [tier.name], me.layout, me.services)[0]
     assert (one.causes[0].value, one.summary) == ("recipe version raised", "recipe version raised: recipe: 1 -> 2")
 
 
@@ -131,7 +131,7 @@ def test_the_nearest_build_is_the_one_with_the_fewest_differences(tiny: Layout, 
 def test_a_manifest_that_nobody_kept(tiny: Layout, tmp_path: Path) -> None:
     me = built(tiny, tmp_path)
     plan = make_plan(load_repository(tiny, None), DAY)
-    me.world.store.delete(f"keys/{plan.tiers['arr-base'].key}.json")
+    me.services.store.delete(f"keys/{plan.tiers['arr-base'].key}.json")
     edit("images/arr-base/config/arr-base.txt", "for", "FOR")(tiny)
 
     child = told(me)[2]
@@ -143,11 +143,11 @@ def test_what_the_registry_says(tiny: Layout, tmp_path: Path, monkeypatch: pytes
     me = built(tiny, tmp_path)
     plan = make_plan(load_repository(tiny, None), DAY)
     states = {
-        "pytorch-clean": Registered(digest="sha256:" + "a" * 64, image="sha256:b"),
-        "arr-base": Registered(unknown="host/tiny/arr-base: the registry answers 503"),
-        "arr-training": Registered(wrong="evicted: sha256:c was published, but it is gone"),
+        "pytorch-clean": RegistryState(digest="sha256:" + "a" * 64, image="sha256:b"),
+        "arr-base": RegistryState(unknown="host/tiny/arr-base: the registry answers 503"),
+        "arr-training": RegistryState(wrong="evicted: sha256:c was published, but it is gone"),
     }
-    seen = replace(survey(plan, me.layout, me.world), registered=states)
+    seen = replace(observe(plan, me.layout, me.services), registered=states)
     monkeypatch.setattr(explain_step, "survey", lambda *_: seen)
 
     assert [(one.causes[0].value, one.summary) for one in told(me)] == [
@@ -166,15 +166,15 @@ def test_labels_in_the_registry_are_enough(tiny: Layout, tmp_path: Path, monkeyp
     edit("images/arr-base/config/arr-base.txt", "for", "FOR")(tiny)
     plan = make_plan(load_repository(tiny, None), DAY)
     answers = {ref: Present("sha256:d", image.id) for ref, image in before.items()}
-    registry: Any = me.world.registry
+    registry: Any = me.services.registry
     monkeypatch.setattr(registry, "look_up", lambda refs: {ref: answers.get(ref, Unknown("no")) for ref in refs})
     monkeypatch.setattr(registry, "describe", lambda found: {ref: before[ref] for ref in found})
     tags = {ref.rpartition(":")[0]: (ref.rpartition(":")[2], "latest") for ref in before}
     monkeypatch.setattr(registry, "tags", tags.get)
-    seen = replace(survey(plan, me.layout, me.world), registered={tier: Registered() for tier in plan.tiers})
+    seen = replace(observe(plan, me.layout, me.services), registered={tier: RegistryState() for tier in plan.tiers})
     monkeypatch.setattr(explain_step, "survey", lambda *_: seen)
 
-    one = explanations(plan, ["arr-base"], me.layout, me.world)[0]
+    one = explanations(plan, ["arr-base"], me.layout, me.services)[0]
     assert one.against is not None
     assert one.against.where == "the registry"
     assert one.summary == "inputs changed: images/arr-base/config/arr-base.txt edited"
@@ -182,13 +182,13 @@ def test_labels_in_the_registry_are_enough(tiny: Layout, tmp_path: Path, monkeyp
 
 def test_forced_and_json(tiny: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
     me = built(tiny, tmp_path)
-    wish(tiny, "image:arr-base")
+    mark_forced(tiny, "image:arr-base")
     assert told(me)[1].causes[0].value == "forced"
     (tiny.state / "forgotten" / "image:arr-base").unlink()
     edit("images/arr-base/config/arr-base.txt", "for", "FOR")(tiny)
     plan = make_plan(load_repository(tiny, None), DAY)
 
-    show_explanations(plan, me.layout, me.world, ["arr-training"], as_json=True)
+    show_explanations(plan, me.layout, me.services, ["arr-training"], as_json=True)
 
     text = capsys.readouterr().out
     assert json.loads(text)["version"] == 1

@@ -17,17 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from imagetiers.adapters.console import RichConsole
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import CloudBuild
 from imagetiers.errors import NotBuiltError, UnavailableError
-from imagetiers.forecast import (
+from imagetiers.operations import plan as plan_step
+from imagetiers.operations.plan import show_plan
+from imagetiers.planning.forecast import (
     USED,
-    Change,
+    BuildKind,
+    BuildProfile,
     Forecast,
-    Like,
-    Outlook,
     Pull,
     Sample,
     Step,
     Sum,
+    TierForecast,
     Wheels,
     accuracy,
     add_up,
@@ -41,28 +46,23 @@ from imagetiers.forecast import (
     read_sample,
     usd,
 )
-from imagetiers.layout import Layout
-from imagetiers.model import CloudBuild
-from imagetiers.plan import Plan, Registered, Seen, decide
-from imagetiers.ports import World
+from imagetiers.planning.plan import ObservedState, Plan, RegistryState, decide
 from imagetiers.report.forecast import forecast_document, forecast_table, usd_text
-from imagetiers.steps import plan as plan_step
-from imagetiers.steps.forecast import expect_image
-from imagetiers.steps.hasty_store import HastyStore
-from imagetiers.steps.plan import show_plan
-from imagetiers.steps.records import Record, keep
-from imagetiers.steps.survey import survey
-from imagetiers.world.console import RichConsole
-from imagetiers.world.store_dir import DirectoryStore
-from imagetiers.world.store_gcs import GcsStore
+from imagetiers.services import Services
+from imagetiers.state.history import expect_image
+from imagetiers.state.observe import observe
+from imagetiers.state.records import Record, keep
+from imagetiers.stores.directory import DirectoryStore
+from imagetiers.stores.gcs import GcsStore
+from imagetiers.stores.timeout import TimeoutStore
 from tests.conftest import HERE, Golden
 from tests.registry.harness import Builder, builder
 
-LIKE = Like("tiny", "", Change.COMPILE_WARM.value, 2)
+LIKE = BuildProfile("tiny", "", BuildKind.COMPILE_WARM.value, 2)
 SECONDS = st.floats(0.01, 1e5)
 
 
-def sample(seconds: float, began: float = 0.0, like: Like = LIKE, predicted: Forecast | None = None) -> Sample:
+def sample(seconds: float, began: float = 0.0, like: BuildProfile = LIKE, predicted: Forecast | None = None) -> Sample:
     return Sample(like, began, seconds, predicted)
 
 
@@ -88,12 +88,12 @@ def test_a_forecast_is_the_newest_ones_median_and_range(seconds: list[float]) ->
     st.sampled_from(
         [
             replace(LIKE, pipeline="other"), replace(LIKE, variant="cpu"), replace(LIKE, cpus=32),
-            replace(LIKE, change=Change.COMPILE_COLD.value), replace(LIKE, change=""),
+            replace(LIKE, change=BuildKind.COMPILE_COLD.value), replace(LIKE, change=""),
         ]
     ),
     SECONDS,
 )  # fmt: skip
-def test_what_is_not_like_it_tells_nothing(other: Like, seconds: float) -> None:
+def test_what_is_not_like_it_tells_nothing(other: BuildProfile, seconds: float) -> None:
     assert forecast([sample(seconds, like=other)], LIKE) is None
     known = forecast([sample(seconds, like=other), sample(7.0)], LIKE)
     assert known == Forecast(7.0, 7.0, 7.0, 1)
@@ -119,7 +119,7 @@ def test_whatever_a_record_holds_is_read_or_left_out(document: object) -> None:
     if read is not None:
         assert math.isfinite(read.seconds)
         assert read.seconds >= 0
-        assert read.like.change in {change.value for change in Change}
+        assert read.like.change in {change.value for change in BuildKind}
 
 
 @given(SECONDS, SECONDS, st.none() | st.builds(Forecast, SECONDS, SECONDS, SECONDS, st.integers(1, 9)))
@@ -179,30 +179,30 @@ def me(tiny: Layout, tmp_path: Path) -> Builder:
 
 def test_kinds_of_compiles() -> None:
     kinds = [compile_change(good=good, some=some) for good in (True, False) for some in (True, False)]
-    assert kinds == [Change.COMPILE_WARM, Change.COMPILE_WARM, Change.COMPILE_PARTLY, Change.COMPILE_COLD]
-    assert {change.kind for change in Change} == {"compile", "image"}
+    assert kinds == [BuildKind.COMPILE_WARM, BuildKind.COMPILE_WARM, BuildKind.COMPILE_PARTLY, BuildKind.COMPILE_COLD]
+    assert {change.kind for change in BuildKind} == {"compile", "image"}
 
 
-def changes(plan: Plan, seen: Seen, **wheels: Wheels) -> dict[str, list[str]]:
+def changes(plan: Plan, seen: ObservedState, **wheels: Wheels) -> dict[str, list[str]]:
     given_ = {name.replace("_", "-"): value for name, value in wheels.items()}
     steps = expected_steps(plan, decide(plan, seen), seen, given_)
     return {name: [step.change.value for step in some] for name, some in steps.items()}
 
 
 def test_what_would_be_built(me: Builder) -> None:
-    cold = changes(me.plan, Seen(), pytorch_clean=Wheels())
+    cold = changes(me.plan, ObservedState(), pytorch_clean=Wheels())
     assert cold == {"pytorch-clean": ["compile cold", "image"], "arr-base": ["image"], "arr-training": ["image"]}
-    assert changes(me.plan, Seen(), pytorch_clean=Wheels(good=True))["pytorch-clean"][0] == "compile warm"
-    assert changes(me.plan, Seen(), pytorch_clean=Wheels(size=9, good=True))["pytorch-clean"] == ["image"]
-    forced = changes(me.plan, Seen(forced=frozenset({"image:arr-base"})), pytorch_clean=Wheels(size=9))
+    assert changes(me.plan, ObservedState(), pytorch_clean=Wheels(good=True))["pytorch-clean"][0] == "compile warm"
+    assert changes(me.plan, ObservedState(), pytorch_clean=Wheels(size=9, good=True))["pytorch-clean"] == ["image"]
+    forced = changes(me.plan, ObservedState(forced=frozenset({"image:arr-base"})), pytorch_clean=Wheels(size=9))
     assert forced["arr-base"] == ["image without layers"]
 
 
 def test_a_parent_that_only_the_registry_has_is_pulled_once(me: Builder) -> None:
-    published = Registered(digest="sha256:" + "a" * 64, image="sha256:b", size=80)
+    published = RegistryState(digest="sha256:" + "a" * 64, image="sha256:b", size=80)
     check = me.tier("pytorch-clean").verify.check
-    states = {"pytorch-clean": published, "arr-base": Registered(), "arr-training": Registered()}
-    seen = Seen(registered=states, verdicts=frozenset({("sha256:b", check)}))
+    states = {"pytorch-clean": published, "arr-base": RegistryState(), "arr-training": RegistryState()}
+    seen = ObservedState(registered=states, verdicts=frozenset({("sha256:b", check)}))
     steps = expected_steps(me.plan, decide(me.plan, seen), seen, {})
 
     assert {name: [step.change.value for step in some] for name, some in steps.items()} == {
@@ -210,21 +210,24 @@ def test_a_parent_that_only_the_registry_has_is_pulled_once(me: Builder) -> None
     }  # fmt: skip
     told = {d.tier.name: pulls(me.plan, d, steps[d.tier.name], seen, None) for d in decide(me.plan, seen)}
     assert told["arr-base"] == (Pull("image pytorch-clean", 80),)
-    outlooks = [Outlook(name, pulls=some) for name, some in told.items()]
-    assert all_pulls([*outlooks, Outlook("sister", pulls=told["arr-base"])]) == 80
+    tier_forecasts = [TierForecast(name, pulls=some) for name, some in told.items()]
+    assert all_pulls([*tier_forecasts, TierForecast("sister", pulls=told["arr-base"])]) == 80
 
     unchecked = replace(seen, verdicts=frozenset())
     steps = expected_steps(me.plan, decide(me.plan, unchecked), unchecked, {})
-    assert steps["arr-base"][0].change is Change.IMAGE, "the parent is pulled for its own checks"
+    assert steps["arr-base"][0].change is BuildKind.IMAGE, "the parent is pulled for its own checks"
     assert pulls(me.plan, decide(me.plan, unchecked)[0], (), unchecked, None) == (Pull("image pytorch-clean", 80),)
 
 
 def test_the_plan_and_the_build_agree_on_an_image(me: Builder) -> None:
     """The build asks the same function, with what is here when it begins."""
-    assert expect_image(me.plan, me.tier(), Seen(), me.world, afresh=False).like.change == "image, parent pulled"
+    assert (
+        expect_image(me.plan, me.tier(), ObservedState(), me.services, afresh=False).like.change
+        == "image, parent pulled"
+    )
     me.make("pytorch-clean")
-    seen = survey(me.plan, me.layout, me.world)
-    told = expect_image(me.plan, me.tier(), seen, me.world, afresh=False)
+    seen = observe(me.plan, me.layout, me.services)
+    told = expect_image(me.plan, me.tier(), seen, me.services, afresh=False)
 
     assert told.like.change == changes(me.plan, seen)["arr-base"][0] == "image"
     assert told.predicted is None
@@ -240,59 +243,61 @@ def test_the_table(me: Builder, golden: Golden) -> None:
         me.plan,
         pipeline=replace(me.plan.pipeline, cloudbuild=CloudBuild("b", usd_per_hour=1.15)),
     )
-    outlooks = {
-        "pytorch-clean": Outlook(
+    tier_forecasts = {
+        "pytorch-clean": TierForecast(
             "pytorch-clean",
             (
-                Step("compile:pytorch-clean", Change.COMPILE_WARM, three, replace(three, seconds=1200.0)),
-                Step("image:pytorch-clean", Change.IMAGE, Forecast(21.0, 21.0, 21.0, 1)),
+                Step("compile:pytorch-clean", BuildKind.COMPILE_WARM, three, replace(three, seconds=1200.0)),
+                Step("image:pytorch-clean", BuildKind.IMAGE, Forecast(21.0, 21.0, 21.0, 1)),
             ),
             (Pull("ccache of pytorch-clean", 695_000_000),),
         ),
-        "arr-base": Outlook("arr-base", (Step("image:arr-base", Change.IMAGE),)),
-        "arr-training": Outlook("arr-training", pulls=(Pull("image arr-training", 186_000_000),)),
-        "unasked": Outlook("unasked", unknown=True),
+        "arr-base": TierForecast("arr-base", (Step("image:arr-base", BuildKind.IMAGE),)),
+        "arr-training": TierForecast("arr-training", pulls=(Pull("image arr-training", 186_000_000),)),
+        "unasked": TierForecast("unasked", unknown=True),
     }
     free = replace(plan, pipeline=replace(plan.pipeline, cloudbuild=CloudBuild("b")))
-    known = {name: outlooks[name] for name in ("arr-training", "pytorch-clean")}
+    known = {name: tier_forecasts[name] for name in ("arr-training", "pytorch-clean")}
     with Path("/dev/null").open("w") as nowhere:
         console = Console(width=150, record=True, force_terminal=False, highlight=False, file=nowhere)
-        for table in (forecast_table(plan, outlooks, 2), forecast_table(free, known, 0)):
+        for table in (forecast_table(plan, tier_forecasts, 2), forecast_table(free, known, 0)):
             assert table is not None
             console.print(table)
         text = console.export_text()
 
     golden("\n".join(line.rstrip() for line in text.splitlines()) + "\n", HERE / "golden" / "forecast.txt")
-    assert forecast_table(plan, {"arr-base": Outlook("arr-base")}, 2) is None
-    assert Outlook("a").here == Sum()
+    assert forecast_table(plan, {"arr-base": TierForecast("arr-base")}, 2) is None
+    assert TierForecast("a").here == Sum()
 
 
 def test_nothing_unknown_becomes_a_number(me: Builder) -> None:
     machine = CloudBuild("b", usd_per_hour=1.15)
-    half = Outlook("a", (Step("compile:a", Change.IMAGE, Forecast(1.0, 1.0, 1.0, 1)), Step("image:a", Change.IMAGE)))
+    half = TierForecast(
+        "a", (Step("compile:a", BuildKind.IMAGE, Forecast(1.0, 1.0, 1.0, 1)), Step("image:a", BuildKind.IMAGE))
+    )
 
     told = forecast_document(half, machine)
     assert (told["seconds"], told["usd"]) == (None, None)
-    assert forecast_document(Outlook("a"), machine)["usd"] == {"median": 0.0, "low": 0.0, "high": 0.0}
-    assert forecast_document(Outlook("a", unknown=True), machine)["seconds"] is None
-    assert forecast_document(Outlook("a"), me.plan.pipeline.cloudbuild)["usd"] is None
+    assert forecast_document(TierForecast("a"), machine)["usd"] == {"median": 0.0, "low": 0.0, "high": 0.0}
+    assert forecast_document(TierForecast("a", unknown=True), machine)["seconds"] is None
+    assert forecast_document(TierForecast("a"), me.plan.pipeline.cloudbuild)["usd"] is None
 
 
 # ---- the verb ----
 
 
 def recorded(
-    me: Builder, *seconds: float, began: float = 1000.0, change: Change = Change.IMAGE, cpus: int = 2, **more: Any
+    me: Builder, *seconds: float, began: float = 1000.0, change: BuildKind = BuildKind.IMAGE, cpus: int = 2, **more: Any
 ) -> None:
     tier = me.tier()
     like = {"pipeline": "tiny", "change": change.value, "cpus": cpus, **more}
     for index, value in enumerate(seconds):
         record = Record("image", tier.name, tier.key, began + index, value)
-        keep(me.world, tier.manifest, replace(record, **like))
+        keep(me.services, tier.manifest, replace(record, **like))
 
 
-def asked(me: Builder, capsys: pytest.CaptureFixture[str], world: World | None = None, **options: Any) -> Any:
-    show_plan(me.plan, me.layout, world or me.world, to="-", **options)
+def asked(me: Builder, capsys: pytest.CaptureFixture[str], services: Services | None = None, **options: Any) -> Any:
+    show_plan(me.plan, me.layout, services or me.services, to="-", **options)
     return json.loads(capsys.readouterr().out)
 
 
@@ -300,9 +305,9 @@ def test_records_become_forecasts(me: Builder, capsys: pytest.CaptureFixture[str
     said = Forecast(5.0, 4.0, 6.0, 1).document()
     recorded(me, 4.0, 6.0, 8.0, predicted=said)
     recorded(me, 600.0, cpus=32, began=1100.0)
-    recorded(me, 700.0, change=Change.IMAGE_AFRESH, began=1200.0)
+    recorded(me, 700.0, change=BuildKind.IMAGE_AFRESH, began=1200.0)
     recorded(me, 800.0, variant="loud", began=1300.0)
-    me.world.store.write("records/arr-base/image/2000-damaged.json", b"{")
+    me.services.store.write("records/arr-base/image/2000-damaged.json", b"{")
     me.make("pytorch-clean")
 
     plan = asked(me, capsys)
@@ -326,7 +331,7 @@ def test_records_become_forecasts(me: Builder, capsys: pytest.CaptureFixture[str
 def test_only_the_newest_records_are_read(me: Builder, capsys: pytest.CaptureFixture[str]) -> None:
     recorded(me, *[1000.0] * 40, *map(float, range(12)))
     asked_for: list[str] = []
-    store: Any = me.world.store
+    store: Any = me.services.store
 
     class Watched(DirectoryStore):
         def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
@@ -334,7 +339,7 @@ def test_only_the_newest_records_are_read(me: Builder, capsys: pytest.CaptureFix
             return super().read(name, start=start, length=length)
 
     me.make("pytorch-clean")
-    plan = asked(me, capsys, replace(me.world, store=Watched(store.root)))
+    plan = asked(me, capsys, replace(me.services, store=Watched(store.root)))
 
     told = plan["tiers"][1]["forecast"]["steps"][0]["forecast"]
     assert told == {"seconds": 6.5, "low": 2.0, "high": 11.0, "from": 10}
@@ -344,7 +349,7 @@ def test_only_the_newest_records_are_read(me: Builder, capsys: pytest.CaptureFix
 def test_a_plan_with_nothing_to_build_asks_the_cache_nothing(me: Builder, capsys: pytest.CaptureFixture[str]) -> None:
     for name in me.plan.tiers:
         me.make(name)
-    quiet = replace(me.world, store=HastyStore(GcsStore("nobody-is-there", endpoint="http://127.0.0.1:9")))
+    quiet = replace(me.services, store=TimeoutStore(GcsStore("nobody-is-there", endpoint="http://127.0.0.1:9")))
 
     plan = asked(me, capsys, quiet, require_built=True)
 
@@ -370,8 +375,8 @@ def test_the_gate_names_what_would_be_built(me: Builder, capsys: pytest.CaptureF
 def test_the_gate_does_not_take_unknown_for_absent(
     me: Builder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = {name: Registered(unknown="host/tiny: the registry answers 503") for name in me.plan.tiers}
-    monkeypatch.setattr(plan_step, "survey", lambda *_: Seen(registered=states))
+    states = {name: RegistryState(unknown="host/tiny: the registry answers 503") for name in me.plan.tiers}
+    monkeypatch.setattr(plan_step, "survey", lambda *_: ObservedState(registered=states))
 
     with pytest.raises(NotBuiltError, match="arr-base: nobody can tell whether it is built: host/tiny: the registry"):
         asked(me, capsys, require_built=True)
@@ -394,12 +399,12 @@ def mute() -> Iterator[str]:
 def test_a_cache_that_does_not_answer_costs_a_line(
     me: Builder, mute: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_step, "HastyStore", lambda store: HastyStore(store, 0.3))
-    world = replace(me.world, store=GcsStore("bucket", "p", endpoint=mute), console=RichConsole())
+    monkeypatch.setattr(plan_step, "TimeoutStore", lambda store: TimeoutStore(store, 0.3))
+    services = replace(me.services, store=GcsStore("bucket", "p", endpoint=mute), console=RichConsole())
     began = time.monotonic()
 
-    plan = asked(me, capsys, world)
-    show_plan(me.plan, me.layout, world)
+    plan = asked(me, capsys, services)
+    show_plan(me.plan, me.layout, services)
 
     assert time.monotonic() - began < 5
     line = (
@@ -413,7 +418,7 @@ def test_a_cache_that_does_not_answer_costs_a_line(
 
 
 def test_after_one_question_without_an_answer_none_is_asked(mute: str) -> None:
-    hasty = HastyStore(GcsStore("bucket", endpoint=mute), 0.3)
+    hasty = TimeoutStore(GcsStore("bucket", endpoint=mute), 0.3)
     for _ in range(50):
         began = time.monotonic()
         with pytest.raises(UnavailableError, match=r"did not answer within 0\.3 s"):
@@ -423,7 +428,7 @@ def test_after_one_question_without_an_answer_none_is_asked(mute: str) -> None:
 
 def test_a_hasty_store_answers_as_the_other_one(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    hasty = HastyStore(store)
+    hasty = TimeoutStore(store)
     generation = hasty.write("a/b", b"12", if_generation=0)
     (tmp_path / "file").write_bytes(b"34")
     hasty.write_file("a/c", tmp_path / "file")

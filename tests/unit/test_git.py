@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.config import load_config
+from imagetiers.adapters.git import GitRemotes
+from imagetiers.adapters.process import run
+from imagetiers.building.preconditions import check_may_build
+from imagetiers.config.layout import Layout
+from imagetiers.config.loader import load_config
+from imagetiers.config.lockfile import GIT, with_pins
+from imagetiers.config.model import Trust
 from imagetiers.errors import PipelineError, RegistryError
-from imagetiers.layout import Layout
-from imagetiers.lockfile import GIT, with_pins
-from imagetiers.model import Trust
-from imagetiers.plan import Absent, Plan, Present, Registered, Seen, Unknown, make_plan, unpinned
-from imagetiers.repository import load_repository
-from imagetiers.steps.guard import check_may_build
-from imagetiers.steps.lock import lock_pins
-from imagetiers.world.git import GitRemotes
-from imagetiers.world.process import run
+from imagetiers.inputs.repository import load_repository
+from imagetiers.operations.lock import lock_pins
+from imagetiers.planning.plan import Absent, ObservedState, Plan, Present, RegistryState, Unknown, make_plan, unpinned
 from tests.conftest import HERE
 from tests.registry.harness import Builder, NoCancellation, builder
 
@@ -211,7 +211,7 @@ def locked(tiny: Layout, upstream: Upstream, tmp_path: Path, monkeypatch: pytest
     text = dockerfile.read_text().replace("ARG GREETING", "ARG GREETING\nARG SOURCE_COMMIT")
     dockerfile.write_text(text.replace("USER 10001", "ARG RUNTIME_COMMIT\nUSER 10001"))
     me = builder(tiny.root, "", tmp_path / "cache")
-    monkeypatch.setattr(me.world.registry, "look_up", lambda refs: {ref: Present(DIGEST) for ref in refs})
+    monkeypatch.setattr(me.services.registry, "look_up", lambda refs: {ref: Present(DIGEST) for ref in refs})
     return me
 
 
@@ -226,7 +226,7 @@ def compile_args(layout: Layout, variant: str | None = None) -> Mapping[str, str
 
 
 def lock(me: Builder, *, check: bool = False, keep: bool = False) -> None:
-    lock_pins(me.layout, ["other"], me.world, check=check, keep=keep)
+    lock_pins(me.layout, ["other"], me.services, check=check, keep=keep)
 
 
 def test_lock(locked: Builder, upstream: Upstream) -> None:
@@ -302,13 +302,13 @@ def test_a_trusted_build_for_others_wants_its_refs_pinned(locked: Builder, upstr
     tier = made.tiers["pytorch-clean"]
 
     with pytest.raises(PipelineError) as error:
-        check_may_build(made, tier, Seen(registered={tier.name: Registered()}), "image:x", rebuild=False)
+        check_may_build(made, tier, ObservedState(registered={tier.name: RegistryState()}), "image:x", rebuild=False)
 
     assert str(error.value) == (
         f"image:x: pipeline.lock.yaml: {upstream.url}#light, {upstream.url}#v1.0 are not pinned, "
         "but what is built is for others\n  hint: doit lock, then look at the change and commit it"
     )
-    untrusted = Seen(registered={tier.name: Registered()}, trust=Trust(trusted=False, branch="pr-7"))
+    untrusted = ObservedState(registered={tier.name: RegistryState()}, trust=Trust(trusted=False, branch="pr-7"))
     check_may_build(made, tier, untrusted, "image:x", rebuild=False)
 
 

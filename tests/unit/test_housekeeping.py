@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetiers.aggregates import Aggregate, decode_aggregate, encode_aggregate, fold
-from imagetiers.forecast import USED, Like, Sample
-from imagetiers.housekeeping import GRACE_MIN, Item, Limits, Mark, Sweep, decode_marks, encode_marks, plan_sweep
+from imagetiers.planning.forecast import USED, BuildProfile, Sample
+from imagetiers.planning.housekeeping import (
+    GRACE_MIN,
+    Item,
+    Limits,
+    Mark,
+    Sweep,
+    decode_marks,
+    encode_marks,
+    plan_sweep,
+)
+from imagetiers.state.aggregates import Aggregate, decode_aggregate, encode_aggregate, fold
 
 # Threads that other tests have left draw their pauses meanwhile, which hypothesis takes for our strategies' doing.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
@@ -147,7 +156,7 @@ def test_what_are_no_marks_is_refused(data: bytes) -> None:
         decode_marks(data)
 
 
-likes = st.builds(Like, st.just("p"), st.sampled_from(["", "v"]), st.just("image"), st.integers(1, 2))
+likes = st.builds(BuildProfile, st.just("p"), st.sampled_from(["", "v"]), st.just("image"), st.integers(1, 2))
 samples = st.builds(Sample, likes, st.floats(0, 1e9), st.floats(0.0, 1e5))
 records = st.dictionaries(
     st.integers(0, 10**6).map(lambda n: f"{1_000_000_000 + n}-abc.json"), st.one_of(st.none(), samples), max_size=40

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagetiers.keys import diff, refresh_epoch
-from imagetiers.layout import Layout
-from imagetiers.model import Refresh
-from imagetiers.plan import Plan, make_plan
-from imagetiers.repository import load_repository
-from imagetiers.snapshot import context_tar
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Refresh
+from imagetiers.inputs.repository import load_repository
+from imagetiers.inputs.snapshot import context_tar
+from imagetiers.planning.keys import diff, refresh_epoch
+from imagetiers.planning.plan import Plan, make_plan
 from tests.conftest import HERE, edit
 
 DAY = date(2026, 11, 21)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imagetiers.errors import StoreError
-from imagetiers.world.signers import KmsSigner
+from imagetiers.signing.signers import KmsSigner
 
 VERSION = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"
 KEY = Ed25519PrivateKey.generate()

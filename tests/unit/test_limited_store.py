@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.building.deadline import Deadline
 from imagetiers.errors import BuildError, NotFoundError, UnavailableError
-from imagetiers.steps.deadline import Deadline
-from imagetiers.steps.limited_store import LimitedStore
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
+from imagetiers.stores.limited import LimitedStore
 
 
 class Stuck(DirectoryStore):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.config import load_config
+from imagetiers.config.layout import Layout
+from imagetiers.config.loader import load_config
+from imagetiers.config.lockfile import changes, with_pins
+from imagetiers.config.yamltree import parse_yaml
 from imagetiers.errors import PipelineError, RegistryError
-from imagetiers.layout import Layout
-from imagetiers.lockfile import changes, with_pins
-from imagetiers.plan import Absent, Answer, Present, Unknown
-from imagetiers.steps.lock import lock_pins
-from imagetiers.yamltree import parse_yaml
+from imagetiers.operations.lock import lock_pins
+from imagetiers.planning.plan import Absent, Answer, Present, Unknown
 from tests.registry.harness import builder
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -77,10 +77,10 @@ def test_lock(tiny: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         asked.extend(refs)
         return {ref: answers[ref] for ref in refs}
 
-    monkeypatch.setattr(me.world.registry, "look_up", look_up)
+    monkeypatch.setattr(me.services.registry, "look_up", look_up)
 
     def lock(*, check: bool = False, keep: bool = False) -> None:
-        lock_pins(tiny, ["shouting"], me.world, check=check, keep=keep)
+        lock_pins(tiny, ["shouting"], me.services, check=check, keep=keep)
 
     with pytest.raises(PipelineError, match=r"pipeline.lock.yaml: is stale:(.|\n)*\+ sha256:aaa"):
         lock(check=True)

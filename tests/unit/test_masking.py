@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from imagetiers.steps.masking import Masker
+from imagetiers.building.masking import Masker
 
 TOKEN = "tok-3f9a61"
 KEY = "-----BEGIN KEY-----\nMIIBVQIBADANBgkq\nhkiG9w0BAQEFAASC\n}\n-----END KEY-----\n"

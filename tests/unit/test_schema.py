@@ -14,10 +14,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from imagetiers import model
-from imagetiers.config import load_config, parse_duration
-from imagetiers.forms import parse_size
-from imagetiers.layout import Layout
+from imagetiers.config import model
+from imagetiers.config.forms import parse_size
+from imagetiers.config.layout import Layout
+from imagetiers.config.loader import load_config, parse_duration
 from tests.conftest import HERE
 
 REPO = HERE.parent

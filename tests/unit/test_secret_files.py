@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from imagetiers.commands import MAX_SECRET, secrets_stream
+from imagetiers.building.secrets import read_secrets
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Secret, Tier, Trust
 from imagetiers.errors import PipelineError
-from imagetiers.layout import Layout
-from imagetiers.model import Secret, Tier, Trust
-from imagetiers.steps.secret_files import read_secrets
+from imagetiers.planning.commands import MAX_SECRET, secrets_stream
 
 TIER = Tier("t", "x", secrets=(Secret("key", file="keys/id"), Secret("token", env="A_TOKEN")))
 

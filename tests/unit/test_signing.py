@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagetiers.config.model import TrustedKey, TrustSettings
 from imagetiers.errors import CorruptError, ForbiddenError, PreconditionError, StoreError, UntrustedError
-from imagetiers.model import TrustedKey, TrustSettings
-from imagetiers.ports import Store
-from imagetiers.signing import (
+from imagetiers.signing import store as store_signed
+from imagetiers.signing.signers import LazySigner, PemSigner, open_signer
+from imagetiers.signing.statements import (
     MAGIC,
     Keyring,
     Statement,
@@ -30,10 +31,9 @@ from imagetiers.signing import (
     signed_line,
     to_sign,
 )
-from imagetiers.world import store_signed
-from imagetiers.world.signers import LazySigner, PemSigner, open_signer
-from imagetiers.world.store_dir import DirectoryStore
-from imagetiers.world.store_signed import SignedStore
+from imagetiers.signing.store import SignedStore
+from imagetiers.stores.directory import DirectoryStore
+from imagetiers.stores.port import Store
 
 PEM, PUBLIC = new_key()
 OTHER_PEM, OTHER_PUBLIC = new_key()
@@ -327,7 +327,7 @@ def test_no_document_fills_the_memory(
 
 
 def test_who_signs_nothing_does_not_wait_for_the_library() -> None:
-    code = "import sys, imagetiers.tasks, imagetiers.world.connect; print('cryptography' in sys.modules)"
+    code = "import sys, imagetiers.tasks.tasks, imagetiers.connect; print('cryptography' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stdout == "False\n"

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from imagetiers.commands import (
+from imagetiers.building.buildlog import BuildLog
+from imagetiers.ccache.stats_log import Hits, read_stats_log
+from imagetiers.config.gpus import arch_list, cuda_targets
+from imagetiers.config.layout import Layout, Volume, parse_volume
+from imagetiers.config.loader import parse_duration
+from imagetiers.config.model import Secret, Trust
+from imagetiers.inputs.repository import load_repository
+from imagetiers.operations.ccache import bucket_lines
+from imagetiers.planning.commands import (
     BuildImage,
     Container,
     Mount,
@@ -22,17 +30,9 @@ from imagetiers.commands import (
     through_volume,
     verify_container,
 )
-from imagetiers.config import parse_duration
-from imagetiers.gpus import arch_list, cuda_targets
-from imagetiers.hits import Hits, read_stats_log
-from imagetiers.layout import Layout, Volume, parse_volume
-from imagetiers.model import Secret, Trust
-from imagetiers.plan import ImageInfo, Plan, Seen, State, decide, make_plan
-from imagetiers.ports import BucketSettings
+from imagetiers.planning.plan import ImageInfo, ObservedState, Plan, TierState, decide, make_plan
 from imagetiers.report.tables import plan_table, status_table
-from imagetiers.repository import load_repository
-from imagetiers.steps.buildlog import BuildLog
-from imagetiers.steps.ccache_verbs import bucket_lines
+from imagetiers.stores.port import BucketSettings
 from tests.conftest import HERE, Golden
 
 REPO = HERE.parent
@@ -168,25 +168,25 @@ def image(plan: Plan, tier: str, **changes: object) -> ImageInfo:
     return ImageInfo(**values)  # type: ignore[arg-type]
 
 
-def seen(*images: ImageInfo, **more: object) -> Seen:
-    return Seen(images={ref: image for image in images for ref in image.refs}, **more)  # type: ignore[arg-type]
+def seen(*images: ImageInfo, **more: object) -> ObservedState:
+    return ObservedState(images={ref: image for image in images for ref in image.refs}, **more)  # type: ignore[arg-type]
 
 
 def test_decisions(plan: Plan) -> None:
     nothing = decide(plan, seen())
-    assert [d.state for d in nothing] == [State.BUILD] * 3
+    assert [d.state for d in nothing] == [TierState.BUILD] * 3
     assert nothing[0].runs == ("compile:pytorch-clean", "image:pytorch-clean", "verify:pytorch-clean")
 
     base = image(plan, "arr-base")
     check = plan.tiers["arr-base"].verify.check
     one = decide(plan, seen(base, verdicts=frozenset({(base.id, check)})))
-    assert (one[1].state, one[1].runs) == (State.FOUND_LOCALLY, ())
+    assert (one[1].state, one[1].runs) == (TierState.FOUND_LOCALLY, ())
 
     moved = image(plan, "arr-base", key="f" * 64)
-    assert decide(plan, seen(moved))[1].state is State.BUILD, "a reference by key that holds another key is no find"
+    assert decide(plan, seen(moved))[1].state is TierState.BUILD, "a reference by key that holds another key is no find"
 
     down = decide(plan, seen(unknown="docker: down"))
-    assert {d.state for d in down} == {State.UNKNOWN}
+    assert {d.state for d in down} == {TierState.UNKNOWN}
     assert {d.runs for d in down} == {()}
 
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from imagetiers.forecast import Outlook
-from imagetiers.layout import Layout
-from imagetiers.plan import Plan, Seen, decide, make_plan
+from imagetiers.adapters.console import RichConsole
+from imagetiers.config.layout import Layout
+from imagetiers.inputs.repository import load_repository
+from imagetiers.planning.forecast import TierForecast
+from imagetiers.planning.plan import ObservedState, Plan, decide, make_plan
 from imagetiers.report.forecast import forecast_table
 from imagetiers.report.tables import plan_table, status_table, titled
-from imagetiers.repository import load_repository
 from imagetiers.visible import visible, visible_json
-from imagetiers.world.console import RichConsole
 from tests.conftest import HERE, Golden
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\u202ed\u2066e\rf\x00g\u2028h\ud800i\U000e0041j\u200bk\x7f"
@@ -92,7 +92,7 @@ def test_no_color_means_no_escape_at_all(env: dict[str, str], monkeypatch: pytes
     out = _console(monkeypatch, terminal=True, **env)
     console = RichConsole()
 
-    console.print(status_table(plan, Seen(), 0, {}))
+    console.print(status_table(plan, ObservedState(), 0, {}))
     with console.progress("title") as bar:
         bar.update(1, 2, "note")
         console.line("a line")
@@ -114,14 +114,14 @@ def plan() -> Plan:
 
 
 def test_the_tiers_name_is_the_last_column_to_go(plan: Plan, golden: Golden) -> None:
-    decisions = decide(plan, Seen())
-    outlooks = {name: Outlook(name, (), (), {}, unknown=True) for name in plan.tiers}
+    decisions = decide(plan, ObservedState())
+    tier_forecasts = {name: TierForecast(name, (), (), {}, unknown=True) for name in plan.tiers}
     texts = []
     for width in (100, 60, 40, 20, 8):
         tables = (
             plan_table(plan, decisions),
-            forecast_table(plan, outlooks, 2),
-            status_table(plan, Seen(), 0, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
+            forecast_table(plan, tier_forecasts, 2),
+            status_table(plan, ObservedState(), 0, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
         )
         texts += [f"== {width}\n{_rendered(table, width)}\n" for table in tables]
 
@@ -130,7 +130,7 @@ def test_the_tiers_name_is_the_last_column_to_go(plan: Plan, golden: Golden) -> 
 
 
 def test_a_pipe_gets_every_column(plan: Plan) -> None:
-    text = _rendered(status_table(plan, Seen(), 0, {"pytorch-clean": "x" * 200}), 40, terminal=False)
+    text = _rendered(status_table(plan, ObservedState(), 0, {"pytorch-clean": "x" * 200}), 40, terminal=False)
 
     assert "over parent" in text
     assert "…" not in text

@@ -1,0 +1,430 @@
+"""The Docker engine: its API through the docker SDK, and `docker buildx build` through the CLI (the SDK has no BuildKit)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_errors, refused
+from imagetiers.adapters.process import LONGEST_LINE, run
+from imagetiers.config.layout import Volume
+from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
+from imagetiers.planning.commands import BuildImage, Container, Label, Mount, VolumeMount, through_volume
+from imagetiers.planning.plan import ImageInfo
+from imagetiers.retry import RetryDecision, RetryPolicy, retry
+from imagetiers.services import Cancellation, ContainerState, EngineInfo, OnLine
+
+if TYPE_CHECKING:
+    from docker import types
+    from docker.api.client import APIClient
+
+__all__ = ["DockerEngine"]
+
+_STDIN_SECONDS = 60
+_FIRST_ANSWER = 15  # seconds
+_ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
+_SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
+# How the engine words a registry's 5xx and 429, and a connection that broke.
+_MOMENTARY = re.compile(
+    r"HTTP status: (5\d\d|429)|toomanyrequests|connection reset|i/o timeout|handshake timeout|\bEOF$"
+)
+_TRANSFER = RetryPolicy(first=0.5, most=4.0, total=60.0)
+_T = TypeVar("_T")
+
+
+class MomentaryError(Exception):
+    """What the engine says when a registry may do better the next time; it has the error to raise if not."""
+
+    def __init__(self, error: RegistryError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class DockerEngine:
+    """The real Engine. Connects when it is first asked something; `docker` is imported then, too.
+
+    `volume` is where this process shares files with containers when it runs in a container itself.
+    """
+
+    def __init__(self, cancel: Cancellation, volume: Volume | None = None) -> None:
+        self._cancel = cancel
+        self._volume = volume
+        self._lock = threading.Lock()
+        self._connected: APIClient | None = None
+        self._lost: tuple[float, EngineError] | None = None  # until when nobody tries again, and why
+        self._buildx_checked = False
+
+    def info(self) -> EngineInfo:
+        """Say what the daemon is and has."""
+        info = self._ask(lambda api: api.info())
+        return EngineInfo(str(info["ServerVersion"]), int(info["NCPU"]), int(info["MemTotal"]))
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        """Return all images that carry our labels, in one request."""
+        listed = self._ask(lambda api: api.images(filters={"label": [Label.KEY]}))
+        return tuple(
+            ImageInfo(
+                id=image["Id"],
+                refs=tuple(image.get("RepoTags") or ()),
+                pipeline=image["Labels"].get(Label.PIPELINE, ""),
+                variant=image["Labels"].get(Label.VARIANT, ""),
+                tier=image["Labels"].get(Label.TIER, ""),
+                key=image["Labels"].get(Label.KEY, ""),
+                created=int(image["Created"]),
+                size=int(image["Size"]),
+                manifest=image["Labels"].get(Label.MANIFEST, ""),
+                trust=image["Labels"].get(Label.TRUST, ""),
+                digests=tuple(image.get("RepoDigests") or ()),
+            )
+            for image in listed
+        )
+
+    def has_image(self, ref: str) -> bool:
+        """Say whether the engine holds an image of that reference or id."""
+        import docker.errors
+
+        try:
+            self._ask(lambda api: api.inspect_image(ref), docker.errors.ImageNotFound)
+        except docker.errors.ImageNotFound:
+            return False
+        return True
+
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
+        """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full."""
+        self._ask(lambda api: api.ping())
+        self._check_buildx()
+        full = False
+
+        def watch(line: str) -> None:
+            nonlocal full
+            full = full or DISK_FULL in line
+            on_line(line)
+
+        code = run(build.argv(), stdin=context, on_line=watch, cancel=self._cancel)
+        if self._cancel.requested:
+            raise Interrupted(Problem("", f"the build of {build.tags[0]} was interrupted"))
+        if full and code != 0:
+            raise disk_full()
+        if code != 0:
+            raise BuildError(Problem("", f"docker buildx build ended with exit code {code}"))
+
+    def tag(self, ref: str, tags: tuple[str, ...]) -> None:
+        """Let `tags` point to the image `ref`."""
+        for name in tags:
+            repository, _, tag = name.rpartition(":")
+            self._ask(partial(_tag, ref=ref, repository=repository, tag=tag))
+
+    def untag(self, ref: str) -> bool:
+        """Remove a reference, and the image when it was the last one. Say whether there was one."""
+        import docker.errors
+
+        try:
+            self._ask(lambda api: api.remove_image(ref), docker.errors.APIError)
+        except docker.errors.ImageNotFound:
+            return False
+        except docker.errors.APIError as error:
+            raise EngineError(
+                Problem(ref, f"cannot be removed: {error.explanation}", "end its containers first")
+            ) from error
+        return True
+
+    def push(self, ref: str, on_line: OnLine) -> str:
+        """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused.
+
+        The engine tries each layer five times, but a registry that fails at anything else only once: so we push again.
+        """
+        return retry(_TRANSFER, lambda: self._push(ref, on_line), _momentary)
+
+    def _push(self, ref: str, on_line: OnLine) -> str:
+        digest = ""
+        for event in self._transfer(lambda api: api.push(ref, stream=True, decode=True), ref, "pushed", on_line):
+            digest = (event.get("aux") or {}).get("Digest") or digest
+        if not digest:
+            raise RegistryError(Problem(ref, "was pushed, but the engine does not say as what", "try again"))
+        return digest
+
+    def pull(self, ref: str, on_line: OnLine) -> None:
+        """Pull `repository@digest`; again, like a push, when the registry fails for a moment. Raises RegistryError."""
+        retry(_TRANSFER, lambda: self._pull(ref, on_line), _momentary)
+
+    def _pull(self, ref: str, on_line: OnLine) -> None:
+        for _ in self._transfer(lambda api: api.pull(ref, stream=True, decode=True), ref, "pulled", on_line):
+            pass
+
+    def _transfer(
+        self, call: Callable[[APIClient], Iterator[dict[str, Any]]], ref: str, done: str, on_line: OnLine
+    ) -> Iterator[dict[str, Any]]:
+        import docker.errors
+
+        hint = f"docker login {ref.partition('/')[0]}, if the registry wants to know who asks"
+        try:
+            for event in self._events(call):
+                if self._cancel.requested:
+                    raise Interrupted(Problem(ref, f"was not {done}: interrupted"))
+                if "error" in event:
+                    if DISK_FULL in event["error"]:
+                        raise disk_full()
+                    error = RegistryError(Problem(ref, f"cannot be {done}: {event['error']}", hint))
+                    raise MomentaryError(error) if _MOMENTARY.search(event["error"]) else error
+                on_line(" ".join(str(event[key]) for key in ("id", "status", "progress") if event.get(key)))
+                yield event
+        except docker.errors.APIError as error:
+            refused = RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint))
+            raise (MomentaryError(refused) if _MOMENTARY.search(str(error.explanation)) else refused) from error
+
+    def _events(self, call: Callable[[APIClient], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        """Yield what a long call reports; each piece can fail as the call itself."""
+        import docker.errors
+
+        with engine_errors(docker.errors.APIError):
+            yield from call(self._api())
+
+    def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
+        """Return the containers with that label, running or not."""
+        import docker.errors
+
+        listed = self._ask(lambda api: api.containers(all=True, filters={"label": [f"{label}={value}"]}))
+        states = []
+        for container in listed:
+            try:
+                state = self._ask(partial(_inspect, container=container["Id"]), docker.errors.NotFound)["State"]
+            except docker.errors.NotFound:
+                continue  # it went between the two questions
+            name = container["Names"][0].lstrip("/")
+            code = -1 if state["Status"] == "created" else int(state["ExitCode"])
+            states.append(ContainerState(container["Id"], name, bool(state["Running"]), code))
+        return tuple(states)
+
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id.
+
+        Raises EngineError when it does not read its `stdin`.
+        """
+
+        def create(api: APIClient) -> str:
+            given = self._as_the_daemon_sees_it(api, container)
+            created = api.create_container(
+                image=given.image,
+                name=given.name,
+                entrypoint=list(given.argv[:1]),
+                command=list(given.argv[1:]),
+                user=given.user,
+                environment=dict(given.env),
+                labels=dict(given.labels),
+                stdin_open=stdin is not None,
+                host_config=api.create_host_config(
+                    mounts=[_mount(mount) for mount in given.mounts],
+                    init=True,  # a shell as process 1 would ignore SIGTERM
+                    network_mode="bridge" if given.network else "none",
+                    tmpfs=dict(given.tmpfs) or None,
+                ),
+            )
+            return str(created["Id"])
+
+        container_id = self._ask(create)
+        try:
+            if files is not None:
+                self._ask(lambda api: api.put_archive(container_id, "/", files))
+            if stdin is None:
+                self._ask(lambda api: api.start(container_id))
+            else:
+                self._ask(lambda api: _start_and_feed(api, container_id, stdin))
+        except BaseException:
+            self.remove(container_id)
+            raise
+        return container_id
+
+    def _as_the_daemon_sees_it(self, api: APIClient, container: Container) -> Container:
+        if self._volume is None:
+            return container
+        version = tuple(int(part) for part in api.api_version.split("."))
+        return through_volume(container, self._volume, subpaths=version >= _SUBPATHS_SINCE)
+
+    def follow(self, container_id: str, on_line: OnLine) -> int:
+        """Pass on the container's output from its beginning until it ends; return its exit code."""
+        stream = self._ask(lambda api: api.logs(container_id, stream=True, follow=True, stdout=True, stderr=True))
+        for line in _lines(_pieces(stream)):
+            on_line(line)
+        result = self._ask(lambda api: api.wait(container_id, timeout=None))
+        return int(result["StatusCode"])
+
+    def stop(self, container_id: str, grace: int) -> None:
+        """End a container: SIGTERM, SIGKILL after `grace` seconds. One that is gone is no error."""
+        self._ignoring_gone(lambda api: api.stop(container_id, timeout=grace))
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container, running or not. One that is gone is no error."""
+        self._ignoring_gone(lambda api: api.remove_container(container_id, force=True, v=True))
+
+    def _ignoring_gone(self, call: Callable[[APIClient], object]) -> None:
+        import docker.errors
+
+        try:
+            self._ask(call, docker.errors.NotFound, docker.errors.APIError)
+        except docker.errors.NotFound:
+            pass
+        except docker.errors.APIError as error:
+            if error.status_code != 409:  # noqa: PLR2004  409: its removal is already in progress
+                raise refused(error) from error
+
+    def _ask(self, call: Callable[[APIClient], _T], *meant: type[Exception]) -> _T:
+        """Call the API; what it raises becomes an EngineError, but for the exceptions that the caller is `meant` to get."""
+        with engine_errors(*meant):
+            return call(self._api())
+
+    def _api(self) -> APIClient:
+        with self._lock:
+            if self._connected is None:
+                if self._lost is not None and time.monotonic() < self._lost[0]:
+                    raise self._lost[1]
+                try:
+                    self._connected = _connect()
+                except EngineError as error:
+                    self._lost = (time.monotonic() + _ASK_AGAIN, error)
+                    raise
+            return self._connected
+
+    def _check_buildx(self) -> None:
+        if self._buildx_checked:
+            return
+        try:
+            code = run(("docker", "buildx", "version"))
+        except FileNotFoundError:
+            raise EngineError(
+                Problem(
+                    "docker", "the docker command is not on the PATH", "ci/bootstrap engine, or install Docker's CLI"
+                )
+            ) from None
+        if code != 0:
+            raise EngineError(
+                Problem(
+                    "docker buildx",
+                    "the buildx plugin is not installed, and without it there are no named build contexts",
+                    "ci/bootstrap engine, or apt-get install docker-buildx (docker-buildx-plugin in Docker's repository)",
+                )
+            )
+        self._buildx_checked = True
+
+
+def _momentary(error: Exception) -> RetryDecision:
+    """Say what an exception of a transfer means: a failure of the moment is worth four tries, everything else is not ours."""
+    if isinstance(error, MomentaryError):
+        return RetryDecision(error.error, 4)
+    raise error
+
+
+def _connect() -> APIClient:
+    import os
+
+    from docker.api.client import APIClient
+    from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_UNIX_SOCKET
+    from docker.utils import kwargs_from_env
+
+    with engine_errors(), _addressable():
+        kwargs: dict[str, Any] = {**kwargs_from_env()}
+        if not os.environ.get("DOCKER_HOST"):
+            kwargs["base_url"] = _context_host() or DEFAULT_UNIX_SOCKET.replace("http+unix", "unix")
+        # The first question is a small one: a daemon that hangs is told from one that is slow by it.
+        api = APIClient(version="auto", timeout=_FIRST_ANSWER, **kwargs)
+        api.timeout = DEFAULT_TIMEOUT_SECONDS
+        return api
+
+
+@contextlib.contextmanager
+def _addressable() -> Iterator[None]:
+    """Turn what is raised for a port of 99999 into what is raised for every other wrong address."""
+    import docker.errors
+
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise docker.errors.DockerException(f"Invalid bind address: {error}") from error
+
+
+def _mount(mount: Mount | VolumeMount) -> types.Mount:
+    from docker import types
+
+    if isinstance(mount, Mount):
+        return types.Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
+    made = types.Mount(mount.target, mount.volume, type="volume", read_only=mount.read_only, no_copy=True)
+    if mount.subpath:
+        made["VolumeOptions"]["Subpath"] = mount.subpath
+    return made
+
+
+def _start_and_feed(api: APIClient, container_id: str, stdin: bytes) -> None:
+    """Start a container and write its stdin, which the engine neither keeps nor logs.
+
+    Attached before the start: when we die at any moment, the container is not started, or meets the end of its stdin.
+    """
+    attached = api.attach_socket(container_id, params={"stdin": 1, "stream": 1})
+    pipe = getattr(
+        attached, "_sock", attached
+    )  # a reader around the socket, unless the daemon is reached by SSH or TLS
+    try:
+        api.start(container_id)
+        pipe.settimeout(_STDIN_SECONDS)
+        pipe.sendall(stdin)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it ended early; its exit code and its log tell why
+    except TimeoutError:
+        raise EngineError(
+            Problem(container_id[:12], f"does not read its stdin for {_STDIN_SECONDS} s", "try again")
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            pipe.shutdown(socket.SHUT_RDWR)
+        attached.close()
+
+
+def _tag(api: APIClient, *, ref: str, repository: str, tag: str) -> None:
+    api.tag(ref, repository, tag, force=True)
+
+
+def _inspect(api: APIClient, *, container: str) -> Any:
+    return api.inspect_container(container)
+
+
+def _context_host() -> str | None:
+    """Return the endpoint of the CLI's current context (`docker context use`), so that both talk to one daemon."""
+    import json
+    import os
+    from pathlib import Path
+
+    try:
+        folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+        current = json.loads((folder / "config.json").read_text()).get("currentContext")
+    except (OSError, ValueError, AttributeError, RuntimeError):  # RuntimeError: a user without a home
+        return None
+    name = os.environ.get("DOCKER_CONTEXT") or current
+    if not name or name == "default":
+        return None
+    from docker.context import ContextAPI
+
+    context = ContextAPI.get_context(name)
+    host = getattr(context, "Host", None)  # None for a context that is not there
+    return str(host) if host else None
+
+
+def _pieces(stream: Iterator[bytes]) -> Iterator[bytes]:
+    with engine_errors():
+        yield from stream
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace").rstrip("\r")
+        while len(rest) >= LONGEST_LINE:  # what never ends its line would fill the memory
+            yield rest[:LONGEST_LINE].decode(errors="replace")
+            rest = rest[LONGEST_LINE:]
+    if rest:
+        yield rest.decode(errors="replace").rstrip("\r")

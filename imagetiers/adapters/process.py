@@ -1,0 +1,99 @@
+"""The one place that runs programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import IO
+
+from imagetiers.services import Cancellation, OnLine
+
+__all__ = ["LONGEST_LINE", "run"]
+
+LONGEST_LINE = 1 << 16  # bytes; a longer one is passed on in pieces
+
+_TERM_SECONDS = 10.0
+
+
+def run(
+    argv: tuple[str, ...],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    on_line: OnLine = lambda _line: None,
+    cancel: Cancellation | None = None,
+    seconds: float | None = None,
+) -> int:
+    """Run a program, pass on its lines (stdout and stderr together, no piece longer than `LONGEST_LINE`), return its exit code.
+
+    It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
+    FileNotFoundError when there is no such program, TimeoutError when it has not ended after so many `seconds`.
+    """
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=None if env is None else {**os.environ, **env},
+        start_new_session=True,  # Ctrl-C reaches us first; we end the child in our own order
+    )
+    watch = cancel.on_request(process.terminate) if cancel is not None else contextlib.nullcontext()
+    feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    feeder.start()
+    late = threading.Event()
+    timer = _timer(seconds, late, process)
+    try:
+        with watch:
+            assert process.stdout is not None  # noqa: S101  PIPE was asked for
+            for raw in iter(partial(process.stdout.readline, LONGEST_LINE), b""):
+                on_line(raw.decode(errors="replace").rstrip("\r\n"))
+            code = process.wait()
+        if late.is_set():
+            raise TimeoutError(f"{argv[0]}: has not ended after {seconds} s")
+        return code
+    finally:
+        if timer is not None:
+            timer.cancel()
+        _end(process)
+        feeder.join()
+
+
+def _timer(seconds: float | None, late: threading.Event, process: subprocess.Popen[bytes]) -> threading.Timer | None:
+    if seconds is None:
+        return None
+
+    def over() -> None:
+        late.set()
+        # Its children, too (git's helpers): they hold the other end of our pipe.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, over)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _feed(pipe: IO[bytes] | None, data: bytes) -> None:
+    # A program that ends early closes its stdin; its exit code tells the story.
+    with contextlib.suppress(BrokenPipeError, OSError):
+        assert pipe is not None  # noqa: S101  PIPE was asked for
+        with pipe:
+            pipe.write(data)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    stop: Callable[[], None]
+    for stop in (process.terminate, process.kill):
+        if process.poll() is not None:
+            break
+        stop()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_TERM_SECONDS)
+    if process.stdout is not None:
+        process.stdout.close()

@@ -1,0 +1,1 @@
+"""What compiles and image builds have in common."""

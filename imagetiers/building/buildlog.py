@@ -1,0 +1,101 @@
+"""A build's full log in a file, and what people need of it: how far it is, the first error, and where the time went."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Self
+
+from imagetiers.building.masking import Masker
+from imagetiers.building.stopwatch import Stopwatch
+from imagetiers.errors import Problem
+from imagetiers.services import Bar
+
+__all__ = ["BuildLog"]
+
+_NINJA = re.compile(r"(?:#\d+ [\d.]+ )?\[(\d+)/(\d+)\]\s*(.*)")
+_VERTEX = re.compile(r"#(\d+) (\[.*|DONE.*|CACHED|ERROR.*)")
+_ERROR = re.compile(
+    r"\b(fatal )?error:|^FAILED: |CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
+    r"command not found|ERROR: failed to|Traceback \(most recent"
+)
+_HEADING = "== "
+_EXCERPT = 6
+_TAIL = 12
+
+
+class BuildLog:
+    """Takes a build's lines one by one. `path` is the file with all of them; the values of `secrets` are masked.
+
+    A line `== NAME` begins a part of the build. `now` is the clock by which the parts are measured.
+    """
+
+    def __init__(self, path: Path, progress: Bar, now: Callable[[], float], secrets: Iterable[bytes] = ()) -> None:
+        self.path = path
+        self._watch = Stopwatch(now)
+        self._part = ""
+        self._masker = Masker(secrets)
+        self._progress = progress
+        self._file: IO[str] | None = None
+        self._first: list[str] = []
+        self._tail: deque[str] = deque(maxlen=_TAIL)
+        self._vertices: dict[str, bool] = {}
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._watch.lap(self._part)
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def parts(self) -> Mapping[str, float]:
+        """The seconds of each part of a build that has ended, in order; what comes before the first has no name."""
+        return {name: seconds for name, seconds in self._watch.phases.items() if name}
+
+    def take(self, line: str) -> None:
+        """Write a line to the file; let it move the progress and be searched for the first error."""
+        for clear in self._masker.feed(line):
+            self._take(clear)
+
+    def _flush(self) -> None:
+        for line in self._masker.close():
+            self._take(line)
+
+    def _take(self, line: str) -> None:
+        if self._file is not None:
+            try:
+                self._file.write(line + "\n")
+                self._file.flush()
+            except OSError as error:  # it does not know its name
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
+        if line.strip():
+            self._tail.append(line)
+        if (self._first and len(self._first) < _EXCERPT) or (not self._first and _ERROR.search(line)):
+            self._first.append(line)
+        if line.startswith(_HEADING):
+            self._watch.lap(self._part)
+            self._part = line.removeprefix(_HEADING).strip()
+            return
+        ninja = _NINJA.match(line)
+        if ninja is not None:
+            self._progress.update(int(ninja[1]), int(ninja[2]), ninja[3].rsplit("/", 1)[-1])
+            return
+        vertex = _VERTEX.match(line)
+        if vertex is not None:
+            self._vertices[vertex[1]] = not vertex[2].startswith("[")
+            note = vertex[2] if vertex[2].startswith("[") else ""
+            self._progress.update(sum(self._vertices.values()), len(self._vertices), note)
+
+    def failure(self, where: str, what: str) -> Problem:
+        """Return the problem of a failed build: the first error of its log, else its end, and the log's path."""
+        self._flush()
+        excerpt = "\n".join(f"    {line}" for line in (self._first or self._tail))
+        title = "the first error" if self._first else "its last lines"
+        return Problem(where, f"{what}; {title}:\n{excerpt}", f"the full log is {self.path}")

@@ -1,0 +1,41 @@
+"""What must hold before anything is built: somebody has said that it is not there, and what it is made from is pinned."""
+
+from __future__ import annotations
+
+from imagetiers.config.layout import PIPELINE_LOCK
+from imagetiers.config.model import Trust
+from imagetiers.errors import PipelineError, Problem, RegistryError
+from imagetiers.planning.plan import ObservedState, Plan, TierPlan, unpinned
+
+__all__ = ["check_may_build", "push_problems"]
+
+
+def push_problems(plan: Plan, trust: Trust) -> tuple[Problem, ...]:
+    """Return why nothing of this build can be pushed: known before anything is compiled for it."""
+    if plan.pipeline.registry is None:
+        return (Problem("push", "the pipeline has no registry", "registry: HOST/PATH in pipeline.yaml"),)
+    if not trust.trusted:
+        what = "an untrusted build pushes nothing: a trusted one would find it by its key"
+        return (Problem("push", what, "leave out trust=untrusted, where that is right"),)
+    return ()
+
+
+def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, *, rebuild: bool) -> None:
+    """Raise RegistryError when the registry did not tell, and PipelineError when a trusted build is of what is not pinned.
+
+    Without a registry nothing is asked, and nothing leaves this machine, so tags will do.
+    """
+    if plan.pipeline.registry is None:
+        return
+    found = seen.registered.get(tier.name)
+    if found is not None and found.unknown and not rebuild:
+        hint = f"nothing is built for hours on a guess; doit {task} --rebuild builds it all the same"
+        raise RegistryError(
+            Problem(task, f"the registry does not tell whether the image is there: {found.unknown}", hint)
+        )
+    loose = unpinned(tier, plan.pipeline) if seen.trust.trusted else ()
+    if loose:
+        what = f"{', '.join(loose)} {'is' if len(loose) == 1 else 'are'} not pinned, but what is built is for others"
+        raise PipelineError(
+            Problem(f"{task}: {PIPELINE_LOCK}", what, "doit lock, then look at the change and commit it")
+        )

@@ -1,0 +1,1 @@
+"""The bytes: ccache's entries, our packs, segments and heads."""

@@ -1,0 +1,287 @@
+"""Packs: immutable objects of at most 8 MiB that hold many entries, so that one multipart request uploads one.
+
+A pack is a table of sections followed by their bytes, back to back. Integers are little-endian:
+
+    magic "ITPK" (4), format version 1 (2), number of sections (2), then for each section
+    codec (1), kind of entries (1), zero (2), number of entries (4), offset in the pack (8), stored size (8),
+    raw size (8)
+
+Codecs: 0 VERBATIM, whole entry files one after the other, each readable by a range request; 1 ZSTD, entries without
+their trailers and with raw payloads (`entry.unwrap`), compressed together; 2 BARE, the object is one entry file and has
+no table (entries too large for a pack, streamed from and to files). Which entry lies where is said by the index.
+
+A pack's name is the SHA-256 of its bytes, a hyphen, and 16 hex digits drawn by the push that wrote it: no two pushes
+ever write the same name, so a pack that nobody refers to yet is never adopted while housekeeping is about to delete it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import zstandard
+
+from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry, rewrap, unwrap
+from imagetiers.errors import CorruptError
+
+__all__ = [
+    "BARE_MIN",
+    "PACK_MAX",
+    "RAW_MAX",
+    "Codec",
+    "PackRef",
+    "Section",
+    "SectionRef",
+    "Slot",
+    "assemble",
+    "decode_section",
+    "encode_sections",
+    "pack_ref",
+    "parse_pack",
+    "restore_entry",
+]
+
+PACK_MAX = 8 * 1024 * 1024
+"""Most bytes of a pack: the largest upload that google-cloud-storage sends as one multipart request."""
+
+BARE_MIN = 6 * 1024 * 1024
+"""Entry files larger than this many bytes become objects of their own."""
+
+RAW_MAX = 8 * 1024 * 1024
+"""Most raw bytes of a compressed section, so that a reader's memory is bounded whatever it meets."""
+
+_RATIO_MAX = 20_000
+_SECTIONS_MAX = 4096
+_BARE_SIZE_MAX = 4 << 30
+_PAYS = 0.9
+_MAGIC = b"ITPK"
+_FORMAT = 1
+_HEAD = struct.Struct("<4sHH")
+_ROW = struct.Struct("<BBHIQQQ")
+_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}")
+
+
+class Codec(IntEnum):
+    """How a section's entries are stored (see the module)."""
+
+    VERBATIM = 0
+    ZSTD = 1
+    BARE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PackRef:
+    """An object that holds entries: its name (`<sha256>-<nonce>`) and size in bytes."""
+
+    name: str
+    size: int
+
+    def __post_init__(self) -> None:
+        """Refuse what no pack can be; raises CorruptError."""
+        if not _NAME.fullmatch(self.name) or not 0 < self.size <= _BARE_SIZE_MAX:
+            raise CorruptError.of(self.name[:100], "not a pack's name and size")
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the object's bytes, in hex."""
+        return self.name[:64]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionRef:
+    """A section as an index and a pack's table describe it; offsets and sizes in bytes."""
+
+    codec: Codec
+    kind: Kind
+    count: int
+    offset: int
+    stored: int
+    raw: int
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that would hurt a reader; raises CorruptError."""
+        limit = _BARE_SIZE_MAX if self.codec is Codec.BARE else PACK_MAX
+        bad = self.stored > limit or self.offset + self.stored > limit or not self.stored or not self.count
+        if self.codec is Codec.ZSTD:
+            bad = bad or not 0 < self.raw <= RAW_MAX or self.raw > self.stored * _RATIO_MAX
+        else:
+            bad = bad or self.raw != self.stored
+        if bad or (self.codec is Codec.BARE and (self.count, self.offset) != (1, 0)):
+            raise CorruptError.of("", "a section's sizes are out of range")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One entry's place in a section. `offset` and `length` count bytes of the decoded section, `size` of the file.
+
+    `created` is the header's creation time (Unix seconds), `mtime` the file's (Unix nanoseconds).
+    """
+
+    name: str
+    offset: int
+    length: int
+    size: int
+    content: bytes
+    created: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """An encoded section on its way into a pack."""
+
+    codec: Codec
+    kind: Kind
+    slots: tuple[Slot, ...]
+    data: bytes
+    raw: int
+
+
+def encode_sections(kind: Kind, files: Sequence[tuple[str, bytes, int]], *, recompress: bool) -> list[Section]:
+    """Encode checked entry files (name, bytes, mtime in ns) of one kind: compressed together where that pays.
+
+    An entry whose payload cannot be put back byte for byte is stored as it is. Raises CorruptError for a bad entry.
+    """
+    if not recompress:
+        return [_verbatim(kind, files)] if files else []
+    sections: list[Section] = []
+    plain: list[tuple[str, bytes, int]] = []
+    bodies: list[bytes] = []
+    chosen: list[tuple[str, bytes, int]] = []
+    held = 0
+    for file in files:
+        body = unwrap(file[1], check_entry(file[1], file[0]))
+        if body is None or len(body) > RAW_MAX:
+            plain.append(file)
+            continue
+        if held + len(body) > RAW_MAX:
+            sections.append(_compressed(kind, chosen, bodies))
+            bodies, chosen, held = [], [], 0
+        bodies.append(body)
+        chosen.append(file)
+        held += len(body)
+    if chosen:
+        sections.append(_compressed(kind, chosen, bodies))
+    if plain:
+        sections.append(_verbatim(kind, plain))
+    return sections
+
+
+def assemble(sections: Iterable[Section]) -> tuple[bytes, tuple[SectionRef, ...]]:
+    """Make a pack of sections; return its bytes and the table. The caller keeps it below PACK_MAX."""
+    made = list(sections)
+    at = _HEAD.size + _ROW.size * len(made)
+    refs = []
+    for section in made:
+        size = len(section.data)
+        refs.append(SectionRef(section.codec, section.kind, len(section.slots), at, size, section.raw))
+        at += size
+    rows = b"".join(_ROW.pack(r.codec, r.kind, 0, r.count, r.offset, r.stored, r.raw) for r in refs)
+    data = b"".join((_HEAD.pack(_MAGIC, _FORMAT, len(made)), rows, *(section.data for section in made)))
+    return data, tuple(refs)
+
+
+def table_size(sections: int) -> int:
+    """Bytes that a pack of this many sections needs besides their data."""
+    return _HEAD.size + _ROW.size * sections
+
+
+def pack_ref(data: bytes, nonce: str) -> PackRef:
+    """Name a pack by its bytes and the push's nonce (16 hex digits)."""
+    return PackRef(f"{hashlib.sha256(data).hexdigest()}-{nonce}", len(data))
+
+
+def parse_pack(data: bytes | memoryview, where: str = "") -> tuple[SectionRef, ...]:
+    """Read a pack's table. Raises CorruptError unless its sections lie back to back and fill the pack exactly."""
+    try:
+        magic, version, count = _HEAD.unpack_from(data)
+        if magic != _MAGIC or version != _FORMAT or not 0 < count <= _SECTIONS_MAX:
+            raise CorruptError.of(where, "not a pack of format version 1")
+        refs = []
+        at = _HEAD.size + _ROW.size * count
+        for row in range(count):
+            codec, kind, zero, entries, offset, stored, raw = _ROW.unpack_from(data, _HEAD.size + _ROW.size * row)
+            if zero or offset != at or codec == Codec.BARE:
+                raise CorruptError.of(where, "the pack's table is not in order")
+            refs.append(SectionRef(Codec(codec), Kind(kind), entries, offset, stored, raw))
+            at += stored
+    except (struct.error, ValueError):
+        raise CorruptError.of(where, "the pack's table is cut off or garbled") from None
+    if at != len(data):
+        raise CorruptError.of(where, "the pack's sections do not fill it")
+    return tuple(refs)
+
+
+def decode_section(section: SectionRef, stored: bytes | memoryview, where: str = "") -> bytes | memoryview:
+    """Return a section's decoded bytes; never more than its `raw` size. Raises CorruptError."""
+    if len(stored) != section.stored:
+        raise CorruptError.of(where, "a section is cut off")
+    if section.codec is not Codec.ZSTD:
+        return stored
+    try:
+        frame = zstandard.get_frame_parameters(stored)
+        if frame.content_size != section.raw or frame.window_size > RAW_MAX * 2:
+            raise CorruptError.of(where, "a section's size is not the one that the index says")
+        raw = zstandard.ZstdDecompressor().decompress(stored, max_output_size=section.raw, allow_extra_data=False)
+    except zstandard.ZstdError:
+        raise CorruptError.of(where, "a section does not decompress") from None
+    if len(raw) != section.raw:
+        raise CorruptError.of(where, "a section's size is not the one that the index says")
+    return raw
+
+
+def restore_entry(codec: Codec, slot: Slot, decoded: bytes | memoryview, kind: Kind) -> bytes:
+    """Make one entry's file from its slice of a decoded section and check all of it. Raises CorruptError."""
+    if len(decoded) != slot.length:
+        raise CorruptError.of(slot.name, "the entry is cut off")
+    data = rewrap(decoded, slot.name) if codec is Codec.ZSTD else bytes(decoded)
+    if len(data) != slot.size or data[-TRAILER:] != slot.content:
+        raise CorruptError.of(slot.name, "the entry is not the one that the index says")
+    if check_entry(data, slot.name).kind is not kind:
+        raise CorruptError.of(slot.name, "the entry is not of the kind that the index says")
+    return data
+
+
+def split(section: Section, room: int) -> tuple[Section, Section] | None:
+    """Cut a verbatim section so that the first part fits in `room` bytes; None when that cannot be done."""
+    if section.codec is not Codec.VERBATIM:
+        return None
+    cut = sum(1 for slot in section.slots if slot.offset + slot.length <= room)
+    if not 0 < cut < len(section.slots):
+        return None
+    at = section.slots[cut].offset
+    rest = tuple(replace(slot, offset=slot.offset - at) for slot in section.slots[cut:])
+    first, second = section.data[:at], section.data[at:]
+    return (
+        replace(section, slots=section.slots[:cut], data=first, raw=len(first)),
+        replace(section, slots=rest, data=second, raw=len(second)),
+    )
+
+
+def _verbatim(kind: Kind, files: Sequence[tuple[str, bytes, int]]) -> Section:
+    slots = []
+    at = 0
+    for name, data, mtime in files:
+        header = check_entry(data, name)
+        slots.append(Slot(name, at, len(data), len(data), data[-TRAILER:], header.created, mtime))
+        at += len(data)
+    return Section(Codec.VERBATIM, kind, tuple(slots), b"".join(data for _, data, _ in files), at)
+
+
+def _compressed(kind: Kind, files: Sequence[tuple[str, bytes, int]], bodies: Sequence[bytes]) -> Section:
+    """Compress unwrapped entries together; give them back as they are when that saves less than a tenth."""
+    raw = b"".join(bodies)
+    packed = zstandard.ZstdCompressor(level=3).compress(raw)
+    if len(packed) > _PAYS * sum(len(data) for _, data, _ in files):
+        return _verbatim(kind, files)
+    slots = []
+    at = 0
+    for (name, data, mtime), body in zip(files, bodies, strict=True):
+        created = check_entry(data, name).created
+        slots.append(Slot(name, at, len(body), len(data), data[-TRAILER:], created, mtime))
+        at += len(body)
+    return Section(Codec.ZSTD, kind, tuple(slots), packed, len(raw))

@@ -1,0 +1,281 @@
+"""A ccache directory on this machine: what is in it, how an entry gets in, and the size counters.
+
+Everything here is safe while compilers use the directory: ccache writes entries by rename and so does this; temporary
+names contain `.tmp.`, which makes ccache (4.7 to 4.14) remove what a killed run left after an hour. Folders are read
+without following links.
+"""
+
+# ruff: noqa: PTH104, PTH108, PTH115  12,000 entries: building a Path for each call would cost more than the call
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from imagetiers.ccache.format.entry import TRAILER, Kind, is_name, path_of, suffix_kind
+
+__all__ = ["LocalEntry", "Stamp", "content", "put", "recount", "scan", "segments_folder", "stamp", "sweep"]
+
+_HEX = "0123456789abcdef"
+_SHALLOWEST, _DEEPEST = 2, 4
+_LOCK_SECONDS = 5.0
+_STALE_SECONDS = 2.5
+_FILES, _SIZE, _SUBDIR_FILES, _SUBDIR_SIZE, _COUNTERS = 11, 12, 49, 65, 81
+_STAMP_SIZE = 15
+_HALF_WRITTEN = re.compile(r"\.tmp\.[0-9a-f]{8}$|^\.[0-9a-f]{16}\.part$")
+_LEFT_SECONDS = 3600.0
+
+
+class LocalEntry(NamedTuple):
+    """An entry file: its path, size in bytes, and mtime in Unix nanoseconds (ccache's clock of last use)."""
+
+    path: str
+    size: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells two versions of an entry apart (see `merge.Version`), read from 31 bytes of the file."""
+
+    kind: Kind
+    version: tuple[int, int, bytes]
+
+
+def segments_folder(directory: Path) -> Path:
+    """Where index segments are kept: a folder of the cache directory that ccache itself never looks into."""
+    return directory / "imagetiers"
+
+
+def sweep(prefix: str, folder: Path | None = None, *, age: float = 86_400.0) -> None:
+    """Remove what killed processes left in the folder for temporary files under this prefix, `age` seconds ago or more."""
+    oldest = time.time() - age
+    with contextlib.suppress(OSError), os.scandir(folder or tempfile.gettempdir()) as children:
+        for child in children:
+            with contextlib.suppress(OSError):
+                status = child.stat(follow_symlinks=False)
+                if child.name.startswith(prefix) and status.st_mtime < oldest and status.st_uid == os.getuid():
+                    if child.is_dir(follow_symlinks=False):
+                        shutil.rmtree(child.path, ignore_errors=True)
+                    else:
+                        os.unlink(child.path)
+
+
+def scan(directory: Path) -> dict[str, LocalEntry]:
+    """Find all entries, at all folder levels and of both naming schemes. Raises OSError when it cannot be read.
+
+    Files and folders that vanish meanwhile are no error (ccache cleans up); an unreadable one is, for otherwise half a
+    cache would pass for the whole.
+    """
+    found: dict[str, LocalEntry] = {}
+    for level_1 in _folders(os.fspath(directory), missing_ok=False):
+        _scan_below(level_1, (level_1.name,), found)
+    return found
+
+
+def content(path: str, size: int) -> bytes:
+    """Read an entry's content id; b"" when it vanished or is too short. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.pread(fd, TRAILER, max(0, size - TRAILER))
+    finally:
+        os.close(fd)
+
+
+def stamp(path: str, size: int) -> Stamp | None:
+    """Read an entry's kind, creation time and content id; None when it vanished or is too short."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        head = os.pread(fd, _STAMP_SIZE, 0)
+        content = os.pread(fd, TRAILER, max(0, size - TRAILER))
+    finally:
+        os.close(fd)
+    if len(head) != _STAMP_SIZE or len(content) != TRAILER or head[3] > Kind.MANIFEST:
+        return None
+    return Stamp(Kind(head[3]), (int.from_bytes(head[7:15], "big"), size, content))
+
+
+def put(directory: str, name: str, data: bytes, mtime: int, *, replace: bool) -> bool:
+    """Put an entry where every ccache version finds it (level 2), with its mtime in ns; say whether it was.
+
+    Unless `replace`, an entry that appeared meanwhile stays. Raises OSError.
+    """
+    final = f"{directory}/{path_of(name)}"
+    temporary = f"{final}.tmp.{secrets.token_hex(4)}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.utime(fd, ns=(mtime, mtime))
+        finally:
+            os.close(fd)
+        return settle(temporary, final, replace=replace)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def settle(temporary: str, final: str, *, replace: bool) -> bool:
+    """Give a finished temporary file its name; unless `replace`, whatever has that name already stays."""
+    if replace:
+        os.rename(temporary, final)
+        return True
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        os.unlink(temporary)
+        return False
+    except OSError:  # a file system without hard links
+        os.rename(temporary, final)
+        return True
+    os.unlink(temporary)
+    return True
+
+
+def recount(directory: Path) -> None:
+    """Set ccache's counters of files and KiB to what is there, so that `max_size` works after a pull.
+
+    ccache adds to these counters on every write and cleans up by them; it never looks at the disk first. They are lines
+    of `<h>/stats`: 11 files and 12 KiB of a first-level folder (4.7 reads only these), 49-64 and 65-80 the same for its
+    second-level folders (since 4.8; a sum that differs makes ccache recount by itself). Written under ccache's own
+    lock. Locks that cannot be had in 5 s leave that folder's counters as they are. Raises OSError.
+    """
+    for digit in _HEX:
+        level_1 = directory / digit
+        if not level_1.is_dir():
+            continue
+        path = level_1 / "stats"
+        with _locked(path) as held:
+            if not held:
+                continue
+            counters = _read_counters(path)
+            for number, below in enumerate(_HEX):
+                files, size = _usage(os.fspath(level_1 / below))
+                counters[_SUBDIR_FILES + number] = files
+                counters[_SUBDIR_SIZE + number] = size // 1024
+            counters[_FILES] = sum(counters[_SUBDIR_FILES : _SUBDIR_FILES + 16])
+            counters[_SIZE] = sum(counters[_SUBDIR_SIZE : _SUBDIR_SIZE + 16])
+            temporary = level_1 / f"stats.tmp.{secrets.token_hex(4)}"
+            try:
+                temporary.write_text("".join(f"{counter}\n" for counter in counters))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _scan_below(folder: os.DirEntry[str], above: tuple[str, ...], found: dict[str, LocalEntry]) -> None:
+    deeper = []
+    prefix = "".join(above)
+    deep = len(above) >= _SHALLOWEST
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder.path) as children:
+        for child in children:
+            if len(child.name) == 1:
+                if child.name in _HEX and child.is_dir(follow_symlinks=False):
+                    deeper.append(child)
+                continue
+            name = prefix + child.name
+            if not (deep and is_name(name)):
+                if _HALF_WRITTEN.search(child.name):
+                    _remove_if_old(child)
+                continue
+            try:
+                if child.is_file(follow_symlinks=False) and name not in found:
+                    status = child.stat(follow_symlinks=False)
+                    found[name] = LocalEntry(child.path, status.st_size, status.st_mtime_ns)
+            except FileNotFoundError:
+                continue
+    if len(above) < _DEEPEST:
+        for child in deeper:
+            _scan_below(child, (*above, child.name), found)
+
+
+def _remove_if_old(child: os.DirEntry[str]) -> None:
+    """Remove what a killed pull or push left half written an hour ago or more: ccache does only when it cleans up."""
+    with contextlib.suppress(OSError):
+        if time.time() - child.stat(follow_symlinks=False).st_mtime > _LEFT_SECONDS:
+            os.unlink(child.path)
+
+
+def _folders(path: str, *, missing_ok: bool) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as children:
+            yield from [c for c in children if c.name in _HEX and len(c.name) == 1 and c.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        if not missing_ok:
+            raise
+
+
+def _usage(folder: str) -> tuple[int, int]:
+    """Count a second-level folder's files and their bytes on disk, as ccache does."""
+    files = size = 0
+    stack = [folder]
+    while stack:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(stack.pop()) as children:
+            for child in children:
+                if child.is_dir(follow_symlinks=False):
+                    stack.append(child.path)
+                elif child.name not in {"CACHEDIR.TAG", "stats"} and not child.name.startswith(".nfs"):
+                    with contextlib.suppress(FileNotFoundError):
+                        size += child.stat(follow_symlinks=False).st_blocks * 512
+                        files += 1
+    return files, size
+
+
+def _read_counters(path: Path) -> list[int]:
+    try:
+        found = [int(number) for number in re.findall(r"\d{1,20}", path.read_text("ascii", "replace"))[:1000]]
+    except FileNotFoundError:
+        found = []
+    return found + [0] * max(0, _COUNTERS - len(found))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold ccache's lock of a stats file: a symbolic link beside it whose target says who holds it."""
+    lock = Path(f"{path}.lock")
+    mine = f"{socket.gethostname()}-{os.getpid()}-imagetiers-{secrets.token_hex(4)}"
+    deadline = time.monotonic() + _LOCK_SECONDS
+    seen, since = "", time.monotonic()
+    while True:
+        try:
+            lock.symlink_to(mine)
+            break
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if (target := os.readlink(lock)) != seen:
+                    seen, since = target, time.monotonic()
+            alive = Path(f"{path}.alive")
+            if time.monotonic() - since > _STALE_SECONDS and not alive.exists():
+                lock.unlink(missing_ok=True)  # its owner was killed; ccache breaks such locks after 2 s, too
+            if time.monotonic() > deadline:
+                yield False
+                return
+            time.sleep(0.02)
+    try:
+        yield True
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def kind_of(name: str, known: Kind | None) -> Kind | None:
+    """Tell an entry's kind without opening it where the name or an index says it."""
+    return suffix_kind(name) if known is None else known

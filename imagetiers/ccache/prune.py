@@ -1,0 +1,467 @@
+"""Prune: forget entries by age since last use and by size, compact packs that are mostly dead, delete in two phases.
+
+No reader ever meets a missing pack: an object that nothing refers to is first only noted in the head (`retired`, with
+the store's own time), and deleted by a later prune when the grace period has passed since. Whoever read an older head
+has that long to finish; whoever is uploading has longer than a push may take. Objects of killed pushes go the same way.
+Objects that are none of ours are left alone, and said.
+
+Nothing is decided on what could not be read. A current state that is not whole is refused (`accept_loss`: what is unreadable
+is given up, and the old state stays in the history); as long as an earlier state is not, nothing is dropped or deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagetiers.ccache.format.entry import Kind
+from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, is_object_name
+from imagetiers.ccache.format.index import Entry, Rows, names_of, packs_in
+from imagetiers.ccache.format.merge import View, carry_uses, used_names
+from imagetiers.ccache.format.pack import (
+    Codec,
+    PackRef,
+    Section,
+    decode_section,
+    encode_sections,
+    parse_pack,
+    restore_entry,
+)
+from imagetiers.ccache.local import sweep
+from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe, unreadable
+from imagetiers.ccache.push import PUSH_MAX_SECONDS, late
+from imagetiers.ccache.stats import stored_bytes
+from imagetiers.ccache.upload import fill, packs_of
+from imagetiers.errors import CorruptError, NotFoundError
+from imagetiers.stores.counting import CountingStore
+from imagetiers.stores.port import Store
+
+__all__ = ["GRACE_MIN", "PruneOptions", "PruneResult", "prune"]
+
+GRACE_MIN = 2 * PUSH_MAX_SECONDS
+"""The shortest grace period in seconds: an object in an unfinished push must never be deleted."""
+
+_SECTION_BYTES = 4 * 1024 * 1024
+_FOREIGN_SHOWN = 5
+_CLOCK_SLACK = 300.0
+_TEMPORARY = "imagetiers-prune-"
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """`max_age` seconds since last use, `max_bytes` stored (least recently used go first); None = no limit.
+
+    A pack of which less than `live_share` is live is rewritten. `keep_history` states stay for rollback, and so does
+    what they refer to. `grace` seconds pass between retiring an object and deleting it.
+    """
+
+    max_age: float | None = None
+    max_bytes: int | None = None
+    live_share: float = 0.5
+    keep_history: int = 3
+    grace: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    """What a prune did (or, dry, would do). Sizes in bytes; `deleted_bytes` is what the store holds less now.
+
+    `given_up` says what of the state was unreadable and is no longer listed, `blocked` what of earlier states is unreadable,
+    so that nothing was dropped or deleted; `foreign` names objects that are none of ours.
+    """
+
+    dry_run: bool
+    entries: int
+    dropped: int
+    dropped_bytes: int
+    compacted: int
+    retired: int
+    deleted: int
+    deleted_bytes: int
+    sequence: int
+    requests: int
+    seconds: float
+    given_up: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in one line, and in one each what was out of the ordinary."""
+        would = "would be " if self.dry_run else ""
+        line = (
+            f"{self.dropped} entries {would}dropped ({self.dropped_bytes} bytes), {self.entries} kept; "
+            f"{self.compacted} packs {would}compacted; {self.retired} objects {would}retired, "
+            f"{self.deleted} {would}deleted ({self.deleted_bytes} bytes); "
+            f"{self.requests} requests, {self.seconds:.1f} s"
+        )
+        lines = [line]
+        lines += [f"given up, for it cannot be read: {name}" for name in self.given_up]
+        lines += [f"nothing dropped or deleted, for an earlier state cannot be read: {name}" for name in self.blocked]
+        lines += [f"left alone, for it is none of ours: {name!a}" for name in self.foreign[:_FOREIGN_SHOWN]]
+        if len(self.foreign) > _FOREIGN_SHOWN:
+            lines.append(f"and {len(self.foreign) - _FOREIGN_SHOWN} more that are none of ours")
+        return "\n  ".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What should become of a namespace as it was read. `kept` are names with their last use (Unix ns)."""
+
+    kept: Mapping[str, int]
+    dropped: int
+    dropped_bytes: int
+    compact: frozenset[PackRef]
+    history: tuple[NamespaceState, ...]
+    referred: frozenset[str]
+    blocked: tuple[str, ...]
+    rewrite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Objects:
+    """The objects that are on their way out (name and since when), and those that are to be deleted now."""
+
+    retired: Mapping[str, float]
+    delete: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """What a prune works with: its options, the time (Unix s), all own objects' sizes by name, and foreign objects."""
+
+    options: PruneOptions
+    now: float
+    sizes: Mapping[str, int]
+    foreign: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What the states of the history tell: last uses, the packs of those that stay, and what cannot be read."""
+
+    latest: Mapping[str, int]
+    packs: Sequence[frozenset[str]]
+    blocked: tuple[str, ...]
+
+
+def prune(
+    store: Store,
+    namespace: str,
+    options: PruneOptions | None = None,
+    *,
+    dry_run: bool = False,
+    accept_loss: bool = False,
+    clock: Callable[[], float] | None = None,
+) -> PruneResult:
+    """Prune a namespace. `clock` stands in for the store's own time (Unix s).
+
+    Raises CorruptError when the current state cannot be read whole (unless `accept_loss`), StoreError, ValueError.
+    """
+    chosen = options or PruneOptions()
+    if chosen.grace < GRACE_MIN:
+        raise ValueError(f"a grace period of {chosen.grace} s is shorter than the {GRACE_MIN:.0f} s that pushes need")
+    started = time.monotonic()
+    counting = CountingStore(store)
+    sweep(_TEMPORARY)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, ignore_cleanup_errors=True) as folder:
+        space = Namespace(counting, namespace, Path(folder))
+        loaded = space.load()
+        if loaded.lost and not accept_loss:
+            raise unreadable(loaded, loaded.lost)
+        given_up = loaded.lost
+        now = clock() if clock else space.now() if dry_run else _store_time(space)
+        here = _situation(space, chosen, now)
+        plan = _plan(space, loaded, here)
+        if dry_run or not loaded.generation:
+            objects = _objects(space, loaded, plan, here, _packs_of(loaded.view.live, plan, {}))
+        else:
+            moved = _compact(space, loaded, plan)
+            turn = _Turn(space, loaded, plan, moved, here)
+            loaded = space.commit(loaded, turn.change, accept_loss=accept_loss)
+            plan, objects = turn.plan, turn.objects
+            _delete(space, objects.delete)
+    return PruneResult(
+        dry_run,
+        len(plan.kept),
+        plan.dropped,
+        plan.dropped_bytes,
+        len(plan.compact),
+        len(objects.retired),
+        len(objects.delete),
+        sum(here.sizes[name] for name in objects.delete),
+        loaded.view.head.state.sequence,
+        counting.requests,
+        time.monotonic() - started,
+        given_up,
+        plan.blocked,
+        here.foreign,
+    )
+
+
+def _store_time(space: Namespace) -> float:
+    """Ask the store for the time by writing an object: machines' clocks differ, and a deletion must not trust them."""
+    name = space.object("clock")
+    space.store.write(name, b"now")
+    blob = space.store.stat(name)
+    return blob.updated if blob else space.now()
+
+
+def _situation(space: Namespace, options: PruneOptions, now: float) -> _Situation:
+    sizes: dict[str, int] = {}
+    foreign: list[str] = []
+    for name, blob in space.listing().items():
+        if is_object_name(name):
+            sizes[name] = blob.size
+        elif name not in {"head", "clock"}:
+            foreign.append(name)
+    return _Situation(options, now, sizes, tuple(foreign))
+
+
+def _plan(space: Namespace, loaded: Loaded, here: _Situation) -> _Plan:
+    options, head, live = here.options, loaded.view.head, loaded.view.live
+    earlier = _earlier(space, head, live)
+    latest = _latest(loaded.view, earlier, here.now)
+    limits = options if not earlier.blocked else replace(options, max_age=None, max_bytes=None)
+    kept, dropped, dropped_bytes = _choose(live, latest, limits, here.now)
+    share: dict[PackRef, int] = {}
+    bare: set[PackRef] = set()
+    used = False
+    for name, at in kept.items():
+        entry = live[name]
+        share[entry.pack] = share.get(entry.pack, 0) + stored_bytes(entry)
+        used = used or at != entry.slot.mtime
+        if entry.section.codec is Codec.BARE:
+            bare.add(entry.pack)
+    compact = frozenset(p for p, size in share.items() if size < options.live_share * p.size and p not in bare)
+    # A state that holds the same entries as the next one is no use to go back to, and would keep dead packs alive.
+    states, packs = list(head.history), list(earlier.packs)
+    if dropped or loaded.lost:
+        states.append(head.state)
+        packs.append(frozenset(f"packs/{pack.name}" for rows in loaded.view.rows for pack in packs_in(rows)))
+    keep = max(options.keep_history, 1 if loaded.lost else 0)
+    states, packs = (states[-keep:], packs[-keep:]) if keep else ([], [])
+    referred = frozenset().union(*packs, *map(_parts, states))
+    rewrite = bool(dropped or compact or loaded.lost or used or len(head.state.segments) > 1)
+    blocked = (*earlier.blocked, *loaded.lost)
+    return _Plan(kept, dropped, dropped_bytes, compact, tuple(states), referred, blocked, rewrite)
+
+
+def _parts(state: NamespaceState) -> frozenset[str]:
+    """Return the objects besides packs that a state refers to."""
+    names = {f"index/{ref.object.name}" for ref in state.segments}
+    return frozenset(names | {f"sets/{state.sets.name}"} if state.sets else names)
+
+
+def _earlier(space: Namespace, head: Head, live: Mapping[str, Entry]) -> _Earlier:
+    """Read the history state by state, one at a time: each may be as large as the current one."""
+    latest: dict[str, int] = {}
+    packs: list[frozenset[str]] = []
+    blocked: list[str] = []
+    seen: set[tuple[str, ...]] = set()
+    for bare in head.history:
+        lost: list[str] = []
+        rows = space.rows(bare, lost)
+        state = bare
+        try:
+            state = space.with_uses(bare)
+        except (CorruptError, NotFoundError) as error:
+            lost.append(describe(error))
+        packs.append(frozenset(f"packs/{pack.name}" for some in rows for pack in packs_in(some)))
+        segments = tuple(ref.object.name for ref in state.segments)
+        for use in state.uses.values():
+            if (*segments, use.bits, str(use.at)) not in seen:
+                seen.add((*segments, use.bits, str(use.at)))
+                _note_uses(latest, used_names(state, rows, [use]) & live.keys(), use.at)
+        blocked += lost
+    return _Earlier(latest, packs, tuple(blocked))
+
+
+def _note_uses(latest: dict[str, int], names: Iterable[str], at: float) -> None:
+    nanoseconds = int(at * 1e9)
+    for name in names:
+        if latest.get(name, nanoseconds) <= nanoseconds:
+            latest[name] = nanoseconds
+
+
+def _latest(view: View, earlier: _Earlier, now: float) -> dict[str, int]:
+    """Return when each live entry was last used (Unix ns): by its mtime, or as a member of a recorded working set."""
+    latest: dict[str, int] = {}
+    newest = int((now + _CLOCK_SLACK) * 1e9)  # what claims to be used later than that has a wrong clock
+    for rows in view.rows:
+        mtimes = rows.mtimes if isinstance(rows, Rows) else [entry.slot.mtime for entry in rows]
+        latest.update(zip(names_of(rows), mtimes, strict=True))
+    for name, at in earlier.latest.items():
+        if latest.get(name, at) < at:
+            latest[name] = at
+    for use in view.head.state.uses.values():
+        at = int(use.at * 1e9)
+        for name in view.names(use):
+            if latest.get(name, at) < at:
+                latest[name] = at
+    return {name: min(at, newest) for name, at in latest.items()}
+
+
+def _choose(
+    live: Mapping[str, Entry], latest: Mapping[str, int], options: PruneOptions, now: float
+) -> tuple[Mapping[str, int], int, int]:
+    """Return the entries that stay with their last use, how many go, and the stored bytes of these."""
+    if options.max_age is None and options.max_bytes is None:
+        return latest, 0, 0
+    kept: dict[str, int] = {}
+    dropped = dropped_bytes = held = 0
+    oldest = None if options.max_age is None else int((now - options.max_age) * 1e9)
+    for name in sorted(latest, key=lambda name: (-latest[name], name)):
+        size = stored_bytes(live[name])
+        held += size
+        too_old = oldest is not None and latest[name] < oldest
+        if too_old or (options.max_bytes is not None and held > options.max_bytes):
+            dropped, dropped_bytes = dropped + 1, dropped_bytes + size
+        else:
+            kept[name] = latest[name]
+    return kept, dropped, dropped_bytes
+
+
+def _last_used(live: Mapping[str, Entry], kept: Mapping[str, int]) -> Iterator[Entry]:
+    """Yield the entries that stay, each with its last use."""
+    for name, at in kept.items():
+        entry = live[name]
+        yield entry if entry.slot.mtime == at else replace(entry, slot=replace(entry.slot, mtime=at))
+
+
+def _compact(space: Namespace, loaded: Loaded, plan: _Plan) -> Mapping[str, Entry]:
+    """Write the live entries of mostly dead packs into new ones; return where each lies now.
+
+    A pack that cannot be read or is damaged stays as it is: verify is for that.
+    """
+    moved: dict[str, Entry] = {}
+    live = loaded.view.live
+    entries = [entry for entry in _last_used(live, plan.kept) if entry.pack in plan.compact] if plan.compact else []
+    for sections in packs_of(_sections(space, entries)):
+        data, made = fill(space, sections)
+        space.create(space.object("packs", made[0].pack.name), data)
+        moved |= {entry.name: entry for entry in made}
+    return moved
+
+
+def _sections(space: Namespace, entries: Sequence[Entry]) -> Iterator[Section]:
+    """Encode entries anew, kind by kind, a few MiB at a time."""
+    for kind in (Kind.MANIFEST, Kind.RESULT):
+        files: list[tuple[str, bytes, int]] = []
+        held = 0
+        for name, data, mtime in _files(space, [entry for entry in entries if entry.kind is kind]):
+            if files and held + len(data) > _SECTION_BYTES:
+                yield from encode_sections(kind, files, recompress=True)
+                files, held = [], 0
+            files.append((name, data, mtime))
+            held += len(data)
+        if files:
+            yield from encode_sections(kind, files, recompress=True)
+
+
+def _files(space: Namespace, entries: Sequence[Entry]) -> Iterator[tuple[str, bytes, int]]:
+    """Read entries back, pack by pack."""
+    by_pack: dict[PackRef, list[Entry]] = {}
+    for entry in entries:
+        by_pack.setdefault(entry.pack, []).append(entry)
+    for pack, members in by_pack.items():
+        where = space.object("packs", pack.name)
+        with contextlib.suppress(CorruptError, NotFoundError):
+            data, _ = space.store.read(where, length=pack.size + 1)
+            if hashlib.sha256(data).hexdigest() != pack.sha256:
+                continue
+            yield from list(_restored(data, members, where))
+
+
+def _restored(data: bytes, members: Sequence[Entry], where: str) -> Iterator[tuple[str, bytes, int]]:
+    for section in parse_pack(data, where):
+        chosen = [entry for entry in members if entry.section == section]
+        if chosen:
+            stored = memoryview(data)[section.offset : section.offset + section.stored]
+            decoded = memoryview(decode_section(section, stored, where))
+        for entry in chosen:
+            slot = entry.slot
+            part = decoded[slot.offset : slot.offset + slot.length]
+            yield slot.name, restore_entry(section.codec, slot, part, entry.kind), slot.mtime
+
+
+@dataclass
+class _Turn:
+    """One prune's change of the head; computed anew after every lost race."""
+
+    space: Namespace
+    loaded: Loaded
+    plan: _Plan
+    moved: Mapping[str, Entry]
+    here: _Situation
+    objects: _Objects = field(default_factory=lambda: _Objects({}, ()))
+
+    def change(self, current: Loaded) -> Next:
+        """Compute the state after this prune."""
+        if current is not self.loaded:
+            self.plan = _plan(self.space, current, self.here)
+            self.loaded = current
+        following = self._next(current)
+        if self.moved and late(list(self.moved.values()), following.state, current, self.space.listing()):
+            # What took too long may meanwhile be noted as left behind, as in a push: then nothing is moved.
+            self.moved = {}
+            following = self._next(current)
+        return following
+
+    def _next(self, current: Loaded) -> Next:
+        view, plan = current.view, self.plan
+        refs: tuple[SegmentRef, ...] = view.head.state.segments
+        rows: tuple[Sequence[Entry], ...] = view.rows
+        if plan.rewrite:
+            entries = (
+                _moved(entry, self.moved) if entry.pack in plan.compact else entry
+                for entry in _last_used(view.live, plan.kept)
+            )
+            ref, made = self.space.write_segment(entries) if plan.kept else (None, ())
+            refs, rows = ((ref,), (made,)) if ref is not None else ((), ())
+        uses = carry_uses(view, refs, rows)
+        referred = {f"packs/{pack.name}" for some in rows for pack in packs_in(some)}
+        referred |= {f"index/{ref.object.name}" for ref in refs}
+        self.objects = _objects(self.space, current, plan, self.here, referred)
+        state = NamespaceState(0, self.here.now, "", "prune", refs, uses)
+        return Next(state, rows, self.objects.retired, plan.history)
+
+
+def _moved(entry: Entry, moved: Mapping[str, Entry]) -> Entry:
+    """Return where the entry lies now; one that somebody replaced since it was moved stays where it is."""
+    found = moved.get(entry.name)
+    return found if found is not None and found.slot.content == entry.slot.content else entry
+
+
+def _packs_of(live: Mapping[str, Entry], plan: _Plan, moved: Mapping[str, Entry]) -> set[str]:
+    packs = {(moved.get(name) or live[name]).pack for name in plan.kept}
+    return {f"packs/{pack.name}" for pack in packs if pack not in plan.compact}
+
+
+def _objects(space: Namespace, current: Loaded, plan: _Plan, here: _Situation, referred: AbstractSet[str]) -> _Objects:
+    """Sort what nothing refers to into what is noted only and what has been noted for longer than the grace period.
+
+    The sets and notes of the head before are still referred to while the new head is made: they are noted next time.
+    """
+    head = current.view.head
+    referred = referred | plan.referred
+    referred |= {f"sets/{head.state.sets.name}"} if head.state.sets else frozenset()
+    referred |= {f"notes/{head.notes.name}"} if head.notes else frozenset()
+    before = space.retired(head)
+    loose = {name: before.get(name, here.now) for name in here.sizes if name not in referred}
+    old = (name for name in loose if name in before and here.now - before[name] > here.options.grace)
+    delete = () if plan.blocked else tuple(old)
+    gone = set(delete)
+    return _Objects({name: since for name, since in loose.items() if name not in gone}, delete)
+
+
+def _delete(space: Namespace, names: Sequence[str]) -> None:
+    """Delete objects that the head neither refers to nor notes any more; what stays is found again next time."""
+    with ThreadPoolExecutor(8, "ccache-prune") as pool:
+        list(pool.map(lambda name: space.store.delete(space.object(name)), names))

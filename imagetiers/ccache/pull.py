@@ -1,0 +1,308 @@
+"""Pull: the entries that the next compile will ask for, from packs into the cache directory.
+
+Each pack is a task: its bytes (all of it when more than half is wanted, else the wanted ranges merged over small gaps)
+are fetched, checked and decoded completely before the first entry of it is written, so nothing of a bad pack is ever
+applied. A pull that dies at any point leaves whole entries; the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagetiers.ccache.download import Extents, Wanted, extents_of, fetch, fetched_size
+from imagetiers.ccache.format.entry import Kind
+from imagetiers.ccache.format.merge import supersedes, version_of
+from imagetiers.ccache.format.pack import Codec, PackRef
+from imagetiers.ccache.large_entry import fetch_bare
+from imagetiers.ccache.local import LocalEntry, put, recount, scan, segments_folder, stamp
+from imagetiers.ccache.namespace import Namespace, describe
+from imagetiers.errors import CorruptError, NotFoundError
+from imagetiers.stores.counting import CountingStore
+from imagetiers.stores.port import Progress, Store
+
+__all__ = ["Peek", "PullResult", "peek", "pull"]
+
+BUDGET = 112 * 1024 * 1024
+"""Bytes of packs and decoded entries held at a time, whatever the threads; a pack that needs more is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull did. `entry_bytes` are the restored files' bytes, `fetched_bytes` what was read of packs for them.
+
+    `present` entries were in the directory already. `quarantined` says for each bad or missing pack or index segment
+    what is wrong with it; nothing of it was applied, and the next push of this machine stores again what it should hold.
+    `stopped` says why the pull ended early (the disk is full).
+    `sequences` has each namespace's head, 0 where there is none.
+    """
+
+    entries: int = 0
+    entry_bytes: int = 0
+    fetched_bytes: int = 0
+    present: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    quarantined: tuple[str, ...] = ()
+    stopped: str = ""
+    sequences: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        text = f"{self.entries} entries restored ({self.entry_bytes} bytes from {self.fetched_bytes}), "
+        text += f"{self.present} already there; {self.requests} requests, {self.seconds:.1f} s"
+        text += f"; {len(self.quarantined)} quarantined" if self.quarantined else ""
+        return text + (f"; stopped: {self.stopped}" if self.stopped else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What a pull would find: a good run of the step, any entries (also such as are here), and the bytes that it fetches."""
+
+    good: bool = False
+    some: bool = False
+    bytes: int = 0
+
+
+@dataclass
+class _Chosen:
+    """The entries that a pull wants, in order, and what was seen on the way to them."""
+
+    entries: list[Wanted] = field(default_factory=list)
+    sequences: dict[str, int] = field(default_factory=dict)
+    quarantined: list[str] = field(default_factory=list)
+    good: bool = False
+
+
+class _Budget:
+    """Bytes that may be held at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+@dataclass
+class _Run:
+    """One pull's running totals, shared by its threads."""
+
+    directory: str
+    now: int
+    progress: Progress | None
+    budget: _Budget = field(default_factory=lambda: _Budget(BUDGET))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    entries: int = 0
+    entry_bytes: int = 0
+    fetched: int = 0
+    quarantined: list[str] = field(default_factory=list)
+    bad: dict[Namespace, set[str]] = field(default_factory=dict)
+    stopped: str = ""
+
+    def got(self, amount: int) -> None:
+        with self.lock:
+            self.fetched += amount
+        if self.progress:
+            self.progress.advance(amount)
+
+    def done(self, entries: int, size: int) -> None:
+        with self.lock:
+            self.entries += entries
+            self.entry_bytes += size
+
+
+def pull(
+    store: Store,
+    namespaces: Sequence[str],
+    directory: Path,
+    *,
+    step: str | None = None,
+    everything: bool = False,
+    threads: int = 8,
+    progress: Progress | None = None,
+    counters: Callable[[Path], None] | None = recount,
+) -> PullResult:
+    """Restore into `directory` what `step` needs, read through a chain of namespaces (the first one wins a name).
+
+    That is the working set of the step's last good run, of the good one before and of a later unfinished one; of all
+    steps when this one never ran; and all entries of a namespace where no run is known. `everything` restores the
+    rest, too, after the working set. Entries that are there stay (a manifest gives way to a newer one); mtimes are the
+    old ones, never in the future. At the end `counters` is called with the directory. Raises StoreError when a
+    namespace cannot be read at all, OSError when the directory cannot.
+    """
+    started = time.monotonic()
+    counting = CountingStore(store)
+    directory.mkdir(parents=True, exist_ok=True)
+    run = _Run(os.fspath(directory), time.time_ns(), progress)
+    chosen = _choose(counting, namespaces, directory, step=step, everything=everything)
+    run.quarantined += chosen.quarantined
+    missing = list(_missing(chosen.entries, _there(directory)))
+    _fetch_all(run, missing, threads)
+    for space in {wanted.space for wanted in missing}:
+        space.quarantine(run.bad.get(space, ()))  # the next push of this machine stores again what these held
+    if counters is not None and run.entries:
+        try:
+            counters(directory)
+        except OSError as error:
+            run.stopped = run.stopped or str(error)
+    return PullResult(
+        run.entries,
+        run.entry_bytes,
+        run.fetched,
+        len(chosen.entries) - len(missing),
+        counting.requests,
+        time.monotonic() - started,
+        tuple(run.quarantined),
+        run.stopped,
+        chosen.sequences,
+    )
+
+
+def peek(store: Store, namespaces: Sequence[str], directory: Path, *, step: str) -> Peek:
+    """Say what `pull` would find for `step`, and fetch no pack. Raises StoreError when a namespace cannot be read."""
+    chosen = _choose(store, namespaces, directory, step=step)
+    there = _there(directory)
+    packs = _by_pack(list(_missing(chosen.entries, there))).items()
+    size = sum(fetched_size(pack, extents_of(some)) for (_, pack), some in packs)
+    return Peek(chosen.good, bool(chosen.entries or there), size)
+
+
+def _there(directory: Path) -> dict[str, LocalEntry]:
+    return {name: file for name, file in scan(directory).items() if file.size} if directory.is_dir() else {}
+
+
+def _choose(
+    store: Store, namespaces: Sequence[str], directory: Path, *, step: str | None, everything: bool = False
+) -> _Chosen:
+    chosen = _Chosen()
+    first: dict[str, Wanted] = {}
+    rest: dict[str, Wanted] = {}
+    kept = segments_folder(directory) if directory.is_dir() else None
+    for namespace in namespaces:
+        space = Namespace(store, namespace, kept)
+        try:
+            loaded = space.load()
+            wanted = loaded.view.working_set(step)
+        except CorruptError as error:
+            chosen.quarantined.append(describe(error))
+            chosen.sequences[namespace] = 0
+            continue
+        chosen.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
+        chosen.sequences[namespace] = loaded.view.head.state.sequence
+        chosen.good |= (step, "good") in loaded.view.head.state.uses
+        live = loaded.view.live
+        for name in live:
+            if name not in first and (wanted is None or name in wanted):
+                first[name] = Wanted(live[name], space, replace=False)
+            elif everything and name not in rest:
+                rest[name] = Wanted(live[name], space, replace=False)
+    chosen.entries = [*first.values()] + [w for name, w in rest.items() if name not in first]
+    return chosen
+
+
+def _missing(chosen: Sequence[Wanted], there: Mapping[str, LocalEntry]) -> Iterator[Wanted]:
+    """Leave out what is there, but for manifests of which the store has a newer version."""
+    for wanted in chosen:
+        file = there.get(wanted.entry.name)
+        if file is None:
+            yield wanted
+        elif wanted.entry.kind is Kind.MANIFEST:
+            with contextlib.suppress(OSError):
+                mark = stamp(file.path, file.size)
+                if mark and supersedes(Kind.MANIFEST, version_of(wanted.entry), mark.version):
+                    yield Wanted(wanted.entry, wanted.space, replace=True)
+
+
+def _by_pack(missing: Sequence[Wanted]) -> dict[tuple[str, PackRef], list[Wanted]]:
+    """Sort by pack, in the order in which the packs' first entries are wanted."""
+    by_pack: dict[tuple[str, PackRef], list[Wanted]] = {}
+    for wanted in missing:
+        by_pack.setdefault((wanted.space.namespace, wanted.entry.pack), []).append(wanted)
+    return by_pack
+
+
+def _fetch_all(run: _Run, missing: Sequence[Wanted], threads: int) -> None:
+    by_pack = _by_pack(missing)
+    if not by_pack:
+        return
+    if run.progress:
+        run.progress.start(sum(fetched_size(pack, extents_of(some)) for (_, pack), some in by_pack.items()))
+    for folder in {wanted.entry.name[:2] for wanted in missing}:
+        Path(run.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(threads, "ccache-pull") as pool:
+        futures = [pool.submit(_task, run, pack, some) for (_, pack), some in by_pack.items()]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _task(run: _Run, pack: PackRef, wanted: Sequence[Wanted]) -> None:
+    if run.stopped:
+        return
+    space = wanted[0].space
+    where = space.object("packs", pack.name)
+    try:
+        if wanted[0].entry.section.codec is Codec.BARE:
+            for one in wanted:
+                mtime = min(one.entry.slot.mtime, run.now)
+                if fetch_bare(space, one.entry, run.directory, mtime, replace=one.replace):
+                    run.done(1, one.entry.slot.size)
+                run.got(pack.size)
+            return
+        extents = extents_of(wanted)
+        cost = fetched_size(pack, extents) + sum(one.entry.slot.size for one in wanted)
+        cost += (
+            max(ref.raw for ref in extents if ref.codec is Codec.ZSTD)
+            if any(ref.codec is Codec.ZSTD for ref in extents)
+            else 0
+        )
+        if cost > BUDGET:
+            raise CorruptError.of(where, "the pack holds more than a pack may")
+        with run.budget.held(cost):
+            _apply(run, _fetched(space, pack, wanted, extents, run))
+    except (CorruptError, NotFoundError) as error:
+        run.quarantined.append(describe(error) if error.problems[0].where == where else f"{where}: {describe(error)}")
+        run.bad.setdefault(space, set()).add(pack.name)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}:
+            raise
+        run.stopped = str(error)
+
+
+def _fetched(
+    space: Namespace, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, run: _Run
+) -> list[tuple[Wanted, bytes]]:
+    """Fetch and check what is wanted of a pack; once more when it is not what it should be, for the reading may be bad."""
+    try:
+        return fetch(space, pack, wanted, extents, run.got)
+    except (CorruptError, NotFoundError):
+        return fetch(space, pack, wanted, extents, lambda _: None)
+
+
+def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes]]) -> None:
+    for wanted, data in files:
+        slot = wanted.entry.slot
+        replace = wanted.replace or wanted.entry.kind is Kind.RESULT
+        if put(run.directory, slot.name, data, min(slot.mtime, run.now), replace=replace):
+            run.done(1, slot.size)

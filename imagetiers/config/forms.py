@@ -1,0 +1,169 @@
+"""What a schema says badly or not at all of single values: places, references, sizes, arguments. Pure, but for one look.
+
+The texts here go before those of the schema for the same value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path as Folder
+
+from imagetiers.config.layout import PIPELINE_FILE
+from imagetiers.config.references import check_image, check_place
+from imagetiers.config.schema import place
+from imagetiers.config.yamltree import Node
+from imagetiers.config.yamltree import Path as KeyPath
+from imagetiers.errors import Problem
+from imagetiers.repository_file import kind_of_file
+
+__all__ = ["form_problems", "parse_size"]
+
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[^\s/]+)*/?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_KEY_TAG = re.compile(r"[0-9a-f]{12}")
+_SHOWN = 60  # characters of a name in a message
+_LONGEST_PATH = 1000
+# An argument is one word of a command line, which the kernel ends at 128 KiB (MAX_ARG_STRLEN).
+_LONGEST_ARG = 100_000
+_PORT = re.compile(r"://[^/]*?:([0-9]+)/")
+_LARGEST_PORT = 65535
+_SMALLEST, _LARGEST = 1 << 20, 1 << 60  # bytes
+_MOST = 1e30  # any number above it means as little
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+Check = Callable[[str], tuple[str, str] | None]
+
+
+def parse_size(text: str) -> int:
+    """Return bytes. K, M, G and T count in 1024s, and so do KiB, MiB...; KB, MB... count in 1000s. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:B|([KMGT])(i?B)?)?", text)
+    if match is None:
+        raise ValueError(text)
+    number, unit, suffix = min(float(match[1]), _MOST), match[2] or "", match[3]
+    if suffix == "B":
+        return round(number * 1000.0 ** " KMGT".index(unit))
+    return round(number * _UNITS[unit])
+
+
+def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]:
+    """Yield (path, problem) of values of the right type and the wrong form. `root` is what a cache's folder lies in."""
+    checks: list[tuple[KeyPath, Check]] = [
+        (("registry",), check_place),
+        (("channels",), check_place),
+        (("cache",), lambda text: _cache(text, root)),
+    ]
+    for tier in _keys(tree, ("tiers",)):
+        checks += _tier_checks(tree, ("tiers", tier))
+    yield from _endless(tree)
+    for path, check in checks:
+        node = _text(tree, path)
+        wrong = check(node.text) if node is not None else None
+        if wrong is not None:
+            what, hint = (text.replace("\n", "\\n") for text in wrong)
+            yield path, Problem(place(tree, path, PIPELINE_FILE), what, hint)
+
+
+def _endless(tree: Node) -> Iterator[tuple[KeyPath, Problem]]:
+    """Find numbers that are too large to be one: JSON knows no infinity."""
+    todo: list[tuple[KeyPath, Node]] = [((), tree)]
+    while todo:
+        path, node = todo.pop()
+        if isinstance(node.value, dict):
+            todo += [((*path, key), value) for key, value in node.value.items()]
+        elif isinstance(node.value, list):
+            todo += [((*path, index), value) for index, value in enumerate(node.value)]
+        elif isinstance(node.value, float) and math.isinf(node.value):
+            what = f"{node.text[:40]} is too large a number"
+            yield path, Problem(place(tree, path, PIPELINE_FILE), what, "write a smaller one, or quotes around it")
+
+
+def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
+    yield from (((*tier, "bases", name), check_image) for name in _keys(tree, (*tier, "bases")))
+    yield from (((*tier, "args", name), _argument) for name in _keys(tree, (*tier, "args")))
+    yield from (((*tier, "sources", name, "git"), _port) for name in _keys(tree, (*tier, "sources")))
+    yield (*tier, "tag"), _tag
+    yield (*tier, "compile", "job_memory"), _size
+    yield (*tier, "compile", "ccache", "max_size"), _size
+    yield (*tier, "budget", "size"), _size
+
+
+def _keys(tree: Node, path: KeyPath) -> tuple[str, ...]:
+    node = _at(tree, path)
+    return tuple(node.value) if node is not None and isinstance(node.value, dict) else ()
+
+
+def _text(tree: Node, path: KeyPath) -> Node | None:
+    node = _at(tree, path)
+    return node if node is not None and isinstance(node.value, str) else None
+
+
+def _at(tree: Node, path: KeyPath) -> Node | None:
+    """Return the node at a path of keys, None where there is none."""
+    node: Node | None = tree
+    for key in path:
+        node = node.value.get(str(key)) if node is not None and isinstance(node.value, dict) else None
+    return node
+
+
+def _cache(text: str, root: Folder) -> tuple[str, str] | None:
+    cure = "write a folder, or gs://BUCKET/PREFIX"
+    if text.startswith("gs://"):
+        return (
+            None
+            if _BUCKET.fullmatch(text)
+            else (f"'{text[:80]}' names no bucket", "write gs://BUCKET or gs://BUCKET/PREFIX")
+        )
+    if _SCHEME.match(text):
+        return f"'{text[:80]}' is neither a folder nor a bucket of Google Cloud Storage", cure
+    if text.startswith("~"):
+        return "'~' means nothing here: no shell reads this", "write the whole path"
+    if len(text.encode()) > _LONGEST_PATH:
+        return f"is longer than {_LONGEST_PATH:,} bytes", cure
+    return _in_the_way(root / text, cure)
+
+
+def _in_the_way(folder: Folder, cure: str) -> tuple[str, str] | None:
+    """Say what stands where a folder is to be, or above it."""
+    for path in (folder, *folder.parents):
+        try:
+            kind = kind_of_file(path.stat().st_mode) or "a file"
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it is made when it is needed
+        except OSError as error:
+            shown = path.name if len(path.name) <= _SHOWN else f"{path.name[:_SHOWN]}…"
+            return f"'{shown}' cannot be a folder: {error.strerror}", cure
+        return None if kind == "a folder" else (f"{path} is {kind}, so no folder can be there", cure)
+    return None
+
+
+def _argument(text: str) -> tuple[str, str] | None:
+    if len(text.encode()) > _LONGEST_ARG:
+        return f"is longer than {_LONGEST_ARG:,} bytes", "put it into a file, list that in the manifest, and COPY it"
+    return None
+
+
+def _tag(text: str) -> tuple[str, str] | None:
+    if _KEY_TAG.fullmatch(text):
+        return f"'{text}' looks like the tag of a key, which must never move", "write another, such as v1 or 2.6.0"
+    return None
+
+
+def _port(text: str) -> tuple[str, str] | None:
+    match = _PORT.search(text)
+    if match is not None and not 0 < int(match[1][:6]) <= _LARGEST_PORT:
+        return f"'{match[1]}' is not a port", "write a number from 1 to 65535"
+    return None
+
+
+def _size(text: str) -> tuple[str, str] | None:
+    try:
+        size = parse_size(text)
+    except ValueError:
+        return None  # the schema says what the form is
+    if size < _SMALLEST:
+        return f"'{text}' is less than 1M", "write a size such as 500M or 5G"
+    return (
+        (f"'{text[:40]}' is more than any machine has", "write a size such as 500M or 5G") if size > _LARGEST else None
+    )

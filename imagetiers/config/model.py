@@ -1,0 +1,267 @@
+"""The pipeline as values. Made by `config.py` from pipeline.yaml; everything else reads these and never sees a dict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from imagetiers.naming import ending_in_hash
+
+__all__ = [
+    "Budget",
+    "CcacheSettings",
+    "CloudBuild",
+    "CompileStep",
+    "GitRef",
+    "Pipeline",
+    "Refresh",
+    "Secret",
+    "Tier",
+    "Trust",
+    "TrustSettings",
+    "TrustedKey",
+    "Verify",
+    "branch_name",
+]
+
+_BRANCH_MAX = 30
+
+
+def _none() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+class Refresh(Enum):
+    """How often a tier is rebuilt although nothing of ours changed, so that the distribution's updates arrive."""
+
+    NEVER = "never"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+@dataclass(frozen=True, slots=True)
+class CcacheSettings:
+    """One compile step's use of ccache. `max_size` in bytes, `min_hit_rate` a fraction of the cacheable calls.
+
+    `checkpoint_minutes` is how often a running compile pushes what it has won. `per_arch` says that CUDA code is to be
+    cached for each architecture by itself: the step's program finds it as NVCC_PER_ARCH (1 or 0).
+    """
+
+    max_size: int
+    min_hit_rate: float = 0.0
+    strict: bool = False
+    checkpoint_minutes: float = 5.0
+    per_arch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompileStep:
+    """A Dockerfile stage that runs as a container with the ccache directory mounted, and produces wheels.
+
+    `job_memory` is what one compiler job may need, in bytes; it bounds MAX_JOBS on the daemon's memory.
+    """
+
+    stage: str
+    run: tuple[str, ...]
+    wheels_stage: str
+    job_memory: int
+    ccache: CcacheSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """What a built image must be. `expectations` is handed to the tier's verify.py as JSON text, as it was written."""
+
+    expectations: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits that a built image must keep. `size` in bytes, uncompressed."""
+
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret of image builds and compiles: its id, and the environment variable or file that holds it on this machine."""
+
+    id: str
+    env: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GitRef:
+    """A tag, branch or commit of a git repository, by its URL."""
+
+    git: str
+    ref: str
+
+    @property
+    def name(self) -> str:
+        """How pipeline.lock.yaml calls it."""
+        return f"{self.git}#{self.ref}"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the ref is a commit itself, so that there is nothing to resolve."""
+        return re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.ref) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One image of the chain; `images/<name>/` is its folder. It has a `parent`, or `bases`, or both."""
+
+    name: str
+    tag: str
+    parent: str | None = None
+    bases: Mapping[str, str] = field(default_factory=_none)
+    args: Mapping[str, str] = field(default_factory=_none)
+    sources: Mapping[str, GitRef] = field(default_factory=lambda: MappingProxyType({}))
+    target: str | None = None
+    compile: CompileStep | None = None
+    verify: Verify = field(default_factory=Verify)
+    budget: Budget = field(default_factory=Budget)
+    refresh: Refresh = Refresh.NEVER
+    secrets: tuple[Secret, ...] = ()
+
+
+def branch_name(branch: str) -> str:
+    """Return a branch as it stands in names: at most 30 lower-case letters, digits, dots and hyphens.
+
+    Whatever is lost by that is made up for by a hash, so that two branches never have one name.
+    """
+    name = re.sub(r"[^a-z0-9.-]+", "-", branch.lower())
+    if name == branch and len(name) <= _BRANCH_MAX:
+        return name
+    return ending_in_hash(name, branch, _BRANCH_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose build this is: untrusted ones (pull requests) read what trusted ones wrote, and write only their own.
+
+    `branch` is a line of work; main's cache is read through by all of them.
+    """
+
+    trusted: bool = True
+    branch: str = "main"
+
+    @property
+    def level(self) -> str:
+        """How names of namespaces and objects call it."""
+        return "trusted" if self.trusted else "untrusted"
+
+    @property
+    def label(self) -> str:
+        """How an image says whose build it is of."""
+        return self.level if self.trusted else f"{self.level}/{self.branch}"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of objects that this build writes begin with; nothing for a trusted one."""
+        return "" if self.trusted else f"untrusted/{self.branch}/"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key whose signatures count: its name, its 32 bytes in Base64, and the day (UTC) from which it does not."""
+
+    name: str
+    ed25519: str
+    revoked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSettings:
+    """Whose signatures a pipeline believes. With `require`, what trusted builds share counts only when it is signed."""
+
+    keys: tuple[TrustedKey, ...] = ()
+    require: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloudBuild:
+    """How Google Cloud Build runs the pipeline. Durations in seconds, `disk` in GB.
+
+    With a private `pool`, which has a machine and a disk of its own, `machine` and `disk` mean nothing. `usd_per_hour` is
+    what the machine costs, None: nobody has said it; `processors` how many it has, None: its name says it, or nobody knows.
+    """
+
+    builder: str
+    timeout: int = 5 * 3600
+    compile_timeout: int = 4 * 3600
+    machine: str = "E2_HIGHCPU_32"
+    disk: int = 200
+    pool: str | None = None
+    service_account: str = "imagetiers-build@$PROJECT_ID.iam.gserviceaccount.com"
+    pr_service_account: str = "imagetiers-pr@$PROJECT_ID.iam.gserviceaccount.com"
+    logs: str | None = None
+    queue_ttl: int = 3600
+    substitutions: Mapping[str, str] = field(default_factory=_none)
+    usd_per_hour: float | None = None
+    processors: int | None = None
+
+    @property
+    def cpus(self) -> int:
+        """How many processors the machine has, 0 where nobody has said it: E2_MEDIUM shares its own."""
+        _, _, number = self.machine.rpartition("_")
+        named = int(number) if number.isdigit() and self.pool is None else 0
+        return self.processors or named
+
+    @property
+    def worker(self) -> str:
+        """What people call the machine."""
+        return self.machine if self.pool is None else self.pool.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
+
+    `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
+    What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
+    """
+
+    name: str
+    variant: str | None
+    registry: str | None
+    cache: str
+    platform: str
+    gpus: tuple[str, ...]
+    arch_list: str
+    tiers: Mapping[str, Tier]
+    cloudbuild: CloudBuild
+    pins: Mapping[str, str] = field(default_factory=_none)
+    commits: Mapping[str, str] = field(default_factory=_none)
+    channels: str | None = None
+    trust: TrustSettings = field(default_factory=TrustSettings)
+
+    def commit(self, source: GitRef) -> str | None:
+        """Return the commit that a git ref is, None when nothing pins it."""
+        return source.ref if source.fixed else self.commits.get(source.name)
+
+    def order(self) -> tuple[Tier, ...]:
+        """Return the tiers parents first, otherwise in the order of the file. The parents must form no cycle."""
+        done: dict[str, Tier] = {}
+
+        def visit(tier: Tier) -> None:
+            if tier.name in done:
+                return
+            if tier.parent is not None:
+                visit(self.tiers[tier.parent])
+            done[tier.name] = tier
+
+        for tier in self.tiers.values():
+            visit(tier)
+        return tuple(done.values())
+
+    def ancestry(self, name: str) -> tuple[Tier, ...]:
+        """Return the chain that ends in tier `name`, eldest first."""
+        tier = self.tiers[name]
+        return (*(self.ancestry(tier.parent) if tier.parent else ()), tier)

@@ -1,0 +1,258 @@
+"""JSON Schema errors in the words of this project: where in pipeline.yaml, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from imagetiers.config.yamltree import Node, show_path
+from imagetiers.config.yamltree import Path as KeyPath
+from imagetiers.errors import Problem
+
+__all__ = ["cut", "did_you_mean", "place", "schema_problems"]
+
+_END = re.compile(r"\$(?=\||\)|\Z)")
+_LONGEST = 60  # characters of a value that a message repeats
+_NO_SUCH_KEY = "there is no such key"
+_OTHER_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+_KIND = {
+    "string": "a text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a mapping",
+    "array": "a list",
+    "null": "nothing (null)",
+}
+Say = Callable[[Any, Node, KeyPath], "tuple[str, str]"]
+
+
+def place(tree: Node, path: KeyPath, name: str, *, key: bool = False) -> str:
+    """Return `pipeline.yaml:LINE:COL: path` for the value (or the key itself) at `path`."""
+    node = tree.key_at(path) if key else tree.at(path)
+    shown = show_path(path)
+    return f"{name}:{node.line}:{node.column}" + (f": {shown}" if shown else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
+    """Return a hint that names the nearest known word, or all of them."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"{what}: {', '.join(options)}" if options else f"{what}: none"
+
+
+def schema_problems(tree: Node, schema_file: Path, name: str, passed: Path) -> Iterator[tuple[KeyPath, Problem]]:
+    """Yield (path, problem) of everything in `tree` that the schema does not allow.
+
+    A tree that passed before is not checked again: `passed` is a folder of empty files named by (schema, tree). That
+    spares the import of jsonschema, a fifth of the time of a `doit` that has nothing to do.
+    """
+    schema_text = schema_file.read_bytes()
+    plain = tree.plain()
+    mark = passed / hashlib.sha256(schema_text + b"\0" + json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    with contextlib.suppress(OSError):  # somebody else's: then it is checked
+        if mark.exists():
+            return
+    errors = _validator()(json.loads(schema_text)).iter_errors(plain)
+    found = [entry for error in errors for entry in _explain(error, tree, name)]
+    yield from _without_echoes(found)
+    if not found:
+        try:
+            passed.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError:  # a read-only checkout is no reason to fail: it is only slower
+            pass
+
+
+def _validator() -> Any:
+    """Return jsonschema's validator, exact where Python's habits are not JSON Schema's.
+
+    `$` in a pattern is the end of the text, and not before a last line feed; a whole number is written as one.
+    """
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_validator: Any, wanted: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+        if isinstance(instance, str) and not re.search(_END.sub(r"\\Z", wanted), instance):
+            yield ValidationError(f"does not match {wanted}")
+
+    def is_whole(_checker: Any, instance: Any) -> bool:
+        return isinstance(instance, int) and not isinstance(instance, bool)
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", is_whole)
+    return extend(Draft202012Validator, {"pattern": pattern}, type_checker=types)  # type: ignore[no-untyped-call]
+
+
+def _without_echoes(found: list[tuple[KeyPath, Problem]]) -> Iterator[tuple[KeyPath, Problem]]:
+    """Leave out that a key is missing where it stands misspelt: one mistake, one problem."""
+    meant = {
+        (path[:-1], problem.hint.removeprefix("did you mean ").removesuffix("?"))
+        for path, problem in found
+        if problem.what == _NO_SUCH_KEY and problem.hint.startswith("did you mean ")
+    }
+    long = {path for path, problem in found if problem.what.startswith("is longer than ")}
+    for path, problem in found:
+        if path in long and problem.what.endswith(" is not of the right form"):
+            continue
+        missing = problem.what.startswith("needs ") or problem.what.endswith(" is missing")
+        if not (missing and any(path == where and key in problem.what for where, key in meant)):
+            yield path, problem
+
+
+def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Problem]]:
+    path: KeyPath = tuple(error.absolute_path)
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema["properties"]
+        for key in error.instance:
+            if key not in known:
+                where = place(tree, (*path, key), name, key=True)
+                yield (*path, key), Problem(where, _NO_SUCH_KEY, did_you_mean(key, known, "keys here"))
+        return
+    if "propertyNames" in error.absolute_schema_path:  # about a key itself; its path ends at the mapping
+        where = place(tree, (*path, str(error.instance)), name, key=True)
+        if error.validator == "maxLength":
+            wrong = (f"is longer than {error.validator_value} characters", "choose a shorter name")
+        else:
+            wrong = (
+                f"'{cut(error.instance)}' is not a good name",
+                _describe(error) or f"it must match {error.validator_value}",
+            )
+        yield path, Problem(where, *wrong)
+        return
+    say = _SAY.get(error.validator)
+    node = tree.at(path)
+    if _follows(error):
+        return
+    what, hint = say(error, node, path) if say else (error.message, "")
+    removed = _removed(error, node)
+    if removed is not None:
+        where, shown = f"{name}:{removed.line}:{removed.column}", show_path(path)
+        yield path, Problem(f"{where}: {shown}" if shown else where, f"{what}, because this removes it", hint)
+        return
+    yield path, Problem(place(tree, path, name), what, hint)
+
+
+def _removed(error: Any, node: Node) -> Node | None:
+    """Return the place where a variant took away what is missing."""
+    if error.validator == "required":
+        keys = [key for key in error.validator_value if f"'{key}'" in error.message]
+    elif error.validator in {"anyOf", "oneOf"}:
+        keys = [key for option in error.validator_value for key in option.get("required", ())]
+    else:
+        keys = []
+    return next((node.removed[key] for key in keys if node.removed and key in node.removed), None)
+
+
+def _describe(error: Any) -> str:
+    return str(error.schema.get("description", ""))
+
+
+def _found(node: Node) -> str:
+    value = node.value
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"the truth value {node.text}"
+    if isinstance(value, int | float):
+        shown = repr(value)
+        written = cut(node.text)
+        return f"the number {cut(shown)}" + (f" (written {written})" if shown != node.text else "")
+    return f"the text '{cut(node.text)}'"
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "object": (dict,)}
+_OF_A_TYPE = {"enum", "const", "minimum", "maximum", "exclusiveMinimum", "anyOf", "oneOf"}
+
+
+def _follows(error: Any) -> bool:
+    """Say whether something is only wrong because the value's type is, which is told already."""
+    wanted = error.schema.get("type")
+    if error.validator not in _OF_A_TYPE or not isinstance(wanted, str):
+        return False
+    return not isinstance(error.instance, _TYPES[wanted]) or (isinstance(error.instance, bool) and wanted != "object")
+
+
+def cut(text: str) -> str:
+    """Return a text that fits on a line."""
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+    what = f"must be {' or '.join(_KIND[kind] for kind in kinds)}, but is {_found(node)}"
+    if "string" in kinds and isinstance(node.value, bool | int | float):
+        return what, f'write it in quotes: "{cut(node.text)}"'
+    if kinds == ["boolean"] and node.text.lower() in _OTHER_BOOLEANS:
+        return what, f"write {_OTHER_BOOLEANS[node.text.lower()]}: in YAML 1.2 '{node.text}' is a text"
+    if kinds == ["integer"] and isinstance(node.value, float) and node.value.is_integer():
+        return what, f"write {node.value:.0f}"
+    return what, _describe(error)
+
+
+def _pattern(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    return f"'{cut(node.text)}' is not of the right form", _describe(error) or f"must match {error.validator_value}"
+
+
+def _required(error: Any, _node: Node, _path: KeyPath) -> tuple[str, str]:
+    missing = [key for key in error.validator_value if key not in error.instance]
+    key = next((k for k in missing if f"'{k}'" in error.message), missing[0])
+    description = error.schema.get("properties", {}).get(key, {}).get("description", "")
+    return f"'{key}' is missing", str(description)
+
+
+def _one_of(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    names = [option["required"][0] for option in error.validator_value if "required" in option]
+    if not names:
+        return f"must be a program or a list of a program and its arguments, but is {_found(node)}", _describe(error)
+    either = f"'{names[0]}' or '{names[1]}'"
+    if isinstance(node.value, dict) and all(key in node.value for key in names):
+        return f"has both {either.replace(' or ', ' and ')}", "keep one of them"
+    return f"needs {either}", _describe(error)
+
+
+def _repeated(node: Node) -> str:
+    seen: set[str] = set()
+    for item in node.value if isinstance(node.value, list) else ():
+        if item.text and item.text in seen:
+            return f"'{cut(item.text)}'"
+        seen.add(item.text)
+    return "a value"
+
+
+def _enum(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
+    allowed = [str(value) for value in error.validator_value]
+    if isinstance(node.value, dict | list):
+        return f"must be one of the allowed values, but is {_found(node)}", f"allowed: {', '.join(allowed)}"
+    return f"'{cut(node.text)}' is not one of the allowed values", did_you_mean(node.text, allowed, "allowed")
+
+
+_SAY: dict[str, Say] = {
+    "type": _type,
+    "pattern": _pattern,
+    "required": _required,
+    "oneOf": _one_of,
+    "anyOf": _one_of,
+    "enum": _enum,
+    "const": lambda error, node, _: (f"must be {error.validator_value}, but is {_found(node)}", _describe(error)),
+    "minimum": lambda error, node, _: (f"{node.text} is below {error.validator_value}", _describe(error)),
+    "maximum": lambda error, node, _: (f"{node.text} is above {error.validator_value}", _describe(error)),
+    "exclusiveMinimum": lambda error, node, _: (f"{node.text} is not above {error.validator_value}", _describe(error)),
+    "minLength": lambda error, _node, _: ("is empty", _describe(error)),
+    "maxLength": lambda error, _node, _: (f"is longer than {error.validator_value} characters", _describe(error)),
+    "minItems": lambda error, _node, _: ("is empty", _describe(error)),
+    "minProperties": lambda error, _node, _: ("is empty", _describe(error)),
+    "uniqueItems": lambda _error, node, _: (f"holds {_repeated(node)} twice", "remove one of the two"),
+}

@@ -1,0 +1,60 @@
+"""The real world, put together. Nothing connects until it is used: `doit list` works offline and at once."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from imagetiers.adapters.console import RichConsole
+from imagetiers.adapters.docker import DockerEngine
+from imagetiers.adapters.git import GitRemotes
+from imagetiers.adapters.locks import FileLocks
+from imagetiers.adapters.registry import HttpRegistry
+from imagetiers.adapters.signals import SignalCancellation
+from imagetiers.adapters.streams import harden
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Pipeline, Trust
+from imagetiers.errors import PipelineError, Problem
+from imagetiers.services import Services
+from imagetiers.signing.signers import SIGNING_KEY, LazySigner
+from imagetiers.signing.store import SignedStore
+from imagetiers.stores.open import open_store
+
+__all__ = ["connect"]
+
+PATIENCE = "IMAGETIERS_CACHE_PATIENCE"
+
+
+def _patience(text: str | None) -> float | None:
+    """Read for how many seconds a bucket that does not answer is tried again."""
+    if text is None:
+        return None
+    try:
+        return max(float(text), 0.0)
+    except ValueError:
+        raise PipelineError(Problem(PATIENCE, f"'{text}' is not a number of seconds", "such as 120")) from None
+
+
+def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
+    """Return the world of a checkout; takes over Ctrl-C and SIGTERM."""
+    cancel = SignalCancellation()
+    cancel.install()
+    harden()
+    console = RichConsole()
+    patience = _patience(os.environ.get(PATIENCE))
+    store = open_store(pipeline.cache, layout.root, patience=patience, hurried=lambda: cancel.requested)
+    secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""
+    signer = LazySigner(secret, pipeline.trust) if secret else None
+    return Services(
+        engine=DockerEngine(cancel, layout.volume),
+        store=SignedStore(store, pipeline.trust, signer, console.line),
+        bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
+        registry=HttpRegistry(),
+        git=GitRemotes(cancel),
+        console=console,
+        locks=FileLocks(layout.locks, console),
+        cancel=cancel,
+        trust=trust,
+        user=(os.getuid(), os.getgid()),
+        now=time.time,
+    )

@@ -1,0 +1,341 @@
+"""Everything that the repository says, read once and checked as a whole: pipeline.yaml, Dockerfiles, manifests, files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
+from imagetiers.config.loader import Config, load_config
+from imagetiers.config.model import Pipeline, Tier
+from imagetiers.config.schema import cut, did_you_mean
+from imagetiers.dockerfile.context import Patterns, has_wildcard
+from imagetiers.dockerfile.expand import LexError, Unresolved
+from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Stage, arg_words
+from imagetiers.dockerfile.parser import parse_dockerfile
+from imagetiers.dockerfile.reading import Reading, Reference
+from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
+from imagetiers.errors import PipelineError, Problem
+from imagetiers.inputs.snapshot import TierFiles, take_snapshot
+
+__all__ = ["ARCH_LIST_ARG", "PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
+
+PARENT_ARG = "PARENT"
+ARCH_LIST_ARG = "TORCH_CUDA_ARCH_LIST"
+REFRESH_ARG = "REFRESH_EPOCH"
+SYNTAX_ARG = "BUILDKIT_SYNTAX"  # BuildKit's own name for what `# syntax=` says; here it pins that image
+_AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})
+_FRONTEND = "BUILDKIT_"
+_REFERENCE = "see docs.docker.com/reference/dockerfile"
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class TierInputs:
+    """A tier and all that was read for it.
+
+    `args` are those of pipeline.yaml, the derived TORCH_CUDA_ARCH_LIST, and the commits of its sources; of one that
+    nothing pins, the ref itself.
+    """
+
+    tier: Tier
+    files: TierFiles
+    reading: Reading
+    args: Mapping[str, str]
+
+    @property
+    def dockerfile(self) -> Dockerfile:
+        """The tier's Dockerfile, parsed."""
+        return self.reading.dockerfile
+
+    @property
+    def parent(self) -> str | None:
+        """What the reading calls the parent's image, whose reference is known only in the plan."""
+        return self.reading.args.get(PARENT_ARG) if self.tier.parent is not None else None
+
+    @property
+    def target(self) -> Stage:
+        """The stage that becomes the image."""
+        stage = self.dockerfile.stage(self.tier.target)
+        assert stage is not None, "checked by load_repository"  # noqa: S101
+        return stage
+
+    @property
+    def compile_stage(self) -> Stage:
+        """The stage that the compile step runs; only for tiers that have one."""
+        stage = self.dockerfile.stage(self.tier.compile.stage if self.tier.compile else None)
+        assert stage is not None, "checked by load_repository"  # noqa: S101
+        return stage
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """The stages that the finished wheels stand in for."""
+        return frozenset({self.tier.compile.wheels_stage}) if self.tier.compile else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The pipeline and its tiers' inputs; `variants` are the names that `doit variant=` takes."""
+
+    pipeline: Pipeline
+    inputs: Mapping[str, TierInputs]
+    variants: tuple[str, ...]
+
+
+def load_repository(layout: Layout, variant: str | None) -> Repository:
+    """Read and check everything. Raises PipelineError with all problems, those of pipeline.yaml in line order first."""
+    config = load_config(layout, variant)
+    problems = sorted(config.problems, key=_line_order)
+    files, missing = _snapshot(layout, config)
+    problems.extend(missing)
+    inputs: dict[str, TierInputs] = {}
+    for name, tier_files in files.items():
+        tier = config.pipeline.tiers[name]
+        problems.extend(_unchecked(config, tier, tier_files))
+        shown = f"images/{name}/{DOCKERFILE}"
+        try:
+            dockerfile = parse_dockerfile(tier_files.dockerfile, shown)
+        except PipelineError as error:
+            problems.extend(error.problems)
+            continue
+        args = {**tier.args, **{arg: config.pipeline.commit(ref) or ref.ref for arg, ref in tier.sources.items()}}
+        if config.pipeline.arch_list and ARCH_LIST_ARG in dockerfile.declared_args():
+            args.setdefault(ARCH_LIST_ARG, config.pipeline.arch_list)
+        stand_in = {} if tier.parent is None else {PARENT_ARG: f"{tier.parent}:parent"}
+        reading = Reading(dockerfile, {**args, **tier.bases, **stand_in}, config.pipeline.platform)
+        inputs[name] = TierInputs(tier, tier_files, reading, args)
+        problems.extend(_dockerfile_problems(config, inputs[name]))
+    PipelineError.raise_if(problems)
+    return Repository(config.pipeline, inputs, config.variants)
+
+
+def _snapshot(layout: Layout, config: Config) -> tuple[dict[str, TierFiles], list[Problem]]:
+    """Read each tier on its own, so that one that is wrong hides nothing of the others."""
+    found: dict[str, TierFiles] = {}
+    problems: list[Problem] = []
+    images = layout.tier("any").parent
+    if not images.is_dir():  # told once, and not of each tier
+        missing = f"there is no folder {images.name}/, in which the tiers' folders are"
+        what = f"{images.name} is a file, but must be a folder" if images.exists() else missing
+        return found, [
+            Problem(config.place("tiers"), what, f"make it, with a folder for each tier: {images.name}/NAME/")
+        ]
+    for name in config.pipeline.tiers:
+        try:
+            found.update(take_snapshot(layout, [name]))
+        except PipelineError as error:
+            for problem in error.problems:
+                at_pipeline = problem.where == f"tiers.{name}"
+                where = config.place("tiers", name) if at_pipeline else problem.where
+                problems.append(Problem(where, problem.what, problem.hint))
+    return found, problems
+
+
+def _unchecked(config: Config, tier: Tier, files: TierFiles) -> Iterator[Problem]:
+    """Expectations that nobody checks would pass for ones that hold."""
+    script = f"images/{tier.name}/{VERIFY_SCRIPT}"
+    expected = json.loads(tier.verify.expectations)
+    if expected and files.verify is None:
+        what = f"expects {', '.join(expected)}, but there is no {script} that checks it"
+        hint = f"write {script}, which gets this mapping as JSON, or remove verify:"
+        yield Problem(config.place("tiers", tier.name, "verify"), what, hint)
+
+
+def _line_order(problem: Problem) -> tuple[bool, int, int]:
+    file, *parts = problem.where.split(":")
+    numbers = [int(part) for part in parts[:2] if part.isascii() and part.isdigit()]
+    return file != PIPELINE_FILE, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else 0
+
+
+def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
+    yield from _argument_problems(config, inputs)
+    stages = list(_stage_problems(config, inputs))
+    yield from stages
+    if stages:
+        return
+    dockerfile = inputs.dockerfile
+    try:
+        reached = inputs.reading.reach(inputs.target)
+        yield from _reference_problems(inputs, reached)
+        yield from _tier_problems(config, inputs, reached)
+        yield from _remote_problems(inputs, reached)
+        yield from _context_problems(inputs, reached)
+    except Unresolved as name:
+        hint = f"give it a default in the Dockerfile, or a value under tiers.{inputs.tier.name}.args"
+        yield Problem(f"{dockerfile.name}:{name.line}", f"the argument {name} has no value that is known here", hint)
+    except LexError as error:
+        yield Problem(f"{dockerfile.name}:{error.line}", str(error), error.hint or _REFERENCE)
+
+
+def _argument_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
+    tier, dockerfile = inputs.tier, inputs.dockerfile
+    declared = dockerfile.declared_args()
+    literal = _literal_images(inputs)
+    for section, given in (("args", tier.args), ("bases", tier.bases), ("sources", tier.sources)):
+        for name in given:
+            where = config.place("tiers", tier.name, section, name)
+            if name.startswith(_FRONTEND):
+                if section != "bases" or name != SYNTAX_ARG:
+                    yield Problem(where, f"{name} is an argument of BuildKit itself, which no key covers", "remove it")
+            elif name not in declared and (section != "bases" or tier.bases[name] not in literal):
+                known = did_you_mean(name, declared - _AUTOMATIC, "it declares")
+                yield Problem(where, f"{dockerfile.name} declares no ARG {cut(name)}", known)
+    for stage in dockerfile.stages:
+        for instruction in stage.instructions:
+            names = (
+                [name for name, _ in arg_words(instruction, dockerfile.escape)] if instruction.keyword == "ARG" else []
+            )
+            if PARENT_ARG in names and tier.parent is not None:
+                what = f"the stage '{stage.label}' declares {PARENT_ARG}, whose value is another on each machine"
+                yield Problem(
+                    f"{dockerfile.name}:{instruction.line}", what, f"declare ARG {PARENT_ARG} only before FROM"
+                )
+    if dockerfile.syntax is not None:
+        yield from _syntax_problems(dockerfile, tier)
+
+
+def _literal_images(inputs: TierInputs) -> set[str]:
+    """Return the outside images that the Dockerfile names, with or without an argument."""
+    try:
+        return set(inputs.reading.outside(inputs.dockerfile.stages))
+    except Unresolved:
+        return set()  # is told elsewhere
+    except LexError:  # is told elsewhere; which images the file names, nobody can say
+        return set(inputs.tier.bases.values())
+
+
+def _syntax_problems(dockerfile: Dockerfile, tier: Tier) -> Iterator[Problem]:
+    """A `# syntax=` image decides what the whole file means: only Docker's own reads it as we do."""
+    syntax = dockerfile.syntax or ""
+    where = f"{dockerfile.name}:1"
+    name = syntax.partition("@")[0].partition(":")[0].removeprefix("docker.io/")
+    if name != "docker/dockerfile":
+        yield Problem(
+            where, f"# syntax={syntax} may read this file otherwise than we do", "only docker/dockerfile can be used"
+        )
+    elif "@" not in syntax and syntax not in tier.bases.values():
+        hint = f"remove the line, pin it (…@sha256:…), or name it under tiers.{tier.name}: bases: {{{SYNTAX_ARG}: '{syntax}'}}"
+        yield Problem(
+            where, f"# syntax={syntax} is not named in pipeline.yaml, so it can be neither pinned nor keyed", hint
+        )
+
+
+def _stage_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
+    tier, dockerfile = inputs.tier, inputs.dockerfile
+    names = [stage.name for stage in dockerfile.stages if stage.name]
+    wanted: list[tuple[tuple[str, ...], str | None]] = [(("target",), tier.target)]
+    if tier.compile is not None:
+        wanted += [(("compile", "stage"), tier.compile.stage), (("compile", "wheels_stage"), tier.compile.wheels_stage)]
+    for path, name in wanted:
+        if name is not None and dockerfile.stage(name) is None:
+            where = config.place("tiers", tier.name, *path)
+            yield Problem(
+                where, f"{dockerfile.name} has no stage '{cut(name)}'", did_you_mean(name, names, "its stages")
+            )
+
+
+def _reference_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    """Hold what the stages take from elsewhere against the earlier stages and the images that the pipeline names."""
+    tier, dockerfile = inputs.tier, inputs.dockerfile
+    expected = {*tier.bases.values(), inputs.parent, SCRATCH}
+    seen: set[str] = set()
+    for stage in reached:
+        for reference in inputs.reading.references(stage):
+            name = reference.name
+            if reference.stage is not None or name in expected or name in seen:
+                continue
+            seen.add(name)
+            where = f"{dockerfile.name}:{reference.line}"
+            later = dockerfile.stage(name)
+            if name.isdecimal():
+                yield Problem(
+                    where, f"there is no stage {name} before this one", "stages count from 0; better use their names"
+                )
+            elif later is not None:
+                what = "is this very stage" if later is stage else f"stands only in line {later.line}"
+                yield Problem(where, f"the stage '{name}' {what}", "a stage can only take from stages before it")
+            else:
+                yield _outside_problem(dockerfile, stage, tier, reference, where)
+
+
+def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference: Reference, where: str) -> Problem:
+    image = reference.name
+    earlier = [other.name for other in dockerfile.stages[: stage.index] if other.name]
+    close = did_you_mean(image.lower(), earlier, "its stages")
+    if close.startswith("did you mean"):
+        return Problem(where, f"there is no stage '{image}'", close)
+    hint = f"ARG BASE, FROM ${{BASE}}, and under tiers.{tier.name}: bases: {{BASE: '{image}'}}"
+    what = f"the outside image {image} is not named in pipeline.yaml, so it can be neither pinned nor keyed"
+    return Problem(where, what, hint)
+
+
+def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    tier, dockerfile, reading = inputs.tier, inputs.dockerfile, inputs.reading
+    if inputs.parent is not None and inputs.parent not in reading.outside(reached):
+        where = config.place("tiers", tier.name, "parent")
+        yield Problem(where, f"{dockerfile.name} is not built FROM its parent", "ARG PARENT, then FROM ${PARENT}")
+    if tier.compile is not None:
+        wheels = dockerfile.stage(tier.compile.wheels_stage)
+        if wheels not in reached:
+            where = config.place("tiers", tier.name, "compile")
+            what = f"nothing in the image takes the wheels from the stage '{tier.compile.wheels_stage}'"
+            yield Problem(where, what, f"RUN --mount=type=bind,from={tier.compile.wheels_stage},target=/wheels ...")
+        compiled = reading.outside(reading.reach(inputs.compile_stage))
+        if inputs.parent is not None and inputs.parent in compiled:
+            where = f"{dockerfile.name}:{compiled[inputs.parent]}"
+            what = f"the compile stage '{tier.compile.stage}' is built FROM the parent tier, which a compile cannot be"
+            yield Problem(where, what, f"build it FROM an outside image that tiers.{tier.name}.bases names")
+    bases = {reading.references(stage)[0].stage for stage in reached}
+    has_children = any(other.parent == tier.name for other in config.pipeline.tiers.values())
+    for stage in reached:
+        for instruction in stage.instructions:
+            if instruction.keyword == "ONBUILD" and (stage in bases or (has_children and stage == inputs.target)):
+                what = "ONBUILD would run in another build, of whose key it is no part"
+                yield Problem(f"{dockerfile.name}:{instruction.line}", what, "write the instruction where it shall run")
+
+
+def _remote_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    """What lies elsewhere must be named so that it is always the same."""
+    for use in inputs.reading.remote_uses(reached):
+        where = f"{inputs.dockerfile.name}:{use.line}"
+        if use.kind is SourceKind.GIT and not is_fixed_git(use.source):
+            what = f"the repository {use.source} is not named by a commit, so what it holds is in no key"
+            yield Problem(
+                where, what, "ADD …#COMMIT with all 40 digits; tiers.*.sources pins a branch or tag as an ARG"
+            )
+        elif use.kind is SourceKind.URL and _CHECKSUM.fullmatch(use.checksum or "") is None:
+            what = f"{use.source} has no checksum, so what it holds is in no key"
+            yield Problem(where, what, "ADD --checksum=sha256:… URL DESTINATION")
+
+
+def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    """Hold what the Dockerfile takes from the context against what the manifest lists."""
+    listed, everything = inputs.files.tree(), inputs.files.tree(with_unlisted=True)
+    hidden = set(inputs.files.unlisted)
+    manifest = f"images/{inputs.tier.name}/{MANIFEST}"
+    for use in inputs.reading.context_uses(reached):
+        where = f"{inputs.dockerfile.name}:{use.line}"
+        try:
+            taken = listed.take(use.source, use.patterns)
+            unlisted = sorted(everything.take(use.source, use.patterns).paths & hidden)
+        except LexError as error:
+            yield Problem(where, f"{use.keyword}: {error}", error.hint or _REFERENCE)
+            continue
+        if unlisted:
+            shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")  # noqa: PLR2004
+            hint = f"add it to {manifest}, or exclude it there with '!{unlisted[0]}'"
+            yield Problem(where, f"{use.keyword} takes {shown}, which the manifest does not list", hint)
+        elif taken.missing:
+            what = f"{use.keyword} takes {use.source} through a link to {taken.missing[0]}, which the manifest does not list"
+            yield Problem(where, what, f"add {taken.missing[0]} to {manifest}, or correct the link")
+        elif use.source == DOCKERFILE:
+            yield Problem(
+                where, f"{use.keyword} takes the {DOCKERFILE} itself, of which BuildKit gets only a part", "copy a file"
+            )
+        elif not taken.paths and not (use.source == "." and use.patterns is Patterns.NONE):
+            what = f"{use.keyword} takes {use.source}, which does not exist"
+            if has_wildcard(use.source) and use.patterns is not Patterns.NONE:
+                what = f"{use.keyword} takes {use.source}, which matches nothing"
+            yield Problem(where, what, "correct the path, or add the file")

@@ -1,0 +1,202 @@
+"""Run the checks of an image in it, and say of each tier's script what it found, or why that is nothing."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagetiers.config.layout import VERIFY_SCRIPT
+from imagetiers.errors import EngineError, Interrupted, Problem
+from imagetiers.inputs.snapshot import InputFile, archive
+from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
+from imagetiers.planning.plan import TierPlan
+from imagetiers.services import Services
+
+__all__ = ["RUNNER", "Checked", "Script", "problems", "run_checks"]
+
+# The marks carry a word that no script knows beforehand; without a line's end before it, a mark could be glued to a text.
+RUNNER = b"""\
+exec 2>&1
+mark=$IMAGETIERS_MARK
+unset IMAGETIERS_MARK
+if ! command -v python3 >/dev/null; then
+  echo "$mark missing python3"
+  exit 0
+fi
+for tier in $IMAGETIERS_VERIFY; do
+  echo "$mark begin $tier"
+  python3 "/imagetiers/$tier/verify.py" "/imagetiers/$tier/expect.json"
+  printf '\\n%s end %s\\n' "$mark" "$?"
+done
+echo "$mark done"
+"""
+
+_OK, _FAIL = re.compile(r"ok\b"), re.compile(r"FAIL\b")
+_TAIL, _SHOWN = 12, 30
+
+
+@dataclass
+class Script:
+    """What one tier's script said: how many checks passed and failed, its exit code (None: it has not ended)."""
+
+    tier: str
+    passed: int = 0
+    failed: int = 0
+    code: int | None = None
+    crashed: bool = False
+    failures: list[str] = field(default_factory=list)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
+
+    @property
+    def name(self) -> str:
+        """The script's path in the repository."""
+        return f"images/{self.tier}/{VERIFY_SCRIPT}"
+
+    def take(self, line: str) -> None:
+        """Count a line of its output."""
+        if not line.strip():
+            return
+        self.tail.append(line)
+        self.crashed = self.crashed or line.startswith("Traceback ")
+        if _OK.match(line):
+            self.passed += 1
+        elif _FAIL.match(line):
+            self.failed += 1
+            if len(self.failures) < _SHOWN:
+                self.failures.append(line)
+
+
+class Checked:
+    """Takes the lines of a container that runs `RUNNER`, and tells the scripts' own from its marks.
+
+    `path` is the file that gets all of them, `code` the container's exit code.
+    """
+
+    def __init__(self, mark: str, path: Path) -> None:
+        self.path = path
+        self.scripts: list[Script] = []
+        self.begun = self.done = False
+        self.missing = ""
+        self.code = -1
+        self.outside: deque[str] = deque(maxlen=_TAIL)
+        self._mark = mark
+
+    def lines(self, line: str) -> Iterator[str]:
+        """Take a line of the container; yield it as the log has it."""
+        if not line.startswith(f"{self._mark} "):
+            (self._current.take if self._current is not None else self.outside.append)(line)
+            yield line
+            return
+        self.begun = True
+        what, _, rest = line.removeprefix(f"{self._mark} ").partition(" ")
+        if what == "begin":
+            self.scripts.append(Script(rest))
+            yield f"-- {rest}"
+        elif what == "end" and self._current is not None:
+            self._current.code = int(rest)
+            yield f"-- exit code {rest}"
+        elif what == "missing":
+            self.missing = rest
+        elif what == "done":
+            self.done = True
+
+    @property
+    def _current(self) -> Script | None:
+        return self.scripts[-1] if self.scripts and self.scripts[-1].code is None else None
+
+    @property
+    def passed(self) -> int:
+        """How many checks have passed."""
+        return sum(script.passed for script in self.scripts)
+
+
+def run_checks(tier: TierPlan, path: Path, services: Services) -> Checked:
+    """Run all scripts of a tier in a container of its image. Raises EngineError, Interrupted, and OSError for the log."""
+    files = [InputFile("imagetiers/verify.sh", RUNNER)]
+    for name, script, expectations in tier.verify.scripts:
+        files.append(InputFile(f"imagetiers/{name}/verify.py", script))
+        files.append(InputFile(f"imagetiers/{name}/expect.json", expectations.encode()))
+    nonce = secrets.token_hex(8)
+    checked = Checked(nonce, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    container = services.engine.start(verify_container(tier, nonce), archive(files))
+    try:
+        with (
+            path.open("w", encoding="utf-8") as log,
+            services.cancel.on_request(lambda: services.engine.stop(container, COMPILE_STOP_SECONDS)),
+        ):
+            checked.code = services.engine.follow(
+                container, lambda line: log.writelines(f"{told}\n" for told in checked.lines(line))
+            )
+    finally:
+        try:
+            services.engine.remove(container)
+        except EngineError as error:
+            services.console.line(f"verify:{tier.name}: {error}")
+    if services.cancel.requested:
+        raise Interrupted(Problem(f"verify:{tier.name}", "was interrupted"))
+    return checked
+
+
+def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
+    """Yield what failed, and what was not checked although it should have been."""
+    where, look = f"verify:{tier.name}", f"docker run --rm -it --entrypoint sh {tier.ref} looks inside"
+    log = f"the full output is {checked.path}"
+    ran = {script.tier: script for script in checked.scripts}
+    if checked.missing:
+        scripts = ", ".join(Script(name).name for name, _, _ in tier.verify.scripts)
+        what = f"the image has no {checked.missing} on its PATH, so nothing was checked by {scripts}"
+        yield Problem(where, what, f"install {checked.missing} in the image; {look}")
+        return
+    if not checked.begun:
+        what = f"the checks could not be started (exit code {checked.code}){_excerpt(checked.outside)}"
+        yield Problem(where, what, f"they need /bin/sh and python3 in the image; {log}")
+        return
+    for name, _, _ in tier.verify.scripts:
+        script = ran.get(name, Script(name))
+        what, hint = _judge(script, checked, _expected(tier)[name])
+        if what:
+            yield Problem(where, what, f"{log}; {hint or look}")
+
+
+def _expected(tier: TierPlan) -> Mapping[str, str]:
+    return {name: expectations for name, _, expectations in tier.verify.scripts}
+
+
+def _judge(script: Script, checked: Checked, expected: str) -> tuple[str, str]:
+    """Return what is wrong with a script's run, or nothing, and a hint of its own if there is one."""
+    if script.code is None:
+        how = f"the container ended with exit code {checked.code}{_KILLED.get(checked.code, '')}"
+        return f"{script.name} did not end: {how}{_excerpt(script.tail)}", ""
+    if script.failed:
+        more = script.failed - len(script.failures)
+        lines = [
+            *script.failures,
+            *([f"(and {more} more)"] if more else []),
+            *(_without(script.tail, script.failures) if script.crashed else ()),
+        ]
+        total = script.passed + script.failed
+        return f"{script.failed} of {total} checks of {script.name} failed{_excerpt(lines, '')}", ""
+    if script.code != 0:
+        said = _excerpt(script.tail) if script.tail else " and printed nothing"
+        return f"{script.name} ended with exit code {script.code}{_SHELL.get(script.code, '')}{said}", ""
+    if not script.passed:
+        hint = f"let it print a line 'ok ...' for each check; it was given {expected}"
+        return f"{script.name} checked nothing: it printed no line that begins with 'ok'{_excerpt(script.tail)}", hint
+    return "", ""
+
+
+_KILLED = {137: " (killed; out of memory?)", 143: " (terminated)"}
+_SHELL = {126: " (python3 cannot be run)", 127: " (python3, or what it is a link to, is not there)"}
+
+
+def _without(lines: Iterable[str], told: list[str]) -> Iterator[str]:
+    return (line for line in lines if line not in told)
+
+
+def _excerpt(lines: list[str] | deque[str], title: str = "; its last lines") -> str:
+    return f"{title}:\n" + "\n".join(f"    {line}" for line in lines) if lines else ""

@@ -1,0 +1,261 @@
+"""compile:<tier>: make the wheels of a compile key, warm, and go on where an interrupted or killed doit stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from imagetiers.building.buildlog import BuildLog
+from imagetiers.building.ccache_session import CcacheSession, checkpoints, last_fingerprint, warm_up, warmth, why_cold
+from imagetiers.building.deadline import Deadline
+from imagetiers.building.preconditions import check_may_build
+from imagetiers.building.secrets import read_secrets
+from imagetiers.building.stopwatch import Stopwatch
+from imagetiers.building.toolchain import probe
+from imagetiers.ccache.format.fingerprint import Fingerprint
+from imagetiers.ccache.stats_log import Hits, read_stats_log
+from imagetiers.config.layout import Layout
+from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, StoreError
+from imagetiers.inputs.snapshot import context_tar
+from imagetiers.planning.commands import (
+    COMPILE_STOP_SECONDS,
+    Label,
+    build_builder,
+    compile_container,
+    max_jobs,
+    secrets_stream,
+)
+from imagetiers.planning.keys import short
+from imagetiers.planning.plan import CompilePlan, Plan, TierPlan
+from imagetiers.services import Services
+from imagetiers.state import wheels
+from imagetiers.state.history import expect_compile
+from imagetiers.state.observe import observe
+from imagetiers.state.records import Record, keep, keep_inputs
+
+__all__ = ["compile_wheels"]
+
+
+def compile_wheels(
+    plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False, limit: float | None = None
+) -> None:
+    """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
+
+    With `again` they are compiled (through ccache) although they are there. `limit` seconds are for all of it, from the
+    first question to the cache to the last; the compile is ended before, as by Ctrl-C. Raises BuildError, EngineError or
+    Interrupted. However it ends, the ccache directory keeps what was compiled.
+    """
+    deadline = Deadline(limit)
+    services = replace(services, store=deadline.limited(services.store))
+    step = tier.compile
+    assert step is not None  # noqa: S101  only such tiers have the task
+    with services.locks.hold(f"compile-{step.key}", f"compile:{tier.name}"):
+        if wheels.have(layout, step.key) and not again:
+            return
+        if not again and wheels.restore(services, layout, step.key):
+            services.console.line(f"compile:{tier.name}: wheels {short(step.key)} taken from {services.store.url}")
+            return
+        if plan.pipeline.registry is not None:
+            check_may_build(plan, tier, observe(plan, layout, services), f"compile:{tier.name}", rebuild=again)
+        secrets = read_secrets(tier.tier, layout, services.trust)
+        _compile(plan, tier, step, layout, services, deadline=deadline, secrets=secrets)
+    try:
+        wheels.publish(services, layout, step.key)
+    except StoreError as error:
+        services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
+
+
+def _compile(
+    plan: Plan,
+    tier: TierPlan,
+    step: CompilePlan,
+    layout: Layout,
+    services: Services,
+    *,
+    deadline: Deadline,
+    secrets: Mapping[str, bytes],
+) -> None:
+    watch = Stopwatch(services.now)
+    task = f"compile:{tier.name}"
+    _builder(plan, tier, step, layout, services, secrets=secrets)
+    watch.lap("builder image")
+    warm = warmth(tier.name, step, probe(step, services), layout, services.trust)
+    _check_ccache(warm, step)
+    partial_wheels = layout.partial_wheels(step.key)
+    container = _running(step, layout, services)
+    expected = expect_compile(plan, tier, warm, services) if container is None else None
+    if container is not None:
+        services.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
+    else:
+        watch.lap("probe")
+        warm_up(warm, services)
+        watch.lap("pull")
+        deadline.check(task)
+        container = _start(step, warm.directory, layout, services, secrets)
+    since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
+    stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
+    with services.cancel.on_request(stop), deadline.stops(stop):
+        before = last_fingerprint(warm, services) if warm.cached else None
+        with checkpoints(warm, step.step.ccache, since, services) as keeper:
+            code, log = _follow(tier, step, container, layout, services, secrets=secrets)
+            watch.lap("compile container")
+            hits = _hits(partial_wheels / wheels.STATS_LOG)
+            try:
+                # Before the last push: a compile that is done does not wait for the cache.
+                if code == 0:
+                    _judge(warm, step, hits, before, services)
+                    _report_others(task, wheels.commit(layout, step.key, task), services)
+            finally:
+                # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
+                services.engine.remove(container)
+                watch.lap("commit")
+                if keeper is not None:
+                    keeper.close(good=code == 0)
+        watch.lap("push")
+    if code != 0 and services.cancel.requested:
+        raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
+    if code != 0 and deadline.reached:
+        raise deadline.error(task)
+    if code != 0:
+        raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
+    services.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
+    record = Record(
+        "compile",
+        tier.name,
+        step.key,
+        watch.began,
+        watch.seconds,
+        hits=hits.direct + hits.preprocessed,
+        misses=hits.misses,
+        phases=watch.phases,
+        parts=log.parts,
+    )
+    # The seconds of a compile that was adopted are not all of it: such a record is like no build.
+    keep(services, step.manifest, expected.onto(record) if expected is not None else record)
+    keep_inputs(services, step.key, step.files)
+
+
+def _report_others(task: str, others: tuple[str, ...], services: Services) -> None:
+    for name in others:
+        services.console.line(f"{task}: left {name} in /wheels; only wheels are kept, so it was removed")
+
+
+def _check_ccache(warm: CcacheSession, step: CompilePlan) -> None:
+    """Refuse, before hours have passed, a compile that can never be warm although `strict` asks for it."""
+    if step.step.ccache.strict and not warm.cached:
+        what = (
+            f"the stage '{step.step.stage}' has no ccache on its PATH, so no compile of it can be warm (strict: true)"
+        )
+        raise BuildError(Problem(warm.task, what, "install ccache there; strict: false compiles without it"))
+
+
+def _judge(warm: CcacheSession, step: CompilePlan, hits: Hits, before: Fingerprint | None, services: Services) -> None:
+    """Say why a compile was cold, if it need not have been. Raises BuildError where `strict` is set."""
+    settings = step.step.ccache
+    if not hits.cacheable:
+        what = "no compiler was called through ccache, so the next compile will be as cold as this one"
+        if settings.strict:
+            hint = "let the compilers be called through ccache, as CC='ccache cc' or by its links on the PATH"
+            raise BuildError(Problem(warm.task, f"{what} (strict: true)", f"{hint}; strict: false only reports"))
+        services.console.line(f"{warm.task}: {what}")
+        return
+    if before is None or hits.rate >= settings.min_hit_rate:
+        return
+    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, hits, before)}"
+    if settings.strict:
+        hint = "what it compiled is in the cache now, so the next run is warm; strict: false only reports"
+        raise BuildError(Problem(warm.task, what, hint))
+    services.console.line(f"{warm.task}: {what}")
+
+
+def _builder(
+    plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, services: Services, *, secrets: Mapping[str, bytes]
+) -> None:
+    if services.engine.has_image(step.builder):
+        return
+    build = build_builder(step, tier, plan.pipeline.platform)
+    title = f"compile:{tier.name}: builder image"
+    path = layout.log(tier.name, "builder", step.key)
+    with services.console.progress(title) as bar, BuildLog(path, bar, services.now, secrets.values()) as log:
+        try:
+            services.engine.build(build, context_tar(step.files, step.dockerfile), log.take)
+        except BuildError as error:
+            raise BuildError(log.failure(title, error.problems[0].what)) from error
+
+
+def _checkout(layout: Layout) -> str:
+    """Return a short name for this checkout: two of them may compile the same key at once, each for itself."""
+    where = f"{layout.volume.name}:" if layout.volume is not None else ""
+    return hashlib.sha256(f"{where}{layout.work.resolve()}".encode()).hexdigest()[:8]
+
+
+def _running(step: CompilePlan, layout: Layout, services: Services) -> str | None:
+    """Return the container that a killed doit of this checkout has left compiling; remove any that ended badly.
+
+    We hold the compile's lock, so no living doit owns such a container.
+    """
+    name = f"imagetiers-compile-{step.key[:12]}-{_checkout(layout)}"
+    for container in services.engine.find_containers(Label.COMPILE_KEY, step.key):
+        if container.name != name:
+            continue
+        usable = container.running or container.exit_code == 0
+        if usable and (layout.partial_wheels(step.key) / wheels.BEGAN).exists():
+            return container.id
+        services.engine.remove(container.id)
+    return None
+
+
+def _start(step: CompilePlan, ccache: Path, layout: Layout, services: Services, secrets: Mapping[str, bytes]) -> str:
+    info = services.engine.info()
+    folder = layout.partial_wheels(step.key)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / wheels.BEGAN).touch()
+    container = compile_container(
+        step,
+        user=services.user,
+        jobs=max_jobs(info.cpus, info.memory, step.step.job_memory),
+        ccache=ccache.resolve(),
+        wheels=folder.resolve(),
+        checkout=_checkout(layout),
+        secrets=len(secrets),
+    )
+    return services.engine.start(container, stdin=secrets_stream(secrets) if secrets else None)
+
+
+def _follow(
+    tier: TierPlan,
+    step: CompilePlan,
+    container: str,
+    layout: Layout,
+    services: Services,
+    *,
+    secrets: Mapping[str, bytes],
+) -> tuple[int, BuildLog]:
+    """Wait for the container to end. It outlives us only when the engine is lost: then the next doit goes on with it."""
+    path = layout.log(tier.name, "compile", step.key)
+    try:
+        with (
+            services.console.progress(f"compile:{tier.name}") as bar,
+            BuildLog(path, bar, services.now, secrets.values()) as log,
+        ):
+            return services.engine.follow(container, log.take), log
+    except EngineError as error:
+        hint = "run doit again when the daemon is there: it goes on with it"
+        lost = Problem(f"compile:{tier.name}", "the compile may still run in its container", hint)
+        raise EngineError(*error.problems, lost) from error
+    except BaseException:
+        services.engine.stop(container, COMPILE_STOP_SECONDS)
+        services.engine.remove(container)
+        raise
+
+
+def _hits(stats_log: Path) -> Hits:
+    try:
+        return read_stats_log(stats_log.read_text(errors="replace"))
+    except FileNotFoundError:  # nothing was compiled
+        return Hits(0, 0, 0, 0)

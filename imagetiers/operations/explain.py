@@ -1,0 +1,143 @@
+"""explain: gather what was built before from this machine, the cache and the registry, and say why a tier would be built."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+from imagetiers.config.layout import Layout
+from imagetiers.config.schema import did_you_mean
+from imagetiers.documents import parse_object
+from imagetiers.errors import PipelineError, Problem, StoreError
+from imagetiers.planning.explain import Candidate, Explanation, Sources, explain
+from imagetiers.planning.keys import SHORT, read_manifest
+from imagetiers.planning.plan import ImageInfo, ObservedState, Plan, Present, TierPlan
+from imagetiers.report.explanation import explanation_text
+from imagetiers.services import Services
+from imagetiers.state.observe import observe
+from imagetiers.state.records import inputs_name
+from imagetiers.visible import visible_json
+
+__all__ = ["explanations", "show_explanations"]
+
+_RECORDS = 30
+_TAGS = 16
+_THREADS = 16
+_LATEST = 1e11  # Unix seconds: what is later is no time
+
+
+def show_explanations(plan: Plan, layout: Layout, services: Services, names: Iterable[str], *, as_json: bool) -> None:
+    """Print why the named tiers (all, if none is named) would be built."""
+    chosen = list(dict.fromkeys(names)) or list(plan.tiers)
+    unknown = [name for name in chosen if name not in plan.tiers]
+    PipelineError.raise_if(
+        Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, plan.tiers, "tiers"))
+        for name in unknown
+    )
+    told = explanations(plan, chosen, layout, services)
+    if as_json:
+        document = {"version": 1, "tiers": [explanation.document() for explanation in told]}
+        sys.stdout.write(visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n")
+    else:
+        services.console.line(explanation_text(told, services.now()))
+
+
+def explanations(plan: Plan, names: Iterable[str], layout: Layout, services: Services) -> list[Explanation]:
+    """Explain the tiers of those names."""
+    seen = observe(plan, layout, services)
+    prefixes = tuple(dict.fromkeys(("", services.trust.prefix)))
+    local = {image.key: image for image in seen.images.values()}
+
+    @cache
+    def manifest(key: str) -> Mapping[str, Any] | None:
+        document: Mapping[str, Any] | None
+        for prefix in prefixes:
+            document = _read(services, f"{prefix}keys/{key}.json", lambda data: read_manifest(data, key))
+            if document is not None:
+                return document
+        image = local.get(key)
+        return read_manifest(image.manifest, key) if image is not None else None
+
+    def texts(key: str) -> Mapping[str, str]:
+        found = (_read(services, prefix + inputs_name(key), parse_object) for prefix in prefixes)
+        return next(({name: text for name, text in one.items() if isinstance(text, str)} for one in found if one), {})
+
+    def path(tier: TierPlan, name: str) -> str:
+        below = f"images/{tier.name}/{name}"
+        return name if not (layout.root / below).exists() and (layout.root / name).exists() else below
+
+    sources = Sources(manifest, texts, path)
+    tiers = [plan.tiers[name] for name in names]
+    return [
+        explain(plan, tier, seen, lambda tier=tier: _candidates(plan, tier, seen, manifest, services), sources)  # type: ignore[misc]
+        for tier in tiers
+    ]
+
+
+def _candidates(
+    plan: Plan,
+    tier: TierPlan,
+    seen: ObservedState,
+    manifest: Callable[[str], Mapping[str, Any] | None],
+    services: Services,
+) -> list[Candidate]:
+    """Return what is known to have been built of the tier, each key once."""
+    found: dict[str, Candidate] = {}
+    recorded = dict(_recorded(tier, services))
+    for image in seen.images.values():
+        if (image.pipeline, image.tier) == (plan.pipeline.name, tier.name):
+            document = manifest(image.key) or read_manifest(image.manifest, image.key)
+            if document is not None:
+                found.setdefault(
+                    image.key, Candidate(image.key, document, "this machine", recorded.get(image.key, image.created))
+                )
+    for key, created in recorded.items():
+        if key not in found and (document := manifest(key)) is not None:
+            found[key] = Candidate(key, document, "the cache", created)
+    if plan.pipeline.registry is not None:
+        for image in _in_registry(tier, {key[:SHORT] for key in found}, services):
+            document = manifest(image.key) or read_manifest(image.manifest, image.key)
+            if document is not None:
+                found.setdefault(image.key, Candidate(image.key, document, "the registry", image.created))
+    return list(found.values())
+
+
+def _recorded(tier: TierPlan, services: Services) -> Iterator[tuple[str, int]]:
+    """Yield the keys of the newest builds that the cache has records of."""
+    for prefix in dict.fromkeys(("", services.trust.prefix)):
+        try:
+            names = [blob.name for blob in services.store.list(f"{prefix}records/{tier.name}/image/")]
+        except StoreError as error:
+            services.console.line(f"explain: the cache does not tell what was built: {error}")
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for document in pool.map(lambda name: _read(services, name, parse_object), names[-_RECORDS:]):
+                key, began = (document or {}).get("key"), (document or {}).get("began", 0)
+                if isinstance(key, str) and isinstance(began, int | float) and 0 <= began < _LATEST:
+                    yield key, int(began)
+
+
+def _in_registry(tier: TierPlan, known: set[str], services: Services) -> list[ImageInfo]:
+    """Return labels of published keys that nobody else has told of."""
+    tags = services.registry.tags(tier.repository)
+    if not isinstance(tags, tuple):
+        services.console.line(f"explain: the registry does not tell what it holds: {tags.reason}")
+        return []
+    shaped = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{SHORT}}}", tag) and tag not in known][-_TAGS:]
+    answers = services.registry.look_up(f"{tier.repository}:{tag}" for tag in shaped)
+    infos = services.registry.describe({ref: answer for ref, answer in answers.items() if isinstance(answer, Present)})
+    return [info for info in infos.values() if isinstance(info, ImageInfo) and info.key and info.tier == tier.name]
+
+
+def _read(
+    services: Services, name: str, parse: Callable[[bytes], Mapping[str, Any] | None]
+) -> Mapping[str, Any] | None:
+    try:
+        return parse(services.store.read(name)[0])
+    except StoreError:
+        return None

@@ -1,0 +1,227 @@
+"""doit cache:gc: remove what has not been used for long, here and in the cache, in two phases (`imagetiers.planning.housekeeping`).
+
+In the cache the marks are written first, under a precondition, so that of two runs at once one gives up; then records
+are folded into their aggregates; then what was marked before is deleted, each in the generation that was marked. A run
+that dies anywhere has at worst forgotten marks, and what it has not deleted is marked again by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from imagetiers.config.layout import Layout
+from imagetiers.errors import NotFoundError, PreconditionError, Problem, StoreError
+from imagetiers.operations.gc_cache import CacheContents, read_cache
+from imagetiers.operations.gc_local import local_items, needed_here, remove
+from imagetiers.planning.forecast import READ, Sample
+from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_marks, encode_marks, plan_sweep
+from imagetiers.planning.keys import SHORT
+from imagetiers.planning.plan import Plan
+from imagetiers.report.tables import age_text, size_text
+from imagetiers.services import Services
+from imagetiers.state.aggregates import AGGREGATE, Aggregate, decode_aggregate, encode_aggregate, fold
+
+__all__ = ["GcOptions", "collect_garbage"]
+
+DAY = 86_400.0
+_THREADS = 8
+_LEFT_SECONDS = 7 * DAY  # longer than any compile that a container goes on with after its doit was killed
+
+
+@dataclass(frozen=True, slots=True)
+class GcOptions:
+    """What `cache:gc` was asked for: limits by age (s), count of each tier's wheels, bytes in all of the cache.
+
+    The `keep` newest builds of each tier and variant stay. `grace` seconds pass between marking a thing and removing it.
+    """
+
+    max_age: float = 90 * DAY
+    max_count: int | None = None
+    max_bytes: int | None = None
+    keep: int = 3
+    grace: float = DAY
+    dry_run: bool = False
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The limits by kind of thing. Records that a forecast reads stay; those before them become sums."""
+        aged = Limits(self.max_age)
+        return {
+            "wheels": Limits(self.max_age, self.max_count),
+            "records": Limits(max_count=READ, keep=READ),
+            **dict.fromkeys(
+                ("inputs", "keys", "verdicts", "published", "wheels here", "ccache here", "marks here"), aged
+            ),
+            "logs here": Limits(self.max_age, keep=self.keep),
+            "left over": Limits(_LEFT_SECONDS),
+        }
+
+
+def collect_garbage(plans: Iterable[Plan], layout: Layout, services: Services, options: GcOptions) -> None:
+    """Mark and remove, here and in the cache; `plans` are the pipeline's in all variants: what they need stays.
+
+    Prints what is kept, marked and removed. Raises StoreError where the cache could not be read or written, OSError.
+    """
+    keys = frozenset(key for plan in plans for tier in plan.tiers.values() for key in _keys(plan, tier.name))
+    held = frozenset(name for name in services.locks.held() if "-" in name)  # compile-KEY, image-KEY and the like
+    problems: list[Problem] = []
+    with services.locks.hold("gc", "cache:gc"):
+        _here(layout, services, options, keys, held)
+        try:
+            problems += _in_cache(services, options, keys, held)
+        except StoreError as error:
+            problems += error.problems
+    StoreError.raise_if(problems)
+
+
+def _keys(plan: Plan, name: str) -> tuple[str, ...]:
+    tier = plan.tiers[name]
+    return (tier.key, tier.compile.key) if tier.compile is not None else (tier.key,)
+
+
+# ---- the cache ----
+
+
+def _in_cache(
+    services: Services, options: GcOptions, keys: frozenset[str], held: frozenset[str]
+) -> tuple[Problem, ...]:
+    marks, generation = _marks(services)
+    now = services.store.now()  # after a first request: a bucket tells its time with an answer
+    live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held}
+    old = now - options.max_age if options.max_bytes is None else now  # a limit by bytes may take what is young
+    reading = read_cache(services, live, keep=options.keep, old=old)
+    sweep = plan_sweep(reading.items, reading.needed, marks, options.limits, now, options.grace, options.max_bytes)
+    deleted = sweep.delete
+    if not options.dry_run:
+        if marks != sweep.marks:
+            _write_marks(services, sweep.marks, generation)
+        deleted = _fold(services, reading, sweep)
+        _delete(services, deleted)
+    _say(services, f"cache {services.store.url}", sweep, options)
+    if reading.foreign:
+        services.console.line(f"  {reading.foreign} objects are none of imagetiers': left alone")
+    hint = "nothing that it might name was marked or removed: run it again"
+    return tuple(Problem(services.store.url, doubt, hint) for doubt in reading.doubts)
+
+
+def _marks_name(services: Services) -> str:
+    return f"{services.trust.prefix}gc/marks.json"
+
+
+def _marks(services: Services) -> tuple[dict[str, Mark], int]:
+    """Read the marks; garbled ones are none, and so everything waits for another grace period. Raises StoreError."""
+    try:
+        data, generation = services.store.read(_marks_name(services))
+    except NotFoundError:
+        return {}, 0
+    try:
+        return decode_marks(data), generation
+    except ValueError:
+        services.console.line(f"{_marks_name(services)} is garbled: marking begins anew")
+        return {}, generation
+
+
+def _write_marks(services: Services, marks: Mapping[str, Mark], generation: int) -> None:
+    name = _marks_name(services)
+    try:
+        services.store.write(name, encode_marks(marks), if_generation=generation)
+    except PreconditionError:
+        raise StoreError(
+            Problem(name, "another cache:gc is at work; nothing was removed", "run it again when that one is done")
+        ) from None
+
+
+def _fold(services: Services, reading: CacheContents, sweep: Sweep) -> tuple[Item, ...]:
+    """Take the records that go into the aggregates; return what may be deleted: no record that could not be kept so."""
+    records: dict[str, list[Item]] = defaultdict(list)
+    for item in sweep.delete:
+        if item.kind == "records":
+            records[item.name.rpartition("/")[0]].append(item)
+    kept: set[str] = set()
+    for folder, some in records.items():
+        try:
+            _fold_folder(services, folder, {item.name: reading.samples.get(item.name) for item in some})
+        except StoreError as error:
+            services.console.line(f"{folder}: its records stay, for they could not be added up: {error}")
+            kept |= {item.name for item in some}
+    return tuple(item for item in sweep.delete if item.name not in kept)
+
+
+def _fold_folder(services: Services, folder: str, records: Mapping[str, Sample | None]) -> None:
+    name = f"{folder}/{AGGREGATE}"
+    try:
+        data, generation = services.store.read(name)
+        before = decode_aggregate(data)
+    except NotFoundError:
+        before, generation = Aggregate(), 0
+    except ValueError:
+        raise StoreError(Problem(name, "is garbled", "remove it: what it added up is lost")) from None
+    after = fold(before, ((record.rpartition("/")[2], sample) for record, sample in records.items()))
+    if after != before:
+        services.store.write(name, encode_aggregate(after), if_generation=generation)
+
+
+def _delete(services: Services, items: Iterable[Item]) -> None:
+    """Delete what is still as it was marked; what was written anew meanwhile stays."""
+
+    def one(item: Item) -> None:
+        with contextlib.suppress(PreconditionError):
+            services.store.delete(item.name, if_generation=item.generation)
+
+    with ThreadPoolExecutor(_THREADS, "cache-gc") as pool:
+        list(pool.map(one, items))
+
+
+# ---- this checkout ----
+
+
+def _here(layout: Layout, services: Services, options: GcOptions, keys: frozenset[str], held: frozenset[str]) -> None:
+    now = services.now()
+    items = local_items(layout)
+    path = layout.state / "gc.json"
+    try:
+        marks = decode_marks(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        marks = {}
+    sweep = plan_sweep(items, needed_here(items, keys, held), marks, options.limits, now, options.grace)
+    if not options.dry_run:
+        if marks != sweep.marks:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".gc.{secrets.token_hex(4)}")
+            temporary.write_bytes(encode_marks(sweep.marks))
+            temporary.replace(path)
+        for item in sweep.delete:
+            remove(layout, item)
+    _say(services, str(layout.work), sweep, options)
+
+
+# ---- what is said ----
+
+
+def _say(services: Services, where: str, sweep: Sweep, options: GcOptions) -> None:
+    kept, marked, deleted = (by_kind(items) for items in (sweep.keep, sweep.marked, sweep.delete))
+    would = "would be " if options.dry_run else ""
+    services.console.line(f"{where}:")
+    for kind in sorted({*kept, *marked, *deleted}):
+        parts = [f"{_counted(*kept.get(kind, (0, 0)))} kept"]
+        if kind in marked:
+            parts.append(f"{_counted(*marked[kind])} {would}marked")
+        if kind in deleted:
+            parts.append(f"{_counted(*deleted[kind])} {would}removed")
+        services.console.line(f"  {kind}: {', '.join(parts)}")
+    if sweep.marked:
+        after = age_text(options.grace)
+        services.console.line(
+            f"  what is marked is removed by a cache:gc in {after} or later, unless it is used before"
+        )
+    if sweep.unmarked:
+        services.console.line(f"  {sweep.unmarked} that were marked are needed or were used: unmarked")
+
+
+def _counted(count: int, size: int) -> str:
+    return f"{count} ({size_text(size)})"

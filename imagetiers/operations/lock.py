@@ -1,0 +1,78 @@
+"""lock: resolve the tags of outside images and git refs, in all variants, and pin them in pipeline.lock.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+
+from imagetiers.config.layout import PIPELINE_LOCK, Layout
+from imagetiers.config.loader import load_config
+from imagetiers.config.lockfile import GIT, changes, with_pins
+from imagetiers.config.model import GitRef, Tier
+from imagetiers.errors import PipelineError, Problem, RegistryError
+from imagetiers.operations.outfile import write_out
+from imagetiers.planning.plan import Present, Unknown
+from imagetiers.services import Services
+
+__all__ = ["lock_pins"]
+
+
+def lock_pins(layout: Layout, variants: Iterable[str], services: Services, *, check: bool, keep: bool) -> None:
+    """Pin what every variant is built from; with `keep` only what has no pin; with `check` only say what is stale.
+
+    All or nothing: one that cannot be resolved leaves the file as it is. Raises RegistryError, and PipelineError when
+    `check` finds it stale.
+    """
+    configs = [load_config(layout, variant) for variant in (None, *variants)]
+    tiers = [tier for config in configs for tier in config.pipeline.tiers.values()]
+    problems: list[Problem] = []
+    pinned = configs[0].pipeline
+    images = _images(tiers, pinned.pins, services, problems, keep=keep)
+    commits = _commits(tiers, pinned.commits, services, problems, keep=keep)
+    RegistryError.raise_if(problems)
+    shown = "\n".join(map(str, (*changes(pinned.pins, images), *changes(pinned.commits, commits))))
+    if not shown:
+        services.console.line(f"{PIPELINE_LOCK}: {len(images) + len(commits)} pins are up to date")
+    elif check:
+        raise PipelineError(
+            Problem(PIPELINE_LOCK, f"is stale:\n{shown}", "doit lock, then look at the change and commit it")
+        )
+    else:
+        text = layout.lock.read_text(encoding="utf-8") if layout.lock.exists() else ""
+        write_out(layout.lock, with_pins(with_pins(text, images), commits, GIT), PIPELINE_LOCK)
+        services.console.line(f"{PIPELINE_LOCK}:\n{shown}")
+
+
+def _images(
+    tiers: Iterable[Tier], before: Mapping[str, str], services: Services, problems: list[Problem], *, keep: bool
+) -> dict[str, str]:
+    refs = sorted({ref for tier in tiers for ref in tier.bases.values() if "@" not in ref})
+    after = {ref: before[ref] for ref in refs if ref in before}
+    for ref, answer in services.registry.look_up([ref for ref in refs if not (keep and ref in before)]).items():
+        if isinstance(answer, Present):
+            after[ref] = answer.digest
+        elif isinstance(answer, Unknown):
+            problems.append(Problem(ref, f"cannot be resolved: {answer.reason}", f"{PIPELINE_LOCK} stays as it is"))
+        else:
+            problems.append(Problem(ref, "its registry has no such image", "correct tiers.*.bases in pipeline.yaml"))
+    return after
+
+
+def _commits(
+    tiers: Iterable[Tier], before: Mapping[str, str], services: Services, problems: list[Problem], *, keep: bool
+) -> dict[str, str]:
+    sources = {source.name: source for tier in tiers for source in tier.sources.values() if not source.fixed}
+    after = {name: before[name] for name in sorted(sources) if name in before}
+    asked = [source for name, source in sorted(sources.items()) if not (keep and name in before)]
+    for url, group in groupby(asked, key=lambda source: source.git):
+        for ref, answer in services.git.look_up(url, [source.ref for source in group]).items():
+            name = GitRef(url, ref).name
+            if isinstance(answer, str):
+                after[name] = answer
+            elif isinstance(answer, Unknown):
+                hint = f"{PIPELINE_LOCK} stays as it is"
+                problems.append(Problem(name, f"cannot be resolved: {answer.reason}", hint))
+            else:
+                hint = "correct tiers.*.sources in pipeline.yaml; of a commit, write all 40 digits"
+                problems.append(Problem(name, "the repository has no such tag or branch", hint))
+    return after

@@ -1,0 +1,155 @@
+"""push:<tier>: publish the image of a key, once for all builders, and then move the friendly tags.
+
+Two builders may push the same key at once, and a registry has no compare-and-swap. So the cache decides: the first one to
+write `published/REFERENCE.json` has published *the* image of the key, and everybody puts the tag back to that and goes on
+with it. Where the registry has immutable tags, it refuses the second push itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from imagetiers.building.preconditions import push_problems
+from imagetiers.config.layout import Layout
+from imagetiers.errors import PreconditionError, Problem, RegistryError, StoreError, TagMovedError
+from imagetiers.operations.pull import fetch
+from imagetiers.operations.verify import verify_image
+from imagetiers.planning.keys import short
+from imagetiers.planning.plan import Absent, ObservedState, Plan, Present, RegistryState, TierPlan, Unknown
+from imagetiers.services import Services
+from imagetiers.state.observe import observe
+from imagetiers.state.registry import publication, publication_name
+
+__all__ = ["push_image"]
+
+_ROUNDS = 10
+
+
+def push_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False) -> None:
+    """Make sure that the registry holds one image of the tier's key, and that the friendly tags point to it.
+
+    With `again`, a key tag that somebody has overwritten with another image is written all the same. Raises
+    RegistryError, EngineError, VerifyError.
+    """
+    task = f"push:{tier.name}"
+    RegistryError.raise_if(push_problems(plan, services.trust))
+    with services.locks.hold(f"push-{tier.key}", task):
+        seen = observe(plan, layout, services)
+        found = seen.registered[tier.name]
+        if found.unknown:
+            raise RegistryError(
+                Problem(task, f"the registry does not tell what it holds: {found.unknown}", "nothing was pushed")
+            )
+        if found.blocked and not again:
+            hint = f"find out who did that; remove the tag, or doit {task} --rebuild puts the right image there"
+            raise RegistryError(Problem(task, found.wrong, hint))
+        digest = _restore(tier, found, services) if found.digest else _publish(tier, seen, services)
+        _agree_here(plan, tier, digest, layout, services)
+        for tag in tier.tags:
+            if tag not in found.tags or digest != found.digest:
+                services.registry.point(tag, digest, tier.repository)
+                services.console.line(f"{task}: {tag} -> {digest[:19]}")
+
+
+def _restore(tier: TierPlan, found: RegistryState, services: Services) -> str:
+    """The key was published before: put right what is wrong with its tag or its record."""
+    if found.wrong:
+        services.console.line(f"push:{tier.name}: {found.wrong}")
+    return _settle(tier, found.digest, services)
+
+
+def _publish(tier: TierPlan, seen: ObservedState, services: Services) -> str:
+    task = f"push:{tier.name}"
+    image = seen.image(tier)
+    if image is None:
+        raise RegistryError(Problem(task, "there is no image of this key here", f"doit image:{tier.name}"))
+    began = services.now()
+    with services.console.progress(task) as bar:
+        layers: dict[str, bool] = {}
+
+        def take(line: str) -> None:
+            layer, _, status = line.partition(" ")
+            layers[layer] = layers.get(layer, False) or status.startswith(("Pushed", "Layer already", "Mounted"))
+            bar.update(sum(layers.values()), len(layers), status)
+
+        try:
+            ours = services.engine.push(tier.ref, take)
+        except RegistryError:
+            answer = services.registry.look_up([tier.ref])[tier.ref]
+            if not isinstance(answer, Present):
+                raise
+            ours = ""  # refused because somebody was first: registries with immutable tags say so
+    digest = _settle(tier, ours, services)
+    if digest == ours:
+        services.console.line(f"{task}: {short(tier.key)} is {digest[:19]}, pushed in {services.now() - began:.0f} s")
+    return digest
+
+
+def _settle(tier: TierPlan, ours: str, services: Services) -> str:
+    """Let the tag, the record and everybody agree on one digest; return it. `ours` is empty when nothing was pushed."""
+    for _ in range(_ROUNDS):
+        answer = services.registry.look_up([tier.ref])[tier.ref]
+        if isinstance(answer, Unknown):
+            what = f"cannot be read back: {answer.reason}"
+            raise RegistryError(Problem(f"push:{tier.name}", what, "run doit again: what was pushed is found then"))
+        there = "" if isinstance(answer, Absent) else answer.digest
+        winner = _claim(tier, ours or there, services)
+        if winner == there:
+            _check_labels(tier, answer, services)
+            return winner
+        with contextlib.suppress(TagMovedError):  # one more builder has pushed; the next round sees what is there now
+            services.registry.point(tier.ref, winner)
+    raise RegistryError(Problem(f"push:{tier.name}", f"{tier.ref} changes all the time", "who else pushes there?"))
+
+
+def _claim(tier: TierPlan, digest: str, services: Services) -> str:
+    """Write that this digest is published, unless another one was; return the one that is.
+
+    A record whose image the registry has lost is replaced. A cache that cannot be written decides nothing: then the tag does.
+    """
+    document = {"key": tier.key, "digest": digest, "at": round(services.now())}
+    data = json.dumps(document, sort_keys=True).encode()
+    for _ in range(_ROUNDS):
+        try:
+            record = publication(services, tier)
+            if record is not None and record.digest == digest:
+                return digest
+            if record is not None and record.digest:
+                ref = f"{tier.repository}@{record.digest}"
+                answer = services.registry.look_up([ref])[ref]
+                if isinstance(answer, Unknown):
+                    raise RegistryError(Problem(f"push:{tier.name}", answer.reason))
+                if isinstance(answer, Present):
+                    return record.digest
+            services.store.write(publication_name(tier), data, if_generation=record.generation if record else 0)
+        except PreconditionError:
+            continue
+        except StoreError as error:
+            services.console.line(f"push:{tier.name}: that it is published was not recorded: {error}")
+        return digest
+    raise RegistryError(Problem(f"push:{tier.name}", "its record of publication changes all the time"))
+
+
+def _check_labels(tier: TierPlan, answer: Present | Absent, services: Services) -> None:
+    if not isinstance(answer, Present):
+        return
+    info = services.registry.describe({tier.ref: answer}).get(tier.ref)
+    if isinstance(info, Unknown):
+        raise RegistryError(Problem(f"push:{tier.name}", f"cannot be read back: {info.reason}", "doit again"))
+    if info is None or info.key != tier.key or not info.usable(services.trust):
+        raise RegistryError(Problem(tier.ref, "was pushed by somebody else, and is not the image of this key"))
+
+
+def _agree_here(plan: Plan, tier: TierPlan, digest: str, layout: Layout, services: Services) -> None:
+    """Take the published image in the place of our own, when it is another one, and make sure that it was verified."""
+    seen = observe(plan, layout, services)
+    image, published = seen.image(tier), seen.published(tier)
+    same = published is not None and image is not None and image.id == published.image
+    if image is not None and not same and f"{tier.repository}@{digest}" not in image.digests:
+        services.console.line(
+            f"push:{tier.name}: another builder was first with this key, its {digest[:19]} is adopted"
+        )
+        fetch(tier, digest, services)
+    if not observe(plan, layout, services).verified(tier):
+        verify_image(plan, tier, layout, services)

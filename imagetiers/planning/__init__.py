@@ -1,0 +1,1 @@
+"""Pure: keys, the plan, what must be done and why, what it will take."""

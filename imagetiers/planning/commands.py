@@ -1,0 +1,284 @@
+"""What is run, as values: image builds (argv of buildx) and containers. Nothing here runs anything. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagetiers.config.layout import Volume
+from imagetiers.config.model import Pipeline, Secret, Trust
+from imagetiers.inputs.repository import PARENT_ARG
+from imagetiers.planning.keys import FILES_LEFT_OUT, KeyManifest
+from imagetiers.planning.plan import CompilePlan, TierPlan
+
+__all__ = [
+    "BuildImage",
+    "Container",
+    "Label",
+    "Mount",
+    "VolumeMount",
+    "build_builder",
+    "build_image",
+    "compile_container",
+    "max_jobs",
+    "secrets_stream",
+    "through_volume",
+    "verify_container",
+]
+
+# The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer manifest lies only in the cache.
+MAX_LABEL = 100_000
+COMPILE_STOP_SECONDS = 10
+
+SECRETS = "/run/secrets"  # where BuildKit puts them, too
+MAX_SECRET = 500 * 1024  # bytes; BuildKit's own limit
+
+# Takes the secrets from its stdin into a tmpfs and becomes the command: so they are in no option, layer or host's folder.
+# `read` takes a line from a pipe and not a byte more, and so does dd with its block of one.
+_TAKE_SECRETS = f"""\
+while read -r word size id; do
+  case $word in
+    end) exec "$@" </dev/null ;;
+    secret) (umask 377; dd bs=1 count="$size" of="{SECRETS}/$id" 2>/dev/null) ;;
+  esac
+  [ "$(wc -c <"{SECRETS}/$id")" -eq "$size" ] || break
+done
+echo "the secrets did not arrive" >&2
+exit 1
+"""
+
+
+class Label:
+    """The names of our image and container labels."""
+
+    KEY = "dev.imagetiers.key"
+    TIER = "dev.imagetiers.tier"
+    PIPELINE = "dev.imagetiers.pipeline"
+    VARIANT = "dev.imagetiers.variant"
+    MANIFEST = "dev.imagetiers.key-manifest"
+    COMPILE_KEY = "dev.imagetiers.compile-key"
+    CHECKOUT = "dev.imagetiers.checkout"
+    TRUST = "dev.imagetiers.trust"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildImage:
+    """A `docker buildx build` with the context as a tar on stdin."""
+
+    tags: tuple[str, ...]
+    target: str | None  # None: the last stage
+    platform: str
+    args: Mapping[str, str]
+    labels: Mapping[str, str]
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    no_cache: bool = False
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the command. Values of secrets are in none of its words."""
+        words = ["docker", "buildx", "build", "--progress=plain", "--load", "--provenance=false"]
+        words.append(f"--platform={self.platform}")
+        if self.target is not None:
+            words.append(f"--target={self.target}")
+        words += [f"--tag={tag}" for tag in self.tags]
+        words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
+        words += [f"--build-context={name}={path}" for name, path in sorted(self.contexts.items())]
+        words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
+        for secret in self.secrets:
+            source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
+            words.append(f"--secret=id={secret.id},{source}")
+        if self.no_cache:
+            words.append("--no-cache")
+        return (*words, "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder of the host, seen in a container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A Docker volume, or a folder of it that is already there, seen in a container."""
+
+    volume: str
+    target: str
+    subpath: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
+
+    `tmpfs` are folders in memory, with their mount options.
+    """
+
+    name: str
+    image: str
+    argv: tuple[str, ...]
+    user: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount | VolumeMount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+
+
+def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
+    """Return how many compiler jobs fit on a daemon of so many processors and bytes of memory.
+
+    A sixteenth of the memory, at least 512 MiB and at most 4 GiB, is left to the system and the linker.
+    """
+    spare = min(max(memory // 16, 512 << 20), 4 << 30)
+    return max(1, min(cpus, (memory - spare) // job_memory))
+
+
+def build_image(
+    tier: TierPlan,
+    pipeline: Pipeline,
+    wheels: Path | None,
+    trust: Trust,
+    *,
+    parent: str | None = None,
+    no_cache: bool = False,
+) -> BuildImage:
+    """Return the build of a tier's image; the wheels' folder stands in for the stage of that name.
+
+    `parent` takes the place of the parent's reference by key: the same image by its digest in the registry.
+    """
+    contexts = {tier.compile.step.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
+    return BuildImage(
+        tags=(tier.ref,),
+        target=tier.target,
+        platform=pipeline.platform,
+        args=tier.args if parent is None else {**tier.args, PARENT_ARG: parent},
+        labels={
+            Label.KEY: tier.key,
+            Label.TIER: tier.name,
+            Label.PIPELINE: pipeline.name,
+            Label.VARIANT: pipeline.variant or "",
+            Label.MANIFEST: _label_value(tier.manifest),
+            Label.TRUST: trust.label,
+            "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
+            "org.opencontainers.image.version": tier.tier.tag,
+        },
+        contexts=contexts,
+        secrets=tier.tier.secrets,
+        no_cache=no_cache,
+    )
+
+
+def build_builder(plan: CompilePlan, tier: TierPlan, platform: str) -> BuildImage:
+    """Return the build of the image that a compile step runs in."""
+    return BuildImage(
+        tags=(plan.builder,),
+        target=plan.step.stage,
+        platform=platform,
+        args=plan.args,
+        labels={Label.COMPILE_KEY: plan.key},
+        secrets=tier.tier.secrets,
+    )
+
+
+def compile_container(
+    plan: CompilePlan,
+    *,
+    user: tuple[int, int],
+    jobs: int,
+    ccache: Path,
+    wheels: Path,
+    checkout: str,
+    secrets: int = 0,
+) -> Container:
+    """Return the container that compiles: ccache and wheels are folders of the host, and there is no network.
+
+    The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
+    With so many `secrets` it first reads `secrets_stream` from its stdin; they are files of its user, in memory.
+    """
+    settings = plan.step.ccache
+    options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
+    return Container(
+        name=f"imagetiers-compile-{plan.key[:12]}-{checkout}",
+        image=plan.builder,
+        argv=("/bin/sh", "-c", _TAKE_SECRETS, "imagetiers", *plan.step.run) if secrets else plan.step.run,
+        user=f"{user[0]}:{user[1]}",
+        env={
+            "MAX_JOBS": str(jobs),
+            "CCACHE_DIR": "/ccache",
+            "CCACHE_MAXSIZE": str(settings.max_size),
+            "CCACHE_STATSLOG": "/wheels/.ccache-stats.log",
+            "NVCC_PER_ARCH": str(int(settings.per_arch)),
+            "WHEELS_DIR": "/wheels",
+            "HOME": "/tmp",  # noqa: S108  in the container: any user may write there
+        },
+        mounts=(Mount(ccache, "/ccache"), Mount(wheels, "/wheels")),
+        labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
+        tmpfs={SECRETS: options} if secrets else {},
+    )
+
+
+def secrets_stream(values: Mapping[str, bytes]) -> bytes:
+    """Return what a compile container with secrets reads from its stdin; one that is cut off starts no compile."""
+    parts = [f"secret {len(value)} {id_}\n".encode() + value for id_, value in sorted(values.items())]
+    return b"".join([*parts, b"end\n"])
+
+
+def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:
+    """Return the container with what it mounts from `volume` mounted by the volume's name, as its daemon knows it.
+
+    Daemons before Docker 26 mount only whole volumes (`subpaths` is false): then the container sees all of it where we
+    see it, and the environment that named the mounts' targets names the folders there.
+    """
+    mounts: list[Mount | VolumeMount] = []
+    moved: dict[str, Path] = {}
+    for mount in container.mounts:
+        subpath = volume.subpath(mount.source) if isinstance(mount, Mount) else None
+        if not isinstance(mount, Mount) or subpath is None:
+            mounts.append(mount)
+        elif subpaths:
+            mounts.append(VolumeMount(volume.name, mount.target, subpath, mount.read_only))
+        else:
+            moved[mount.target] = mount.source
+    if moved:
+        mounts.append(VolumeMount(volume.name, str(volume.path)))
+    env = {name: _moved(value, moved) for name, value in container.env.items()}
+    return replace(container, mounts=tuple(mounts), env=env)
+
+
+def _moved(value: str, moved: Mapping[str, Path]) -> str:
+    for target, source in moved.items():
+        if value == target or value.startswith(f"{target}/"):
+            return f"{source}{value.removeprefix(target)}"
+    return value
+
+
+def verify_container(tier: TierPlan, nonce: str) -> Container:
+    """Return the container that runs a tier's checks, as the image's own user and without network.
+
+    `nonce` makes its name, and the lines by which its runner is told from the scripts, its own.
+    """
+    name = f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}"
+    scripts = " ".join(tier for tier, _, _ in tier.verify.scripts)
+    return Container(
+        name=name,
+        image=tier.ref,
+        argv=("/bin/sh", "/imagetiers/verify.sh"),
+        env={"IMAGETIERS_VERIFY": scripts, "IMAGETIERS_MARK": nonce},
+        labels={Label.TIER: tier.name},
+    )
+
+
+def _label_value(manifest: KeyManifest) -> str:
+    text = manifest.json()
+    if len(text.encode()) <= MAX_LABEL:
+        return text
+    document = manifest.document()
+    document["files"] = {FILES_LEFT_OUT: [str(len(manifest.files)), ""]}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))

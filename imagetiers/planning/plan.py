@@ -1,0 +1,426 @@
+"""The plan: order, keys and references of all tiers (pure), and, given what is there, what has to be done and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from imagetiers.config.model import CompileStep, Pipeline, Tier, Trust
+from imagetiers.inputs.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Repository, TierInputs
+from imagetiers.inputs.snapshot import InputFile
+from imagetiers.naming import ending_in_hash
+from imagetiers.planning import keys
+from imagetiers.planning.keys import KeyManifest, short
+
+__all__ = [
+    "Absent",
+    "Answer",
+    "CompilePlan",
+    "Decision",
+    "ImageInfo",
+    "ObservedState",
+    "Plan",
+    "Present",
+    "RegistryState",
+    "TierPlan",
+    "TierState",
+    "Unknown",
+    "VerifyPlan",
+    "decide",
+    "make_plan",
+    "push_reason",
+    "unpinned",
+]
+
+_NAMESPACE_MAX = 56
+VERIFY_RECIPE = 2  # raised when the way that checks are run changes
+
+
+@dataclass(frozen=True, slots=True)
+class CompilePlan:
+    """How a tier's wheels are made: `builder` is the image of the compile stage, `namespace` names its ccache."""
+
+    tier: str
+    step: CompileStep
+    manifest: KeyManifest
+    builder: str
+    namespace: str
+    args: Mapping[str, str]
+    files: tuple[InputFile, ...]
+    dockerfile: bytes
+
+    @property
+    def key(self) -> str:
+        """The compile key: the wheels of equal keys are interchangeable."""
+        return self.manifest.key
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPlan:
+    """The checks of an image: the scripts of its ancestry, eldest first, with what each expects (JSON text)."""
+
+    scripts: tuple[tuple[str, bytes, str], ...]
+    budget: int | None
+    check: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(f"{VERIFY_RECIPE}\0{self.budget}\0".encode())
+        for tier, script, expectations in self.scripts:
+            digest.update(f"{tier}\0{len(script)}\0".encode() + script + expectations.encode())
+        object.__setattr__(self, "check", digest.hexdigest())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing at all to check: such an image is never called verified."""
+        return not self.scripts and self.budget is None
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """One tier's key and how its image is made.
+
+    `ref` is the reference by key; `tags` are the friendly ones, which may lie in another repository (`channels`).
+    """
+
+    tier: Tier
+    manifest: KeyManifest
+    ref: str
+    tags: tuple[str, ...]
+    target: str | None
+    args: Mapping[str, str]
+    files: tuple[InputFile, ...]
+    dockerfile: bytes
+    compile: CompilePlan | None
+    verify: VerifyPlan
+
+    @property
+    def name(self) -> str:
+        """The tier's name."""
+        return self.tier.name
+
+    @property
+    def key(self) -> str:
+        """The tier's key: images of equal keys are interchangeable."""
+        return self.manifest.key
+
+    @property
+    def repository(self) -> str:
+        """The reference without its tag."""
+        return self.ref.rpartition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All tiers, parents first."""
+
+    pipeline: Pipeline
+    tiers: Mapping[str, TierPlan]
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as JSON knows it, with the key manifests."""
+        return {
+            "version": 1,
+            "pipeline": self.pipeline.name,
+            "variant": self.pipeline.variant,
+            "platform": self.pipeline.platform,
+            "tiers": [
+                {
+                    "tier": tier.name,
+                    "key": tier.key,
+                    "ref": tier.ref,
+                    "tags": list(tier.tags),
+                    "parent": tier.tier.parent,
+                    "manifest": tier.manifest.document(),
+                    "compile": None
+                    if tier.compile is None
+                    else {
+                        "key": tier.compile.key,
+                        "builder": tier.compile.builder,
+                        "namespace": tier.compile.namespace,
+                        "manifest": tier.compile.manifest.document(),
+                    },
+                    "check": tier.verify.check,
+                }
+                for tier in self.tiers.values()
+            ],
+        }
+
+
+def make_plan(repository: Repository, today: date) -> Plan:
+    """Return the plan of everything in the repository. `today` matters only to tiers with `refresh`."""
+    tiers: dict[str, TierPlan] = {}
+    for tier in repository.pipeline.order():
+        tiers[tier.name] = _tier_plan(repository, repository.inputs[tier.name], tiers, today)
+    return Plan(repository.pipeline, MappingProxyType(tiers))
+
+
+def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, TierPlan], today: date) -> TierPlan:
+    pipeline, tier = repository.pipeline, inputs.tier
+    parent = done[tier.parent] if tier.parent is not None else None
+    compile_plan = _compile_plan(pipeline, inputs) if tier.compile is not None else None
+    epoch = keys.refresh_epoch(tier.refresh, today)
+    manifest = keys.image_manifest(
+        inputs,
+        pipeline.platform,
+        pipeline.pins,
+        parent=parent.key if parent else None,
+        wheels=compile_plan.key if compile_plan else None,
+        epoch=epoch,
+    )
+    repo = _repository(pipeline.registry, pipeline, tier)
+    args = keys.image_args(inputs)
+    if parent is not None:
+        args[PARENT_ARG] = parent.ref
+    if epoch is not None and REFRESH_ARG in manifest.args:
+        args[REFRESH_ARG] = epoch
+    return TierPlan(
+        tier=tier,
+        manifest=manifest,
+        ref=f"{repo}:{short(manifest.key)}",
+        tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
+        target=tier.target,
+        args=MappingProxyType(args),
+        files=keys.image_files(inputs),
+        dockerfile=keys.image_dockerfile(inputs, pipeline.pins),
+        compile=compile_plan,
+        verify=_verify_plan(repository, tier),
+    )
+
+
+def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
+    return "/".join(part for part in (place, pipeline.name, tier.name) if part)
+
+
+def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
+    step = inputs.tier.compile
+    assert step is not None  # noqa: S101  the caller asked
+    manifest = keys.compile_manifest(inputs, pipeline.platform, pipeline.pins)
+    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in sorted(manifest.bases))
+    return CompilePlan(
+        tier=inputs.tier.name,
+        step=step,
+        manifest=manifest,
+        builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(manifest.key)}",
+        namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
+        args=MappingProxyType(keys.compile_args(inputs)),
+        files=keys.compile_files(inputs),
+        dockerfile=keys.compile_dockerfile(inputs, pipeline.pins),
+    )
+
+
+def _namespace(text: str) -> str:
+    """Keep a name that shows what it is, short enough for trust level, branch and ccache version beside it."""
+    if len(text) <= _NAMESPACE_MAX:
+        return text
+    return ending_in_hash(text, text, _NAMESPACE_MAX)
+
+
+def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:
+    scripts: list[tuple[str, bytes, str]] = []
+    for ancestor in repository.pipeline.ancestry(tier.name):
+        inputs = repository.inputs[ancestor.name]
+        if inputs.files.verify is None:
+            continue
+        expectations = json.loads(ancestor.verify.expectations)
+        if ARCH_LIST_ARG in inputs.args:
+            expectations.setdefault("archs", inputs.args[ARCH_LIST_ARG])
+        scripts.append((ancestor.name, inputs.files.verify, json.dumps(expectations, sort_keys=True)))
+    return VerifyPlan(tuple(scripts), tier.budget.size)
+
+
+class TierState(Enum):
+    """What is known of a tier's image. UNKNOWN: somebody who should know did not answer; never taken for absent."""
+
+    FOUND_LOCALLY = "found locally"
+    FOUND_IN_REGISTRY = "found in registry"
+    BUILD = "build"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """An image that the engine holds. `size` in bytes, `created` in Unix seconds, `manifest` the key manifest's JSON."""
+
+    id: str
+    refs: tuple[str, ...]
+    pipeline: str
+    variant: str
+    tier: str
+    key: str
+    created: int
+    size: int
+    manifest: str = ""
+    trust: str = ""
+    digests: tuple[str, ...] = ()
+
+    def usable(self, trust: Trust) -> bool:
+        """Say whether a build of that trust may take it: what pull requests have built is for themselves alone."""
+        return self.trust in {Trust().label, trust.label}
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The registry has it: the manifest's digest, the image's id, and the bytes that a pull would fetch at most."""
+
+    digest: str
+    image: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The registry says that it does not have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The registry did not tell (401, 403, 5xx, a time-out). Never taken for absent."""
+
+    reason: str
+
+
+Answer = Present | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryState:
+    """What a registry holds of a tier's key.
+
+    `digest` is the image that can be used, empty when there is none; `image` its id, `size` the bytes to pull, `tags` the
+    friendly tags that point to it. `wrong` says what is not as it was published (a tag that was removed or overwritten),
+    `blocked` that the key's tag holds something else. `unknown` says why nobody can tell.
+    """
+
+    digest: str = ""
+    image: str = ""
+    size: int = 0
+    tags: frozenset[str] = frozenset()
+    wrong: str = ""
+    blocked: bool = False
+    unknown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down).
+
+    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are. `notes` are
+    lines about what could not be read or kept on this machine.
+    """
+
+    images: Mapping[str, ImageInfo] = field(default_factory=dict)
+    wheels: frozenset[str] = frozenset()
+    verdicts: frozenset[tuple[str, str]] = frozenset()
+    forced: frozenset[str] = frozenset()
+    unknown: str | None = None
+    registered: Mapping[str, RegistryState] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
+    notes: tuple[str, ...] = ()
+
+    def image(self, tier: TierPlan) -> ImageInfo | None:
+        """Return the image that holds this very key under this very reference."""
+        image = self.images.get(tier.ref)
+        return image if image is not None and image.key == tier.key and image.usable(self.trust) else None
+
+    def published(self, tier: TierPlan) -> RegistryState | None:
+        """Return what the registry holds of the key, when there is an image that can be used."""
+        found = self.registered.get(tier.name)
+        return found if found is not None and found.digest else None
+
+    def verified(self, tier: TierPlan) -> bool:
+        """Say whether the image is there and these very checks have passed on it."""
+        image, published = self.image(tier), self.published(tier)
+        id_ = image.id if image is not None else published.image if published is not None else ""
+        return (id_, tier.verify.check) in self.verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done for a tier: its state, why (one line first, details after), and the tasks that would run."""
+
+    tier: TierPlan
+    state: TierState
+    why: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+def decide(plan: Plan, seen: ObservedState) -> tuple[Decision, ...]:
+    """Return the decision for each tier."""
+    return tuple(_decide(plan, tier, seen) for tier in plan.tiers.values())
+
+
+def _decide(plan: Plan, tier: TierPlan, seen: ObservedState) -> Decision:
+    name = tier.name
+    forced = f"image:{name}" in seen.forced
+    registered, published = seen.registered.get(name), seen.published(tier)
+    push = (f"push:{name}",) if seen.trust.trusted and push_reason(tier, seen) else ()
+    verify = () if seen.verified(tier) else (f"verify:{name}",)
+    if seen.unknown is None and seen.image(tier) is not None and not forced:
+        return Decision(tier, TierState.FOUND_LOCALLY, ("the image of this key is here",), (*verify, *push))
+    if published is not None and not forced:
+        told = published.wrong or f"{published.digest[:19]} is in the registry"
+        return Decision(tier, TierState.FOUND_IN_REGISTRY, (told,), (*verify, *push))
+    if seen.unknown is not None:
+        return Decision(tier, TierState.UNKNOWN, (seen.unknown,), ())
+    if registered is not None and registered.unknown and not forced:
+        return Decision(tier, TierState.UNKNOWN, (registered.unknown,), ())
+    runs = [f"image:{name}", f"verify:{name}", *push]
+    if tier.compile is not None and tier.compile.key not in seen.wheels:
+        runs.insert(0, f"compile:{name}")
+    why = ("doit forget was asked",) if forced else why_absent(plan, tier, seen)
+    return Decision(tier, TierState.BUILD, why, tuple(runs))
+
+
+def push_reason(tier: TierPlan, seen: ObservedState) -> str:
+    """Say why the tier must be pushed, or its tags moved; nothing when all is as it should be, or there is no registry."""
+    found = seen.registered.get(tier.name)
+    if found is None:
+        return ""
+    if found.unknown or f"push:{tier.name}" in seen.forced:
+        return found.unknown or "doit forget was asked"
+    if found.wrong or not found.digest:
+        return found.wrong or "not in the registry yet"
+    image = seen.image(tier)
+    if image is not None and image.id != found.image and f"{tier.repository}@{found.digest}" not in image.digests:
+        return f"the registry holds another image of this key ({found.digest[:19]}), which is adopted"
+    if not seen.verified(tier):
+        return "these checks have not passed on this image"
+    moved = [tag for tag in tier.tags if tag not in found.tags]
+    return f"the registry's tag {moved[0]} points elsewhere" if moved else ""
+
+
+def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return what the tier or its wheels are made from without a pin: outside images first, then git refs."""
+    manifests = (tier.manifest, *((tier.compile.manifest,) if tier.compile is not None else ()))
+    images = {ref for manifest in manifests for ref, digest in manifest.bases.items() if digest == keys.UNPINNED}
+    used = {name for manifest in manifests for name in manifest.args}
+    refs = {
+        source.name for name, source in tier.tier.sources.items() if name in used and pipeline.commit(source) is None
+    }
+    return (*sorted(images), *sorted(refs))
+
+
+def why_absent(plan: Plan, tier: TierPlan, seen: ObservedState) -> tuple[str, ...]:
+    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
+    registered = seen.registered.get(tier.name)
+    if registered is not None and registered.wrong:
+        return (registered.wrong,)
+    here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
+    others = [image for image in seen.images.values() if (image.pipeline, image.variant, image.tier) == here]
+    if not others:
+        return ("never built here" + ("" if registered is None else ", and not in the registry"),)
+    newest = max(others, key=lambda image: (image.key == tier.key, image.created))
+    if newest.key == tier.key:
+        if not newest.usable(seen.trust):
+            return (f"{tier.ref} was built by {newest.trust}",)
+        return (f"the tag {tier.ref} was removed or moved",)
+    before = keys.read_manifest(newest.manifest, newest.key)
+    changes = () if before is None else keys.diff(before, tier.manifest.document())
+    return tuple(str(change) for change in changes) or ("inputs changed",)

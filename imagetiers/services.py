@@ -1,0 +1,208 @@
+"""What the operations need of the world, as small protocols; `adapters` and `stores` have the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from imagetiers.config.model import Trust
+from imagetiers.planning.commands import BuildImage, Container
+from imagetiers.planning.plan import Absent, Answer, ImageInfo, Present, Unknown
+from imagetiers.stores.port import BucketSettings, Store
+
+__all__ = [
+    "Bar",
+    "Cancellation",
+    "Console",
+    "ContainerState",
+    "Engine",
+    "EngineInfo",
+    "Git",
+    "Locks",
+    "OnLine",
+    "Registry",
+    "Services",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the Docker daemon (not this machine) has: processors, memory in bytes, its version."""
+
+    version: str
+    cpus: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container that exists: whether it runs, and its exit code when it does not (-1: it has never been started)."""
+
+    id: str
+    name: str
+    running: bool
+    exit_code: int
+
+
+OnLine = Callable[[str], None]
+
+
+class Engine(Protocol):
+    """A Docker engine with BuildKit. Every method may raise EngineError with the way out of what is wrong."""
+
+    def info(self) -> EngineInfo:
+        """Say what the daemon is and has."""
+        ...
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        """Return all images that carry our labels, in one request."""
+        ...
+
+    def has_image(self, ref: str) -> bool:
+        """Say whether the engine holds an image of that reference or id."""
+        ...
+
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
+        """Build and tag an image; `context` is a tar. Raises BuildError when a step fails."""
+        ...
+
+    def tag(self, ref: str, tags: tuple[str, ...]) -> None:
+        """Let `tags` point to the image `ref`."""
+        ...
+
+    def untag(self, ref: str) -> bool:
+        """Remove a reference, and the image when it was the last one. Say whether there was one."""
+        ...
+
+    def push(self, ref: str, on_line: OnLine) -> str:
+        """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused."""
+        ...
+
+    def pull(self, ref: str, on_line: OnLine) -> None:
+        """Pull `repository@digest`. Raises RegistryError."""
+        ...
+
+    def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
+        """Return the containers with that label, running or not."""
+        ...
+
+    def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
+        """Create and start a container, `files` (a tar) unpacked at its root first; return its id.
+
+        `stdin` is what it reads there, to the end; should we die meanwhile, it meets the end early.
+        """
+        ...
+
+    def follow(self, container_id: str, on_line: OnLine) -> int:
+        """Pass on the container's output from its beginning until it ends; return its exit code."""
+        ...
+
+    def stop(self, container_id: str, grace: int) -> None:
+        """End a container: SIGTERM, SIGKILL after `grace` seconds. One that is gone is no error."""
+        ...
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container, running or not. One that is gone is no error."""
+        ...
+
+
+class Registry(Protocol):
+    """A registry of images (OCI distribution). References are `host/repository:tag` or `host/repository@digest`.
+
+    Questions never fail: who does not get an answer is told Unknown, after retries. Orders raise RegistryError.
+    """
+
+    def look_up(self, refs: Iterable[str]) -> Mapping[str, Answer]:
+        """Ask for all of them at once, in parallel."""
+        ...
+
+    def describe(self, found: Mapping[str, Present]) -> Mapping[str, ImageInfo | Unknown]:
+        """Read the labels of what `look_up` has found, in parallel; what has none (a list of manifests) is left out."""
+        ...
+
+    def tags(self, repository: str) -> tuple[str, ...] | Unknown:
+        """Return the tags of a repository; none when there is no such repository."""
+        ...
+
+    def point(self, ref: str, digest: str, source: str = "") -> None:
+        """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
+
+        From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.
+        """
+        ...
+
+
+class Git(Protocol):
+    """Git repositories, by URL. Questions never fail: who does not get an answer is told Unknown."""
+
+    def look_up(self, url: str, refs: Iterable[str]) -> Mapping[str, str | Absent | Unknown]:
+        """Return the commits of a repository's tags and branches (a tag first, as git does), in one request."""
+        ...
+
+
+class Bar(Protocol):
+    """A bar on a terminal; now and then a line elsewhere."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Say how far it is. `total` may still change."""
+        ...
+
+
+class Console(Protocol):
+    """Where people read."""
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        ...
+
+    def progress(self, title: str) -> AbstractContextManager[Bar]:
+        """Open a progress display of that title; it closes with the block."""
+        ...
+
+    def print(self, renderable: object) -> None:
+        """Print something that rich knows how to lay out, such as a table."""
+        ...
+
+
+class Locks(Protocol):
+    """Locks between processes, given back by the kernel when their holder dies."""
+
+    def hold(self, name: str, purpose: str) -> AbstractContextManager[None]:
+        """Hold the lock of that name for the block; while somebody else has it, say who and wait."""
+        ...
+
+    def held(self) -> frozenset[str]:
+        """Return the names of the locks that somebody holds at this moment, this process included."""
+        ...
+
+
+class Cancellation(Protocol):
+    """Ctrl-C and SIGTERM, told to whoever must end something."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked to stop."""
+        ...
+
+    def on_request(self, stop: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the block runs, call `stop` (from another thread) when somebody asks to stop."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """All that the steps reach outside of the process, in one value."""
+
+    engine: Engine
+    store: Store
+    registry: Registry
+    git: Git
+    console: Console
+    locks: Locks
+    cancel: Cancellation
+    bucket_settings: Callable[[], BucketSettings | None]
+    trust: Trust
+    user: tuple[int, int]
+    now: Callable[[], float]

@@ -1,0 +1,1 @@
+"""Trusted objects are signed, and checked when they are read."""

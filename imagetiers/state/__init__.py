@@ -1,0 +1,1 @@
+"""What is there already, and what was measured."""

@@ -1,0 +1,103 @@
+"""What is there already: one request to the engine, a look into two folders, and one batch to the registry if there is one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from imagetiers.config.layout import Layout
+from imagetiers.errors import EngineError
+from imagetiers.planning.plan import ObservedState, Plan
+from imagetiers.services import Services
+from imagetiers.state import wheels
+from imagetiers.state.registry import passed, registered
+
+__all__ = ["clear_forced", "drop_verdicts", "keep_verdict", "mark_forced", "observe"]
+
+
+def observe(plan: Plan, layout: Layout, services: Services) -> ObservedState:
+    """Look for images, wheels and verdicts. Who does not answer makes its tiers `unknown`, never absent.
+
+    What the registry holds is asked only of a pipeline that has one.
+    """
+    keys = [tier.compile.key for tier in plan.tiers.values() if tier.compile is not None]
+    notes: list[OSError] = []
+    have = frozenset(key for key in keys if _have_wheels(layout, key, notes))
+    forced = frozenset(_listed(layout.state / "forgotten", notes))
+    unknown = None
+    try:
+        images = {ref: image for image in services.engine.images() for ref in image.refs}
+    except EngineError as error:
+        images, unknown = {}, str(error)
+    verdicts = frozenset(
+        (f"sha256:{image}", check)
+        for name in _listed(layout.state / "verdicts", notes)
+        for image, _, check in [name.partition(".")]
+    )
+    seen = ObservedState(images, have, verdicts, forced, unknown, trust=services.trust, notes=_left_out(notes))
+    if plan.pipeline.registry is None:
+        return seen
+    seen = replace(seen, registered=registered(plan, seen, services))
+    new = passed(plan, seen, services)
+    try:
+        for image, check in new:
+            keep_verdict(layout, image, check)
+    except OSError as error:
+        note = f"{error.filename}: {error.strerror}: what the cache knows of checks is not kept here"
+        seen = replace(seen, notes=(*seen.notes, note))
+    return replace(seen, verdicts=verdicts | new)
+
+
+def keep_verdict(layout: Layout, image: str, check: str) -> None:
+    """Remember on this machine that an image (its id) has passed a check (its hash)."""
+    _touch(layout.state / "verdicts", f"{image.removeprefix('sha256:')}.{check}")
+
+
+def drop_verdicts(layout: Layout, image: str) -> None:
+    """Forget every verdict on an image."""
+    folder = layout.state / "verdicts"
+    for name in _listed(folder, []):
+        if name.startswith(image.removeprefix("sha256:") + "."):
+            (folder / name).unlink(missing_ok=True)
+
+
+def mark_forced(layout: Layout, task: str) -> None:
+    """Note that a task shall run although it need not (`doit forget`)."""
+    _touch(layout.state / "forgotten", task)
+
+
+def clear_forced(layout: Layout, task: str) -> None:
+    """The wish was fulfilled."""
+    (layout.state / "forgotten" / task).unlink(missing_ok=True)
+
+
+def _touch(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).touch()
+
+
+def _listed(folder: Path, notes: list[OSError]) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        notes.append(error)
+        return []
+
+
+def _have_wheels(layout: Layout, key: str, notes: list[OSError]) -> bool:
+    try:
+        return wheels.have(layout, key)
+    except OSError as error:
+        notes.append(error)
+        return False
+
+
+def _left_out(errors: list[OSError]) -> tuple[str, ...]:
+    """Say in a line for each reason what could not be read on this machine."""
+    reasons: dict[str, list[str]] = {}
+    for error in errors:
+        reasons.setdefault(error.strerror or str(error), []).append(str(error.filename))
+    return tuple(f"{os.path.commonpath(names)}: {why}: what it holds is left out" for why, names in reasons.items())

@@ -1,0 +1,81 @@
+"""What the cache keeps of each build: key manifests by key, and records of what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from imagetiers.errors import PreconditionError, StoreError
+from imagetiers.inputs.snapshot import InputFile
+from imagetiers.planning.keys import KeyManifest
+from imagetiers.services import Services
+
+__all__ = ["Record", "inputs_name", "keep", "keep_inputs"]
+
+MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what people edit by hand
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes.
+
+    `phases` says where the seconds went, in order, and `parts` the same of the compile container, by the headings that it
+    prints. `pipeline`, `variant`, `change` (its kind, imagetiers.planning.forecast) and `cpus` (the engine's) say which builds it is
+    like; a record without a `change` is like none. `predicted` is what was forecast before it began: {seconds, low, high,
+    from: so many records}, None where no record told.
+    """
+
+    kind: str
+    tier: str
+    key: str
+    began: float
+    seconds: float
+    hits: int = 0
+    misses: int = 0
+    image: str = ""
+    size: int = 0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
+    pipeline: str = ""
+    variant: str = ""
+    change: str = ""
+    cpus: int = 0
+    predicted: Mapping[str, float] | None = None
+
+
+def keep(services: Services, manifest: KeyManifest, record: Record) -> None:
+    """Write key manifest and record. A cache that does not take them costs a line, never the build."""
+    try:
+        with contextlib.suppress(PreconditionError):  # the same key has the same manifest
+            services.store.write(
+                f"{services.trust.prefix}keys/{manifest.key}.json", manifest.json().encode(), if_generation=0
+            )
+        name = f"{services.trust.prefix}records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
+        services.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
+    except StoreError as error:
+        services.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")
+
+
+def inputs_name(key: str) -> str:
+    """Return the name under which the cache keeps the texts of a key's files."""
+    return f"inputs/{key}.json"
+
+
+def keep_inputs(services: Services, key: str, files: Iterable[InputFile]) -> None:
+    """Keep the texts that an image or wheels were made from, so that `doit explain` can show which line has changed.
+
+    Large and binary files are left out; nothing depends on this object.
+    """
+    texts: dict[str, str] = {}
+    total = 0
+    for file in files:
+        size = len(file.content)
+        if size <= MAX_TEXT and total + size <= 10 * MAX_TEXT and not file.link:
+            with contextlib.suppress(UnicodeDecodeError):
+                texts[file.path] = file.content.decode()
+                total += size
+    with contextlib.suppress(StoreError):
+        data = json.dumps(texts, sort_keys=True).encode()
+        services.store.write(services.trust.prefix + inputs_name(key), data, if_generation=0)

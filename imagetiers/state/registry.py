@@ -1,0 +1,204 @@
+"""What the registry holds of each key: looked up in one batch, and held against labels and the record of publication.
+
+A tag alone proves little: it may have been removed, garbage-collected or overwritten. So the image behind it must carry
+the key as a label, and `published/REFERENCE.json` in the cache, written once and first come first served, says which
+digest is *the* image of that key. With the registry's own bytes by digest that is enough to see what went wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from imagetiers.config.model import Trust
+from imagetiers.documents import is_digest, parse_object
+from imagetiers.errors import NotFoundError, StoreError, UntrustedError
+from imagetiers.planning.keys import short
+from imagetiers.planning.plan import (
+    Absent,
+    Answer,
+    ImageInfo,
+    ObservedState,
+    Plan,
+    Present,
+    RegistryState,
+    TierPlan,
+    Unknown,
+)
+from imagetiers.services import Services
+
+__all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]
+
+_T = TypeVar("_T")
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The record of a key that was published; `digest` is empty when it cannot be read. `generation` is its own."""
+
+    digest: str
+    generation: int
+
+
+def publication_name(tier: TierPlan) -> str:
+    """Return the name under which the cache keeps which digest was published for a key."""
+    return f"published/{tier.ref}.json"
+
+
+def publication(services: Services, tier: TierPlan) -> Publication | None:
+    """Return the record of the key's publication, None when it was never published. Raises StoreError."""
+    try:
+        data, generation = services.store.read(publication_name(tier))
+    except NotFoundError:
+        return None
+    except UntrustedError as error:
+        if not error.generation:
+            raise
+        services.console.line(f"{tier.name}: the record of its publication does not count: {error}")
+        return Publication("", error.generation)
+    document = parse_object(data) or {}
+    digest = document.get("digest")
+    good = document.get("key") == tier.key and is_digest(digest)
+    return Publication(str(digest) if good else "", generation)
+
+
+def registered(plan: Plan, seen: ObservedState, services: Services) -> Mapping[str, RegistryState]:
+    """Ask the registry for every tier's key (and the friendly tags, if this build may move them)."""
+    tiers = tuple(plan.tiers.values())
+    friendly = [tag for tier in tiers for tag in tier.tags] if services.trust.trusted else []
+    answers = dict(services.registry.look_up([*(tier.ref for tier in tiers), *friendly]))
+    doubtful = [tier for tier in tiers if not _known_here(tier, answers[tier.ref], seen)]
+    records = dict(zip((t.name for t in doubtful), _each(doubtful, lambda t: _record(services, t)), strict=True))
+    by_digest = {name: f"{plan.tiers[name].repository}@{record.digest}" for name, record in records.items() if record}
+    answers |= services.registry.look_up(by_digest.values())
+    wanted = {
+        ref: answer
+        for tier in doubtful
+        for ref in (tier.ref, by_digest.get(tier.name, tier.ref))
+        if isinstance(answer := answers[ref], Present)
+    }
+    infos = services.registry.describe(wanted)
+    found = {}
+    for tier in tiers:
+        answer = answers[tier.ref]
+        if tier in doubtful:
+            ref = by_digest.get(tier.name, "")
+            one = _judge(
+                tier,
+                _usable(tier, answer, infos.get(tier.ref), services.trust),
+                records[tier.name],
+                _usable(tier, answers.get(ref, Absent()), infos.get(ref), services.trust),
+            )
+        else:
+            assert isinstance(answer, Present)  # noqa: S101  as _known_here has said
+            one = RegistryState(answer.digest, answer.image, answer.size)
+        pointing = {tag for tag in tier.tags if _is(answers.get(tag), one.digest)}
+        found[tier.name] = replace(one, tags=frozenset(pointing))
+    return found
+
+
+def verdict_name(tier: TierPlan, image: str, trust: Trust) -> str:
+    """Return the name under which the cache keeps that an image (its id) has passed the tier's checks."""
+    return f"{trust.prefix}verdicts/{image.removeprefix('sha256:')}/{tier.verify.check}.json"
+
+
+def passed_before(services: Services, tier: TierPlan, image: str) -> bool:
+    """Ask the cache whether the image has passed these very checks. What it cannot tell has not passed."""
+    for trust in dict.fromkeys((Trust(), services.trust)):
+        try:
+            data, _ = services.store.read(verdict_name(tier, image, trust))
+            if (parse_object(data) or {}).get("passed") is True:
+                return True
+        except NotFoundError:
+            continue
+        except StoreError as error:
+            services.console.line(f"verify:{tier.name}: the cache does not tell ({error}), so the checks are run")
+            break
+    return False
+
+
+def passed(plan: Plan, seen: ObservedState, services: Services) -> frozenset[tuple[str, str]]:
+    """Return the cache's verdicts (image, check) on images that only the registry holds, where none is known here."""
+    asked = [
+        (tier, published.image)
+        for tier in plan.tiers.values()
+        if not seen.verified(tier) and seen.image(tier) is None and (published := seen.published(tier)) is not None
+    ]
+    verdicts = _each(asked, lambda pair: passed_before(services, *pair))
+    return frozenset((image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good)
+
+
+def _known_here(tier: TierPlan, answer: Answer, seen: ObservedState) -> bool:
+    """Say whether the tag holds the very image that this machine has pushed or pulled: nothing more need be asked."""
+    image = seen.image(tier)
+    return isinstance(answer, Present) and image is not None and f"{tier.repository}@{answer.digest}" in image.digests
+
+
+def _usable(tier: TierPlan, answer: Answer, info: ImageInfo | Unknown | None, trust: Trust) -> Answer | str:
+    """Return the answer; for an image that is not of this key the words for what it is instead."""
+    if not isinstance(answer, Present):
+        return answer
+    if isinstance(info, Unknown):
+        return info
+    if info is None or not info.key:
+        return "an image that imagetiers has not built"
+    if info.key != tier.key:
+        return f"an image of another key ({info.tier} {short(info.key)})"
+    if not info.usable(trust):
+        return f"an image that was built by {info.trust}"
+    return answer
+
+
+def _judge(  # noqa: PLR0911  one return a case
+    tier: TierPlan, tag: Answer | str, record: Publication | None, recorded: Answer | str
+) -> RegistryState:
+    """Decide from the tag, the record of publication, and the recorded digest."""
+    for answer in (tag, recorded):
+        if isinstance(answer, Unknown):
+            return RegistryState(unknown=answer.reason)
+    if isinstance(tag, Present) and (record is None or tag.digest == record.digest):
+        return RegistryState(tag.digest, tag.image, tag.size)
+    if isinstance(tag, Present):
+        holds = f"it holds {tag.digest[:19]}"
+    else:
+        holds = f"it holds {tag}" if isinstance(tag, str) else "it is gone"
+    what = "was removed" if isinstance(tag, Absent) else f"was overwritten: {holds}"
+    if record is not None and isinstance(recorded, Present):
+        wrong = f"the registry's tag {tier.ref} {what}; {record.digest[:19]}, which was published, is still there"
+        return RegistryState(recorded.digest, recorded.image, recorded.size, wrong=wrong)
+    if isinstance(tag, Present):
+        assert record is not None  # noqa: S101  the case above
+        wrong = f"the registry's tag {tier.ref} {what}; {record.digest[:19]}, which was published, is gone"
+        return RegistryState(tag.digest, tag.image, tag.size, wrong=wrong)
+    if isinstance(tag, str):
+        return RegistryState(wrong=f"the registry's tag {tier.ref} {what}", blocked=True)
+    if record is not None:
+        gone = (
+            f"evicted: {record.digest[:19]} was published, but the registry has neither the tag nor the image any more"
+        )
+        return RegistryState(wrong=gone)
+    return RegistryState()
+
+
+def _is(answer: Answer | None, digest: str) -> bool:
+    return isinstance(answer, Present) and answer.digest == digest
+
+
+def _record(services: Services, tier: TierPlan) -> Publication | None:
+    try:
+        record = publication(services, tier)
+    except StoreError as error:
+        services.console.line(f"{tier.name}: the cache does not tell what was published: {error}")
+        return None
+    return record if record is not None and record.digest else None
+
+
+def _each(things: Iterable[Any], work: Callable[[Any], _T]) -> list[_T]:
+    listed = list(things)
+    if not listed:
+        return []
+    with ThreadPoolExecutor(min(_THREADS, len(listed))) as pool:
+        return list(pool.map(work, listed))

@@ -1,0 +1,199 @@
+"""Finished wheels: a folder by compile key, all of them or none, and the same as one object in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
+from imagetiers.documents import parse_object
+from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
+from imagetiers.services import Services
+
+__all__ = ["BEGAN", "STATS_LOG", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
+
+WHEELS_LIST = "wheels.json"  # names and sha256; written last, so a folder that holds it is whole
+BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
+STATS_LOG = ".ccache-stats.log"
+OURS = frozenset({WHEELS_LIST, BEGAN, STATS_LOG})  # what a partial folder holds beside what the compile has left
+MAX_WHEELS = 64
+_SHOWN = 8
+MAX_WHEEL_BYTES = 8 << 30
+MAX_LIST_BYTES = 64 << 10
+_WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,239}\.whl")
+_PAX = frozenset({"path", "mtime"})  # what our own archives have: long names, and times finer than a second
+
+
+def have(layout: Layout, key: str) -> bool:
+    """Say whether the wheels of that compile key are here, all of them."""
+    return (layout.wheels(key) / WHEELS_LIST).is_file()
+
+
+def object_name(key: str, trust: Trust) -> str:
+    """Return the name under which the cache keeps the wheels of a compile key."""
+    return f"{trust.prefix}wheels/{key}.tar"
+
+
+def commit(layout: Layout, key: str, task: str) -> tuple[str, ...]:
+    """Turn what a compile has left in its partial folder into the finished wheels.
+
+    Only files called *.whl that are not empty are taken; what else there was is removed, and returned: `NAME (what it is)`.
+    Raises BuildError when there is no wheel, or an empty one; then nothing is removed.
+    """
+    partial = layout.partial_wheels(key)
+    left = sorted(path for path in partial.iterdir() if path.name not in OURS)
+    found = [path for path in left if path.suffix == ".whl" and path.is_file() and not path.is_symlink()]
+    others = tuple(f"{path.name} ({_kind(path)})" for path in left if path not in found)
+    empty = [path.name for path in found if not path.stat().st_size]
+    if empty:
+        raise BuildError(Problem(task, f"left wheels of 0 bytes in /wheels: {_some(empty)}", f"they are in {partial}"))
+    if not found:
+        what = "the compile step ended well, but left no wheel in /wheels"
+        what += f", only {_some(others)}" if others else ", which is empty"
+        hint = f"it is in {partial}" if others else "let compile.run write *.whl files to $WHEELS_DIR"
+        raise BuildError(Problem(task, what, hint))
+    for path in partial.iterdir():
+        if path not in found:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    listed = {path.name: _sha256(path) for path in found}
+    _write_last(partial / WHEELS_LIST, json.dumps(listed, indent=1, sort_keys=True))
+    final = layout.wheels(key)
+    if final.exists():  # incomplete, or `have` had said so
+        shutil.rmtree(final)
+    partial.rename(final)
+    return others
+
+
+def _kind(path: Path) -> str:
+    """Say why what a compile left is no wheel."""
+    if path.is_symlink():
+        return "a link"
+    return "a folder" if path.is_dir() else "not *.whl" if path.is_file() else "not a file"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def forget(layout: Layout, key: str) -> bool:
+    """Remove the finished wheels of a compile key from this machine; say whether there were any."""
+    there = layout.wheels(key).exists()
+    shutil.rmtree(layout.wheels(key), ignore_errors=True)
+    return there
+
+
+def publish(services: Services, layout: Layout, key: str) -> None:
+    """Put the finished wheels into the cache, create-only. Raises StoreError; somebody else's are as good as ours."""
+    folder = layout.wheels(key)
+    archive = _scratch(layout, key)
+    try:
+        with tarfile.open(archive, "w") as tar:
+            for path in sorted(folder.iterdir()):
+                tar.add(path, arcname=path.name)
+        services.store.write_file(object_name(key, services.trust), archive, if_generation=0)
+    except PreconditionError:
+        pass
+    except OSError as error:
+        raise StoreError(Problem(str(archive), f"cannot be written: {error.strerror}", "is the disk full?")) from error
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def restore(services: Services, layout: Layout, key: str) -> bool:
+    """Fetch the wheels of a compile key from the cache; say whether it had them.
+
+    What comes back is checked against its own list before it gets its final name; a bad one counts as none.
+    """
+    archive = _scratch(layout, key)
+    unpacked = archive.with_suffix(".unpacked")
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            services.store.read_file(object_name(key, Trust()), archive)
+        except NotFoundError:
+            if services.trust.trusted:
+                raise
+            services.store.read_file(object_name(key, services.trust), archive)
+        _unpack(archive, unpacked)
+        if layout.wheels(key).exists():
+            shutil.rmtree(layout.wheels(key))
+        unpacked.rename(layout.wheels(key))
+    except NotFoundError:
+        return False
+    # The archive may be anybody's: what tarfile makes of a malformed one has many names.
+    except (StoreError, tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
+        services.console.line(f"wheels {key[:12]} cannot be taken from the cache, so they are compiled: {error}")
+        return False
+    finally:
+        archive.unlink(missing_ok=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return True
+
+
+def _scratch(layout: Layout, key: str) -> Path:
+    """Return where this process packs and unpacks the wheels of a key; what killed ones have left there is removed."""
+    final = layout.wheels(key)
+    for left in final.parent.glob(f".{key}.*"):
+        owner = left.name.removeprefix(f".{key}.").partition(".")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+    return final.with_name(f".{key}.{os.getpid()}.tar")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    total = 0
+    names: set[str] = set()
+    with tarfile.open(archive, "r:") as tar:
+        for count, member in enumerate(tar):
+            total += member.size
+            if not _belongs(member) or member.name in names or count > MAX_WHEELS or total > MAX_WHEEL_BYTES:
+                raise CorruptError(Problem(archive.name, f"holds what no wheelhouse holds: {member.name[:80]!r}"))
+            names.add(member.name)
+            source = tar.extractfile(member)
+            assert source is not None  # noqa: S101  isreg
+            with source, (folder / member.name).open("xb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+    found = folder / WHEELS_LIST
+    listed = parse_object(found.read_bytes()) if found.is_file() else None
+    if not listed or listed != {path.name: _sha256(path) for path in folder.glob("*.whl")}:
+        raise CorruptError(Problem(archive.name, "the wheels do not match their list"))
+
+
+def _belongs(member: tarfile.TarInfo) -> bool:
+    """Say whether a member is a wheel or the list of them: a plain file, of a plain name, without a tar's extensions."""
+    plain = member.type in tarfile.REGULAR_TYPES and not member.issparse() and member.pax_headers.keys() <= _PAX
+    if member.name == WHEELS_LIST:
+        return plain and 0 <= member.size <= MAX_LIST_BYTES
+    return plain and member.size > 0 and _WHEEL.fullmatch(member.name) is not None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_last(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

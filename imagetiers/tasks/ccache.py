@@ -1,0 +1,132 @@
+"""The tasks `ccache:<verb>`: housekeeping of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from imagetiers.config.forms import parse_size
+from imagetiers.config.layout import Layout
+from imagetiers.errors import Problem
+from imagetiers.planning.plan import Plan
+from imagetiers.services import Services
+
+__all__ = ["ccache_tasks"]
+
+Act = Callable[[Callable[[], None]], TaskFailed | None]
+Task = dict[str, Any]
+
+
+def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> Iterator[Task]:
+    """Yield the tasks; `act` runs their work and turns failures into texts.
+
+    Tasks of their own and no group: `doit ccache` would prune and roll back.
+    """
+
+    def pull(namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  doit passes options so, by their names
+        from imagetiers.operations import ccache as ccache_verbs
+
+        return act(lambda: ccache_verbs.pull_all(plan, layout, services, namespace=namespace, everything=all))
+
+    def push() -> TaskFailed | None:
+        from imagetiers.operations import ccache as ccache_verbs
+
+        return act(lambda: ccache_verbs.push_all(layout, services))
+
+    def stats(namespace: str) -> TaskFailed | None:
+        from imagetiers.operations import ccache as ccache_verbs
+
+        return act(lambda: ccache_verbs.show_stats(plan, services, namespace=namespace))
+
+    def prune(  # doit passes options so, by their names
+        namespace: str,
+        dry_run: bool,  # noqa: FBT001
+        days: int,
+        max_size: str,
+        accept_loss: bool,  # noqa: FBT001
+    ) -> TaskFailed | None:
+        from imagetiers.ccache.prune import PruneOptions
+        from imagetiers.operations import ccache as ccache_verbs
+
+        try:
+            limit = parse_size(max_size) if max_size else None
+        except ValueError:
+            return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 20G or 500M")))
+        options = PruneOptions(max_age=days * 86_400.0, max_bytes=limit)
+        return act(
+            lambda: ccache_verbs.prune_all(
+                plan, services, namespace=namespace, options=options, dry_run=dry_run, accept_loss=accept_loss
+            )
+        )
+
+    def rollback(namespace: str, to: int, rebuild: bool, accept_loss: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations import ccache as ccache_verbs
+
+        return act(
+            lambda: ccache_verbs.rollback_one(
+                plan, services, namespace=namespace, to=to or None, from_index=rebuild, accept_loss=accept_loss
+            )
+        )
+
+    def verify(namespace: str, drop_bad: bool, accept_loss: bool, repair: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations import ccache as ccache_verbs
+
+        return act(
+            lambda: ccache_verbs.verify_all(
+                plan,
+                layout,
+                services,
+                namespace=namespace,
+                drop_bad=drop_bad,
+                accept_loss=accept_loss,
+                repair=repair,
+            )
+        )
+
+    loss = _param("accept-loss", "give up what the index lists and cannot be read", default=False)
+    space = _param("namespace", "only this namespace", default="")
+    yield _task(pull, "restore working sets from the cache", space, _param("all", "everything", default=False))
+    yield _task(push, "store what the cache does not have")
+    yield _task(stats, "show what the cache holds", space)
+    yield _task(
+        prune,
+        "drop what was not used for long",
+        space,
+        _param("dry-run", "only say what would be done", default=False),
+        _param("days", "keep what was used in so many days", default=30),
+        _param("max-size", "keep at most so much, such as 20G", default=""),
+        loss,
+    )
+    yield _task(
+        rollback,
+        "go back to an earlier state",
+        space,
+        _param("to", "the state's number; default: the one before", default=0),
+        _param("rebuild", "write a damaged head anew from the index", default=False),
+        loss,
+    )
+    yield _task(
+        verify,
+        "re-hash everything",
+        space,
+        _param("drop-bad", "stop listing what is bad", default=False),
+        loss,
+        _param("repair", "store again what is bad and lies in this machine's ccache directories", default=False),
+    )
+
+
+def _param(name: str, text: str, *, default: str | int) -> Task:
+    # The type of a default of its own kind: False is a switch.
+    return {"name": name.replace("-", "_"), "long": name, "type": type(default), "default": default, "help": text}
+
+
+def _task(action: Callable[..., TaskFailed | None], doc: str, *params: Task) -> Task:
+    return {
+        "basename": f"ccache:{action.__name__}",
+        "doc": doc,
+        "params": list(params),
+        "actions": [action],
+        "meta": {"quiet": True},
+    }

@@ -1,0 +1,51 @@
+"""The task `plan`: what would be done, why, what it would take, and whether anything would be built at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from doit import get_initial_workdir
+from doit.exceptions import TaskFailed
+
+from imagetiers.config.layout import Layout
+from imagetiers.planning.plan import Plan
+from imagetiers.services import Services
+
+__all__ = ["plan_task"]
+
+Act = Callable[[Callable[[], None]], TaskFailed | None]
+
+
+def plan_task(act: Act, plan: Plan, layout: Layout, services: Services) -> dict[str, Any]:
+    """Return the task; `act` runs its work and turns failures into texts."""
+
+    def show(json: str, why: bool, require_built: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+        from imagetiers.operations.plan import show_plan
+
+        # doit has gone to where dodo.py is; the path is relative to where it was called.
+        to = json if json in {"", "-"} else str(Path(get_initial_workdir() or ".", json))
+        return act(lambda: show_plan(plan, layout, services, to=to, every_reason=why, require_built=require_built))
+
+    return {
+        "actions": [show],
+        "doc": "show what would be done, why, and what it would take (--json FILE; --require-built: exit 1 if any build)",
+        "params": [
+            {
+                "name": "json",
+                "long": "json",
+                "default": "",
+                "help": "write the plan with its key manifests and forecasts to this file (- = stdout)",
+            },
+            {"name": "why", "long": "why", "type": bool, "default": False, "help": "show every reason"},
+            {
+                "name": "require_built",
+                "long": "require-built",
+                "type": bool,
+                "default": False,
+                "help": "exit 1 if a compile or an image would run, or nobody can tell: the gate of a deploy job",
+            },
+        ],
+        "meta": {"quiet": True},
+    }

@@ -1,0 +1,104 @@
+"""What every doit starts with: the variables of its command line, and the repository, or all that is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from doit import doit_cmd
+from doit.exceptions import InvalidDodoFile
+
+from imagetiers.config.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
+from imagetiers.config.loader import load_config
+from imagetiers.config.model import Trust, branch_name
+from imagetiers.config.schema import did_you_mean
+from imagetiers.errors import PipelineError, Problem
+from imagetiers.inputs.repository import Repository, load_repository
+from imagetiers.visible import visible
+
+__all__ = [
+    "Variables",
+    "open_repository",
+    "pipeline_problems",
+    "read_trust",
+    "read_volume",
+    "refused",
+    "unknown_variables",
+]
+
+Variables = Callable[[str, str | None], str | None]
+_KNOWN = ("variant", "trust", "branch")
+
+
+def refused(problems: Iterable[Problem], what: str) -> InvalidDodoFile:
+    """Return what ends doit with exit code 3 and these problems, of `what` (`the pipeline`)."""
+    listed = tuple(problems)
+    count = "one problem" if len(listed) == 1 else f"{len(listed)} problems"
+    return InvalidDodoFile(visible("\n".join([f"{count} in {what}; nothing was run", *map(str, listed)])))
+
+
+def unknown_variables() -> list[Problem]:
+    """Return what is wrong with the names of the variables that doit was given: a misspelt one would do nothing."""
+    # doit tells only of those that one asks for by name; None before it has read a command line.
+    given: Mapping[str, str] | None = vars(doit_cmd)["_CMDLINE_VARS"]
+    return [
+        Problem(f"{name}={value}", f"there is no variable '{name}'", did_you_mean(name, _KNOWN, "variables"))
+        for name, value in (given or {}).items()
+        if name not in _KNOWN
+    ]
+
+
+def read_volume() -> Volume | None:
+    """Read IMAGETIERS_VOLUME. Raises InvalidDodoFile."""
+    text = os.environ.get(VOLUME_VARIABLE, "")
+    try:
+        return parse_volume(text)
+    except ValueError:
+        what = "is not NAME:/PATH, a Docker volume and where it is"
+        raise InvalidDodoFile(visible(f"{VOLUME_VARIABLE}={text}: {what}")) from None
+
+
+def read_trust(variables: Variables) -> Trust:
+    """Read whose build this is. Raises InvalidDodoFile."""
+    level, branch = variables("trust", "trusted"), variables("branch", "main")
+    if level not in {"trusted", "untrusted"}:
+        raise InvalidDodoFile(visible(f"trust={level}: is neither 'trusted' nor 'untrusted'"))
+    if not branch or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", branch):
+        raise InvalidDodoFile(visible(f"branch={branch}: is no name of a branch"))
+    return Trust(level == "trusted", branch_name(branch))
+
+
+def open_repository(layout: Layout, variant: str | None) -> Repository:
+    """Read the repository with its variant.
+
+    Raises PipelineError with all that is wrong: with the variant, and then also without it; with the base, and then in
+    every variant.
+    """
+    try:
+        return load_repository(layout, variant)
+    except PipelineError:
+        variants = (variant,) if variant is not None else _names(layout)
+        raise PipelineError(*pipeline_problems(layout, variants)) from None
+
+
+def _names(layout: Layout) -> tuple[str, ...]:
+    try:
+        return load_config(layout, None).variants
+    except PipelineError:
+        return ()
+
+
+def pipeline_problems(layout: Layout, variants: Iterable[str]) -> tuple[Problem, ...]:
+    """Return what is wrong with the base, and what only with one of the variants."""
+    found: dict[tuple[str, str], Problem] = {}
+    for variant in (None, *variants):
+        try:
+            load_repository(layout, variant)
+        except PipelineError as error:
+            for problem in error.problems:
+                where = problem.where
+                if variant is not None and not problem.what.startswith("variant="):
+                    where = ": ".join(filter(None, (f"variant={variant}", where)))
+                found.setdefault((problem.where, problem.what), Problem(where, problem.what, problem.hint))
+    return tuple(found.values())

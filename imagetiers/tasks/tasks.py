@@ -1,0 +1,426 @@
+"""The plan as doit tasks. With `doit_plugins`, the only code that knows doit.
+
+No task has `file_dep` or `targets`: whether it is up to date is decided by keys and by what the engine, the folders and
+the cache hold, which a fresh machine can do as well. doit's database only keeps `doit ignore`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from imagetiers.config.layout import Layout
+from imagetiers.config.loader import parse_duration
+from imagetiers.config.model import Pipeline, Trust
+from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
+from imagetiers.planning.keys import short
+from imagetiers.planning.plan import ObservedState, Plan, TierPlan, make_plan
+from imagetiers.planning.reasons import Reasons
+from imagetiers.services import Services
+from imagetiers.state.observe import clear_forced, mark_forced, observe
+from imagetiers.tasks.ccache import ccache_tasks
+from imagetiers.tasks.doit_plugins import Reporter
+from imagetiers.tasks.gc import gc_task
+from imagetiers.tasks.plan import plan_task
+from imagetiers.tasks.start import (
+    Variables,
+    open_repository,
+    pipeline_problems,
+    read_trust,
+    read_volume,
+    refused,
+    unknown_variables,
+)
+from imagetiers.tasks.trust import trust_tasks
+from imagetiers.tasks.uptodate import UpToDate
+
+__all__ = ["Tasks"]
+
+Task = dict[str, Any]
+REBUILD = {
+    "name": "rebuild",
+    "long": "rebuild",
+    "type": bool,
+    "default": False,
+    "help": "do it although it need not be done",
+}
+
+COMPILE_PARAMS = [
+    REBUILD,
+    {
+        "name": "if_needed",
+        "long": "if-needed",
+        "type": bool,
+        "default": False,
+        "help": "only when the image that takes the wheels must be built",
+    },
+    {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"},
+]
+
+
+class Tasks:
+    """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong."""
+
+    def __init__(
+        self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], Services]
+    ) -> None:
+        misspelt = unknown_variables()
+        if misspelt:
+            raise refused(misspelt, "the command line")
+        variant = variables("variant", None)
+        trust = read_trust(variables)
+        self.layout = Layout(root.resolve(), read_volume(), trust.prefix)
+        try:
+            repository = open_repository(self.layout, variant)
+            self.services = connect(self.layout, repository.pipeline, trust)
+        except PipelineError as error:
+            raise refused(error.problems, "the pipeline") from None
+        self.variants = repository.variants
+        self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
+        with contextlib.suppress(OSError):  # who only looks needs no place to write; who makes something is told by it
+            self.layout.work.mkdir(parents=True, exist_ok=True)
+        # Whether a doit without a task's name ends in the registry.
+        self._pushes = self.plan.pipeline.registry is not None and self.services.trust.trusted
+        self.reasons = Reasons(self.plan, self.seen, self._pushes)
+        self._seen: ObservedState | None = None
+        self._lock = threading.Lock()
+        self._changed = False
+
+    @property
+    def config(self) -> Task:
+        """DOIT_CONFIG."""
+        return {
+            "default_tasks": ["push", "_summary"] if self._pushes else ["image", "verify", "_summary"],
+            "backend": "prompt",
+            "dep_file": str(self.layout.work / "doit.db"),
+            "par_type": "thread",  # processes hang on what they cannot pickle
+            "reporter": Reporter,
+            "verbosity": 2,
+        }
+
+    def seen(self) -> ObservedState:
+        """Return what is there; looked for once, and again after something was made."""
+        with self._lock:
+            if self._seen is None:
+                self._seen = observe(self.plan, self.layout, self.services)
+            return self._seen
+
+    # ---- task creators, in the order of `doit list` ----
+
+    def check(self) -> Task:
+        """check: pipeline.yaml, Dockerfiles and manifests, in every variant."""
+        return {
+            "actions": [(self._act, [self._check])],
+            "doc": "check the pipeline in every variant",
+            "meta": {"quiet": True},
+        }
+
+    def plan_task(self) -> Task:
+        """plan: what would be done, why, and what it would take."""
+        return plan_task(self._act, self.plan, self.layout, self.services)
+
+    def compile(self) -> Iterator[Task]:
+        """compile:<tier>: wheels, through ccache."""
+        tiers = [tier for tier in self.plan.tiers.values() if tier.compile is not None]
+        yield {
+            "name": None,
+            "doc": "compile wheels, through ccache",
+            "uptodate": [self._all(tiers, self.reasons.wheels)],
+        }
+        for tier in tiers:
+            needed = functools.partial(self.reasons.image, tier)
+            yield self._task(tier, "compile", "wheels", self.reasons.wheels, self._compile) | {
+                "uptodate": [UpToDate(functools.partial(self.reasons.wheels, tier), needed=needed)],
+                "params": COMPILE_PARAMS,
+                "clean": [(self._clean, ["clean_compile", tier])],
+            }
+
+    def image(self) -> Iterator[Task]:
+        """image:<tier>: images, parents first."""
+        tiers = list(self.plan.tiers.values())
+        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, self.reasons.image)]}
+        for tier in tiers:
+            setup = [f"image:{tier.tier.parent}"] if tier.tier.parent else []
+            if tier.compile is not None:
+                setup.append(f"compile:{tier.name}")
+            task = self._task(tier, "image", "image", self.reasons.image, self._image)
+            task["meta"]["missing"] = functools.partial(self._missing, tier)
+            yield task | {
+                "setup": setup,
+                "clean": [(self._clean, ["clean_image", tier])],
+            }
+
+    def verify(self) -> Iterator[Task]:
+        """verify:<tier>: the checks of a tier and its ancestors."""
+        tiers = list(self.plan.tiers.values())
+        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, self.reasons.verified)]}
+        for tier in tiers:
+            yield self._task(tier, "verify", "verified", self.reasons.verified, self._verify) | {
+                "setup": [f"image:{tier.name}"],
+                "clean": [(self._clean, ["clean_verdicts", tier])],
+            }
+
+    def pull(self) -> Iterator[Task]:
+        """pull:<tier>: bring images here that the registry holds."""
+        tiers = list(self.plan.tiers.values())
+        reason = self.reasons.here
+        yield {"name": None, "doc": "pull images that the registry holds", "uptodate": [self._all(tiers, reason)]}
+        for tier in tiers:
+            yield self._task(tier, "pull", "image", reason, self._pull)
+
+    def push(self) -> Iterator[Task]:
+        """push:<tier>: publish verified images, parents first."""
+        tiers = list(self.plan.tiers.values())
+        yield {
+            "name": None,
+            "doc": "publish verified images, then move the friendly tags",
+            "uptodate": [self._all(tiers, self.reasons.published)],
+        }
+        for tier in tiers:
+            # The parent first, as task_dep: so the child is built FROM what everybody has agreed on.
+            task = self._task(tier, "push", "published", self.reasons.published, self._push)
+            task["meta"]["missing"] = self._push_problems
+            yield task | {
+                "task_dep": [f"push:{tier.tier.parent}"] if tier.tier.parent else [],
+                "setup": [f"verify:{tier.name}"],
+            }
+
+    def explain(self) -> Task:
+        """explain: why a tier would be built, down to the root cause."""
+        return {
+            "actions": [self._explain],
+            "doc": "say why tiers would be built: doit explain [--json] [TIER...]",
+            "pos_arg": "tiers",
+            "params": [{"name": "json", "long": "json", "type": bool, "default": False, "help": "as JSON"}],
+            "meta": {"quiet": True},
+        }
+
+    def lock(self) -> Task:
+        """lock: pin what the tiers are built from."""
+        return {
+            "actions": [self._lock_pins],
+            "doc": "pin outside images and git refs in pipeline.lock.yaml (--check: is it up to date?)",
+            "params": [
+                {
+                    "name": "check",
+                    "long": "check",
+                    "type": bool,
+                    "default": False,
+                    "help": "write nothing; fail if stale",
+                },
+                {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "only pin what is not pinned"},
+            ],
+            "meta": {"quiet": True},
+        }
+
+    def status(self) -> Task:
+        """status: what is here."""
+        return {
+            "actions": [(self._act, [self._status])],
+            "doc": "show what is here of each tier",
+            "meta": {"quiet": True},
+        }
+
+    def ccache(self) -> Iterator[Task]:
+        """ccache:<verb>: housekeeping of the cache."""
+        return ccache_tasks(self._act, self.plan, self.layout, self.services)
+
+    def trust(self) -> Iterator[Task]:
+        """trust:<verb>: keys that sign what trusted builds share."""
+        return trust_tasks(self._act, self.plan, self.services)
+
+    def gc(self) -> Task:
+        """cache:gc: housekeeping of everything else."""
+        return gc_task(self._act, self._plans, self.layout, self.services)
+
+    def cloudbuild(self) -> Task:
+        """cloudbuild: what Google Cloud Build runs."""
+        mode = {"name": "mode", "long": "mode", "default": "", "help": "only the file for these builds: trusted or pr"}
+        check = {
+            "name": "check",
+            "long": "check",
+            "type": bool,
+            "default": False,
+            "help": "only say whether it is stale",
+        }
+        return {
+            "actions": [self._cloudbuild],
+            "doc": "write ci/cloudbuild.yaml and ci/cloudbuild-pr.yaml (--check: are they stale?)",
+            "params": [mode, check],
+            "meta": {"quiet": True},
+        }
+
+    def summary(self) -> Task:
+        """The status table after a run that did something."""
+        return {
+            "actions": [(self._act, [self._status])],
+            "task_dep": ["push" if self._pushes else "verify"],
+            "uptodate": [lambda: not self._changed],
+            "meta": {"quiet": True},
+        }
+
+    # ---- actions ----
+
+    def _all(self, tiers: list[TierPlan], reason: Callable[[TierPlan], str]) -> UpToDate:
+        return UpToDate(lambda: next((text for tier in tiers if (text := reason(tier))), ""), rebuild=False)
+
+    def _task(
+        self, tier: TierPlan, verb: str, noun: str, reason: Callable[[TierPlan], str], action: Callable[..., Any]
+    ) -> Task:
+        name = f"{verb}:{tier.name}"
+        check = functools.partial(reason, tier)
+        up_to_date = (
+            UpToDate(check, details=functools.partial(self._details, tier)) if verb == "image" else UpToDate(check)
+        )
+        key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
+        return {
+            "name": tier.name,
+            "doc": f"{noun} {short(key)} of {tier.name}",
+            "title": lambda _task: f"{name}  {short(key)}",
+            "actions": [(action, [tier])],
+            "uptodate": [up_to_date],
+            "params": [REBUILD],
+            "io": {"capture": False},
+            "meta": {"forget": functools.partial(mark_forced, self.layout, name), "up_to_date": up_to_date},
+        }
+
+    def _missing(self, tier: TierPlan) -> tuple[Problem, ...]:
+        """Return what a build of the tier lacks on this machine."""
+        from imagetiers.building.secrets import read_secrets
+
+        try:
+            read_secrets(tier.tier, self.layout, self.services.trust)
+        except PipelineError as error:
+            return error.problems
+        return ()
+
+    def _push_problems(self) -> tuple[Problem, ...]:
+        from imagetiers.building.preconditions import push_problems
+
+        return push_problems(self.plan, self.services.trust)
+
+    def _act(self, work: Callable[[], None]) -> TaskFailed | None:
+        """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""
+        try:
+            if self.services.cancel.requested:
+                raise Interrupted(Problem("", "interrupted"))
+            work()
+        except Interrupted as error:
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt from None
+            return TaskFailed(str(error))
+        except ImagetiersError as error:
+            return TaskFailed(str(error))
+        except OSError as error:
+            return TaskFailed(str(os_problem(error)))
+        finally:
+            with self._lock:
+                self._seen = None
+        return None
+
+    def _make(self, task: str, work: Callable[[], None]) -> TaskFailed | None:
+        def all_of_it() -> None:
+            self._changed = True
+            work()
+            clear_forced(self.layout, task)
+
+        return self._act(all_of_it)
+
+    def _compile(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+        from imagetiers.operations.compile import compile_wheels
+
+        try:
+            limit = parse_duration(timeout) if timeout else None
+        except ValueError:
+            return TaskFailed(str(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")))
+        task = f"compile:{tier.name}"
+        again = rebuild or task in self.seen().forced
+        return self._make(
+            task, lambda: compile_wheels(self.plan, tier, self.layout, self.services, again=again, limit=limit)
+        )
+
+    def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.image import ensure_image
+
+        task = f"image:{tier.name}"
+        again = rebuild or task in self.seen().forced
+        return self._make(task, lambda: ensure_image(self.plan, tier, self.layout, self.services, rebuild=again))
+
+    def _verify(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.verify import verify_image
+
+        task = f"verify:{tier.name}"
+        again = rebuild or task in self.seen().forced
+        return self._make(task, lambda: verify_image(self.plan, tier, self.layout, self.services, again=again))
+
+    def _pull(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: ARG002, FBT001
+        from imagetiers.operations.pull import pull_image
+
+        return self._make(f"pull:{tier.name}", lambda: pull_image(self.plan, tier, self.layout, self.services))
+
+    def _push(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.push import push_image
+
+        work = functools.partial(push_image, self.plan, tier, self.layout, self.services, again=rebuild)
+        return self._make(f"push:{tier.name}", work)
+
+    def _explain(self, json: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.explain import show_explanations
+
+        names = [name for name in tiers if name != "--json"]
+        as_json = json or len(names) < len(tiers)
+        return self._act(lambda: show_explanations(self.plan, self.layout, self.services, names, as_json=as_json))
+
+    def _details(self, tier: TierPlan, reason: str) -> str:
+        """Say more than the reason, for `doit info image:TIER`; asked for when it is shown, never in a build."""
+        from imagetiers.operations.explain import explanations
+        from imagetiers.report.explanation import explanation_text
+
+        try:
+            told = explanations(self.plan, [tier.name], self.layout, self.services)
+        except ImagetiersError:
+            return reason
+        return reason + "\n" + explanation_text(told, self.services.now()) if told[0].origins else reason
+
+    def _lock_pins(self, check: bool, keep: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.lock import lock_pins
+
+        return self._act(lambda: lock_pins(self.layout, self.variants, self.services, check=check, keep=keep))
+
+    def _clean(self, verb: str, tier: TierPlan, dryrun: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations import clean
+
+        if verb == "clean_image":
+            return self._act(lambda: clean.clean_image(tier, self.services, dry_run=dryrun))
+        if verb == "clean_compile":
+            return self._act(lambda: clean.clean_compile(tier, self.layout, self.services, dry_run=dryrun))
+        return self._act(lambda: clean.clean_verdicts(self.plan, tier, self.layout, self.services, dry_run=dryrun))
+
+    def _status(self) -> None:
+        from imagetiers.operations.status import show_status
+
+        show_status(self.plan, self.layout, self.services)
+
+    def _cloudbuild(self, mode: str, check: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.cloudbuild import write_cloudbuild
+
+        return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.services, mode=mode, check=check))
+
+    def _plans(self) -> list[Plan]:
+        """Plan the pipeline in all its variants. Raises PipelineError."""
+        today = datetime.now(tz=UTC).date()
+        return [make_plan(open_repository(self.layout, variant), today) for variant in (None, *self.variants)]
+
+    def _check(self) -> None:
+        PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
+        names = ", ".join(self.variants) or "none"
+        self.services.console.line(
+            f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
+        )

@@ -1,1 +1,0 @@
-"""The doors to the world: each module does one kind of effect behind a Protocol of `imagetiers.ports`."""
