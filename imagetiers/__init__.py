@@ -1,1 +1,1 @@
-"""Tiers of container images from one pipeline.yaml; see ARCHITECTURE.md for the floors of this package."""
+"""Tiers of container images from one pipeline.yaml; see ARCHITECTURE.md for the layers of this package."""

@@ -193,7 +193,7 @@ class Cancellation(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """All that the steps reach outside of the process, in one value."""
+    """All that the operations reach outside of the process, in one value."""
 
     engine: Engine
     store: Store

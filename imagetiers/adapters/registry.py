@@ -118,25 +118,25 @@ class HttpRegistry:
 
     def _call(self, ref: str, work: Callable[[RegistryHttp], _T], policy: RetryPolicy | None = None) -> _T:
         """Ask with retries; a host that has just used up all of them is not waited for again at once."""
-        from imagetiers.adapters import registry_http as registry_wire
+        from imagetiers.adapters import registry_http
 
-        host = registry_wire.split(ref).host
+        host = registry_http.split(ref).host
         until, reason = self._down.get(host, (0.0, ""))
         if time.monotonic() < until:
             raise RegistryError(Problem(ref, reason))
         try:
-            return retry(policy or self._policy, lambda: work(self._wire()), partial(registry_wire.judge, ref))
+            return retry(policy or self._policy, lambda: work(self._wire()), partial(registry_http.judge, ref))
         except RegistryError as error:
-            if error.problems[0].hint == registry_wire.NO_ANSWER:
+            if error.problems[0].hint == registry_http.NO_ANSWER:
                 self._down[host] = time.monotonic() + _DOWN_SECONDS, error.problems[0].what
             raise
 
     def _wire(self) -> RegistryHttp:
-        from imagetiers.adapters import registry_http as registry_wire
+        from imagetiers.adapters import registry_http
 
         with self._lock:
             if self._connected is None:
-                self._connected = registry_wire.RegistryHttp(self._policy, _THREADS)
+                self._connected = registry_http.RegistryHttp(self._policy, _THREADS)
             return self._connected
 
 

@@ -78,7 +78,7 @@ class Layout:
     @property
     def schema(self) -> Path:
         """The JSON Schema of pipeline.yaml; it ships with the repository."""
-        return Path(__file__).parent.parent / "schemas" / "pipeline.schema.json"
+        return Path(__file__).parents[2] / "schemas" / "pipeline.schema.json"
 
     def tier(self, name: str) -> Path:
         """Return the folder of a tier."""

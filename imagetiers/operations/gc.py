@@ -1,4 +1,4 @@
-"""doit cache:gc: remove what has not been used for long, here and in the cache, in two phases (`imagetiers.planning.housekeeping`).
+"""doit cache:gc: remove what has not been used for long, here and in the cache, in two phases (`planning.housekeeping`).
 
 In the cache the marks are written first, under a precondition, so that of two runs at once one gives up; then records
 are folded into their aggregates; then what was marked before is deleted, each in the generation that was marked. A run

@@ -22,7 +22,7 @@ class Record:
     """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes.
 
     `phases` says where the seconds went, in order, and `parts` the same of the compile container, by the headings that it
-    prints. `pipeline`, `variant`, `change` (its kind, imagetiers.planning.forecast) and `cpus` (the engine's) say which builds it is
+    prints. `pipeline`, `variant`, `change` (its kind, `planning.forecast`) and `cpus` (the engine's) say which builds it is
     like; a record without a `change` is like none. `predicted` is what was forecast before it began: {seconds, low, high,
     from: so many records}, None where no record told.
     """

@@ -104,15 +104,14 @@ class GcsStore:
             raise ValueError(f"not a range: start={start}, length={length}")
 
         def attempt(wire: GcsHttp) -> tuple[bytes, int]:
-            from imagetiers.stores import gcs_errors  # noqa: PLC0415
-            from imagetiers.stores import gcs_http as gcs_wire
+            from imagetiers.stores import gcs_errors, gcs_http  # noqa: PLC0415
 
             with contextlib.suppress(gcs_errors.PastEndError):
                 if length != 0:
                     content = wire.get(self._prefix + name, start, length)
                     if content.whole:
                         expected = content.crc32c or wire.crc32c(self._prefix + name, content.generation)
-                        gcs_wire.check_crc32c(google_crc32c.value(content.data), expected)
+                        gcs_http.check_crc32c(google_crc32c.value(content.data), expected)
                     return content.data, content.generation
             found = wire.meta(self._prefix + name)
             if found is None:
@@ -201,7 +200,7 @@ class GcsStore:
 
     def _slices(self, name: str, write: Callable[[bytes], None]) -> int:
         """Download slice by slice, each with its own retries; return the generation that all of them are of."""
-        from imagetiers.stores import gcs_http as gcs_wire  # noqa: PLC0415
+        from imagetiers.stores import gcs_http  # noqa: PLC0415
 
         done, crc, expected = 0, 0, ""
         generation: int | None = None
@@ -218,7 +217,7 @@ class GcsStore:
                 break
         if generation is None:  # GCS has no range of an empty object
             return self.read(name, length=0)[1]
-        gcs_wire.check_crc32c(crc, expected)
+        gcs_http.check_crc32c(crc, expected)
         return generation
 
     def _write(self, name: str, stream: IO[bytes], size: int, crc: int, if_generation: int | None) -> int:
@@ -228,9 +227,9 @@ class GcsStore:
         def attempt(wire: GcsHttp) -> int:
             from google.api_core import exceptions as api  # noqa: PLC0415
 
-            from imagetiers.stores import gcs_http as gcs_wire  # noqa: PLC0415
+            from imagetiers.stores import gcs_http  # noqa: PLC0415
 
-            upload = gcs_wire.Upload(stream, size, gcs_wire.crc32c_base64(crc), token)
+            upload = gcs_http.Upload(stream, size, gcs_http.crc32c_base64(crc), token)
             try:
                 return wire.put(self._prefix + name, upload, if_generation)
             except api.PreconditionFailed:
@@ -284,12 +283,12 @@ class GcsStore:
         with self._lock:
             # A forked child must not talk over its parent's sockets.
             if self._connection is None or self._connection[0] != os.getpid():
-                from imagetiers.stores import gcs_http as gcs_wire  # noqa: PLC0415
+                from imagetiers.stores import gcs_http  # noqa: PLC0415
 
                 endpoint = self._endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
                 if endpoint and "://" not in endpoint:
                     endpoint = f"http://{endpoint}"
-                wire = gcs_wire.GcsHttp(self._bucket, endpoint, self._policy, self._threads, self._hurried)
+                wire = gcs_http.GcsHttp(self._bucket, endpoint, self._policy, self._threads, self._hurried)
                 self._connection = os.getpid(), wire
             return self._connection[1]
 

@@ -29,8 +29,7 @@ from imagetiers.errors import (
 )
 from imagetiers.retry import RetryPolicy
 from imagetiers.stores import gcs as store_gcs
-from imagetiers.stores import gcs_errors
-from imagetiers.stores import gcs_http as gcs_wire
+from imagetiers.stores import gcs_errors, gcs_http
 from imagetiers.stores.gcs import GcsStore
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
 
@@ -105,7 +104,7 @@ def inject(server: GcsServer, fault: str, op: str, **more: object) -> None:
 def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make resumable uploads of small ones, for speed; test_conformance.py and the costs below use the real limit."""
     monkeypatch.setattr(storage.blob, "_MAX_MULTIPART_SIZE", QUANTUM)
-    monkeypatch.setattr(gcs_wire, "_WHOLE", QUANTUM)
+    monkeypatch.setattr(gcs_http, "_WHOLE", QUANTUM)
 
 
 @pytest.fixture
@@ -235,7 +234,7 @@ def test_too_slow_an_answer(gcs_server: GcsServer, store: GcsStore) -> None:
 def test_a_chunk_in_the_middle(
     gcs_server: GcsServer, store: GcsStore, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gcs_wire, "_CHUNK", QUANTUM)
+    monkeypatch.setattr(gcs_http, "_CHUNK", QUANTUM)
     inject(gcs_server, fault, "chunk", skip=4)
     generation = store.write_file("x", _file(tmp_path / "in", LARGE), if_generation=0)
     assert store.read("x") == (LARGE, generation)
@@ -258,15 +257,15 @@ def test_a_slice_in_the_middle(
 def test_replaced_between_slices(store: GcsStore, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_gcs, "_SLICE", QUANTUM)
     store.write("x", b"1" * size)
-    get, seen = gcs_wire.GcsHttp.get, list[int]()
+    get, seen = gcs_http.GcsHttp.get, list[int]()
 
-    def get_then_replace(wire: gcs_wire.GcsHttp, *arguments: object) -> gcs_wire.Content:
+    def get_then_replace(wire: gcs_http.GcsHttp, *arguments: object) -> gcs_http.Content:
         content = get(wire, *arguments)  # type: ignore[arg-type]
         if len(seen) < 2:
             seen.append(store.write("x", b"2" * (size + len(seen))))
         return content
 
-    monkeypatch.setattr(gcs_wire.GcsHttp, "get", get_then_replace)
+    monkeypatch.setattr(gcs_http.GcsHttp, "get", get_then_replace)
     assert store.read_file("x", tmp_path / "out") == seen[-1]
     assert (tmp_path / "out").read_bytes() == b"2" * (size + 1)
 
@@ -274,14 +273,14 @@ def test_replaced_between_slices(store: GcsStore, size: int, tmp_path: Path, mon
 def test_removed_between_slices(store: GcsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_gcs, "_SLICE", 10)
     store.write("x", b"1" * 100)
-    get = gcs_wire.GcsHttp.get
+    get = gcs_http.GcsHttp.get
 
-    def get_then_delete(wire: gcs_wire.GcsHttp, *arguments: object) -> gcs_wire.Content:
+    def get_then_delete(wire: gcs_http.GcsHttp, *arguments: object) -> gcs_http.Content:
         content = get(wire, *arguments)  # type: ignore[arg-type]
         store.delete("x")
         return content
 
-    monkeypatch.setattr(gcs_wire.GcsHttp, "get", get_then_delete)
+    monkeypatch.setattr(gcs_http.GcsHttp, "get", get_then_delete)
     with pytest.raises(NotFoundError):
         store.read_file("x", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -148,7 +148,7 @@ def test_what_the_registry_says(tiny: Layout, tmp_path: Path, monkeypatch: pytes
         "arr-training": RegistryState(wrong="evicted: sha256:c was published, but it is gone"),
     }
     seen = replace(observe(plan, me.layout, me.services), registered=states)
-    monkeypatch.setattr(explain_step, "survey", lambda *_: seen)
+    monkeypatch.setattr(explain_step, "observe", lambda *_: seen)
 
     assert [(one.causes[0].value, one.summary) for one in told(me)] == [
         ("up to date", "found in registry, sha256:aaaaaaaaaaaa"),
@@ -172,7 +172,7 @@ def test_labels_in_the_registry_are_enough(tiny: Layout, tmp_path: Path, monkeyp
     tags = {ref.rpartition(":")[0]: (ref.rpartition(":")[2], "latest") for ref in before}
     monkeypatch.setattr(registry, "tags", tags.get)
     seen = replace(observe(plan, me.layout, me.services), registered={tier: RegistryState() for tier in plan.tiers})
-    monkeypatch.setattr(explain_step, "survey", lambda *_: seen)
+    monkeypatch.setattr(explain_step, "observe", lambda *_: seen)
 
     one = explanations(plan, ["arr-base"], me.layout, me.services)[0]
     assert one.against is not None

@@ -376,7 +376,7 @@ def test_the_gate_does_not_take_unknown_for_absent(
     me: Builder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = {name: RegistryState(unknown="host/tiny: the registry answers 503") for name in me.plan.tiers}
-    monkeypatch.setattr(plan_step, "survey", lambda *_: ObservedState(registered=states))
+    monkeypatch.setattr(plan_step, "observe", lambda *_: ObservedState(registered=states))
 
     with pytest.raises(NotBuiltError, match="arr-base: nobody can tell whether it is built: host/tiny: the registry"):
         asked(me, capsys, require_built=True)

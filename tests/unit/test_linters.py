@@ -36,7 +36,7 @@ def test_mypy() -> None:
     run(str(BIN / "mypy"))
 
 
-def test_floors() -> None:
+def test_layers() -> None:
     run(str(BIN / "lint-imports"), "--no-cache")
 
 
