@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from imagetiers.config.model import Trust
@@ -173,8 +174,11 @@ class Locks(Protocol):
         """Hold the lock of that name for the block; while somebody else has it, say who and wait."""
         ...
 
-    def held(self) -> frozenset[str]:
-        """Return the names of the locks that somebody holds at this moment, this process included."""
+    def held(self, folder: Path | None = None) -> frozenset[str]:
+        """Return the names of the locks that somebody holds at this moment, this process included.
+
+        With a `folder`, of those that builds of another branch keep there.
+        """
         ...
 
 

@@ -41,10 +41,11 @@ class FileLocks:
                 os.write(file.fileno(), f"process {os.getpid()}, {purpose}\n".encode())
             yield
 
-    def held(self) -> frozenset[str]:
+    def held(self, folder: Path | None = None) -> frozenset[str]:
         """Return the names of the locks that somebody holds at this moment, this process included."""
         held = set()
-        for path in self._folder.glob("*.lock") if self._folder.is_dir() else ():
+        where = folder or self._folder
+        for path in where.glob("*.lock") if where.is_dir() else ():
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -37,6 +37,7 @@ def read_manifest(data: bytes, name: str, problems: list[Problem]) -> Iterator[M
     except PipelineError as error:
         problems.extend(error.problems)
         return
+    seen: dict[tuple[str, bool], ManifestLine] = {}
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
@@ -45,12 +46,14 @@ def read_manifest(data: bytes, name: str, problems: list[Problem]) -> Iterator[M
         line = line[1:].strip() if exclude else line
         from_root = line.startswith("//")
         pattern = (line[2:] if from_root else line.removeprefix("./")).rstrip("/")
-        wrong = _wrong_pattern(pattern, from_root=from_root)
+        made = ManifestLine(number, pattern, exclude, from_root)
+        earlier = seen.setdefault((pattern, from_root), made)
+        wrong = _wrong_pattern(pattern, from_root=from_root) or _wrong_together(earlier, made)
         if wrong is not None:
             shown = raw.strip() if len(raw) <= _SHOWN else f"{raw.strip()[:_SHOWN]}…"
             problems.append(Problem(f"{name}:{number}", f"'{shown}' {wrong[0]}", wrong[1]))
             continue
-        yield ManifestLine(number, pattern, exclude, from_root)
+        yield made
 
 
 _SHOWN = 60  # characters of a line in a message
@@ -78,6 +81,17 @@ def _wrong_pattern(pattern: str, *, from_root: bool) -> tuple[str, str] | None: 
     if " #" in pattern:
         return "holds a '#', which begins no comment here", "a comment stands on a line of its own"
     return None
+
+
+def _wrong_together(earlier: ManifestLine, line: ManifestLine) -> tuple[str, str] | None:
+    """Say what is wrong with two lines of one pattern: of a contradiction the last would win, and nobody would see it."""
+    if earlier is line:
+        return None
+    if earlier.exclude == line.exclude:
+        return f"stands there twice: line {earlier.number} says the same", "remove one of the two lines"
+    what = "takes away" if line.exclude else "lists"
+    before = "takes away" if earlier.exclude else "lists"
+    return f"{what} what line {earlier.number} {before}", "remove one of the two lines"
 
 
 _DEEP, _ANY, _STAR = "(?:.*/)?", ".*", "[^/]*"

@@ -101,6 +101,7 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
     tops = {line.pattern.split("/")[0] for line in lines if line.from_root}
     shared = list(_walk(layout.root, "", problems, below=tops))
     chosen: dict[str, Path] = {}
+    by_line: dict[str, ManifestLine] = {}
     excluded: set[str] = set()
     for line in lines:
         base, paths = (layout.root, shared) if line.from_root else (folder, own)
@@ -115,12 +116,27 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem]) -> TierFiles 
                 own_hint = "remove the line: it is never a file of the image" if line.pattern in _OWN else ""
                 hint = own_hint or _nearest(line.pattern, paths)
                 problems.append(Problem(where, f"nothing matches '{line.pattern}'", hint))
-            for path in found:
-                excluded.discard(path)
-                chosen[path] = base / path
+            taken = [path for path in found if chosen.get(path, base / path) != base / path]
+            if taken:
+                problems.append(_two_files(f"{shown}/{MANIFEST}", taken, by_line[taken[0]], line))
+            excluded.difference_update(found)
+            chosen.update((path, base / path) for path in found)
+            by_line.update(dict.fromkeys(found, line))
     files = _read_files(chosen, shown, problems)
     unlisted = tuple(path for path in own if path not in chosen and path not in excluded)
     return TierFiles(name, dockerfile, verify, files, lines, unlisted)
+
+
+def _two_files(manifest: str, paths: list[str], earlier: ManifestLine, line: ManifestLine) -> Problem:
+    """Say that two lines take two files, one of the tier's folder and one of the repository's, for one path in the context."""
+    path, more = paths[0], f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    what = f"'{_shown(line)}' takes another file as {path}{more} than line {earlier.number} ('{_shown(earlier)}')"
+    hint = f"take one of them away with '!' before, or let {path} lie elsewhere"
+    return Problem(f"{manifest}:{line.number}", what, hint)
+
+
+def _shown(line: ManifestLine) -> str:
+    return f"//{line.pattern}" if line.from_root else line.pattern
 
 
 def _folder_fault(layout: Layout, folder: Path, shown: str) -> tuple[str, str] | None:

@@ -245,13 +245,15 @@ def rollback_one(
         raise StoreError(Problem("ccache:rollback", "which namespace?", f"--namespace one of: {', '.join(names)}"))
 
     def one(name: str) -> object:
-        done = (
-            rebuild(services.store, name, accept_loss=accept_loss)
-            if from_index
-            else rollback(services.store, name, to=to)
-        )
-        what = "its index" if from_index else f"state {done.restored}"
-        skipped = "".join(f"\n  left out: {line}" for line in done.skipped)
-        return f"holds {done.entries} entries again, as of {what}; now state {done.sequence}{skipped}"
+        work = partial(rollback_report, services.store, name, to=to, from_index=from_index, accept_loss=accept_loss)
+        return _report(name, services, work).text
 
     _each(names, services, one)
+
+
+def rollback_report(store: Store, name: str, *, to: int | None, from_index: bool, accept_loss: bool) -> Report:
+    """Roll a namespace back, or rebuild its head, and say what was done. Raises StoreError."""
+    done = rebuild(store, name, accept_loss=accept_loss) if from_index else rollback(store, name, to=to)
+    what = "its index" if from_index else f"state {done.restored}"
+    skipped = "".join(f"\n  left out: {line}" for line in done.skipped)
+    return Report(f"holds {done.entries} entries again, as of {what}; now state {done.sequence}{skipped}")

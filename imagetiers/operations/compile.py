@@ -36,6 +36,7 @@ from imagetiers.state import wheels
 from imagetiers.state.history import expect_compile
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record, keep, keep_inputs
+from imagetiers.state.wheels_whole import what_is_wrong
 
 __all__ = ["compile_wheels"]
 
@@ -54,8 +55,13 @@ def compile_wheels(
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     with services.locks.hold(f"compile-{step.key}", f"compile:{tier.name}"):
-        if wheels.have(layout, step.key) and not again:
+        wrong = what_is_wrong(layout, step.key)
+        if wrong is None and not again:
             return
+        if wrong:
+            services.console.line(
+                f"compile:{tier.name}: {layout.wheels(step.key)}: {wrong}: the wheels count as absent"
+            )
         if not again and wheels.restore(services, layout, step.key):
             services.console.line(f"compile:{tier.name}: wheels {short(step.key)} taken from {services.store.url}")
             return

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
+from imagetiers.ccache.apart import Report, apart
 from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust, branch_name
 from imagetiers.errors import NotFoundError, PreconditionError, Problem, StoreError
-from imagetiers.operations.gc_cache import CacheContents, read_cache
+from imagetiers.operations.gc_cache import CacheContents, Part, read_cache
 from imagetiers.operations.gc_local import local_items, needed_here, remove
 from imagetiers.planning.forecast import READ, Sample
 from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_marks, encode_marks, plan_sweep
@@ -25,10 +28,12 @@ from imagetiers.planning.plan import Plan
 from imagetiers.report.tables import age_text, size_text
 from imagetiers.services import Services
 from imagetiers.state.aggregates import AGGREGATE, Aggregate, decode_aggregate, encode_aggregate, fold
+from imagetiers.stores.port import Store
 
-__all__ = ["GcOptions", "collect_garbage"]
+__all__ = ["GcOptions", "collect_garbage", "sweep_part"]
 
 DAY = 86_400.0
+_HERE = ("wheels here", "ccache here", "marks here", "branches here")
 _THREADS = 8
 _LEFT_SECONDS = 7 * DAY  # longer than any compile that a container goes on with after its doit was killed
 
@@ -54,28 +59,41 @@ class GcOptions:
         return {
             "wheels": Limits(self.max_age, self.max_count),
             "records": Limits(max_count=READ, keep=READ),
-            **dict.fromkeys(
-                ("inputs", "keys", "verdicts", "published", "wheels here", "ccache here", "marks here"), aged
-            ),
+            **dict.fromkeys(("inputs", "keys", "verdicts", "published", *_HERE), aged),
             "logs here": Limits(self.max_age, keep=self.keep),
             "left over": Limits(_LEFT_SECONDS),
         }
 
 
-def collect_garbage(plans: Iterable[Plan], layout: Layout, services: Services, options: GcOptions) -> None:
+def collect_garbage(
+    plans: Iterable[Plan],
+    layout: Layout,
+    services: Services,
+    options: GcOptions,
+    *,
+    alone: Callable[[str, Callable[[], Report]], Report] = apart,
+) -> None:
     """Mark and remove, here and in the cache; `plans` are the pipeline's in all variants: what they need stays.
 
-    Prints what is kept, marked and removed. Raises StoreError where the cache could not be read or written, OSError.
+    Prints what is kept, marked and removed. A trusted build does so for untrusted branches, too, each of them `alone`: what
+    they have written is read in a process of its own. Raises StoreError where the cache could not be read or written, OSError.
     """
     keys = frozenset(key for plan in plans for tier in plan.tiers.values() for key in _keys(plan, tier.name))
-    held = frozenset(name for name in services.locks.held() if "-" in name)  # compile-KEY, image-KEY and the like
     problems: list[Problem] = []
     with services.locks.hold("gc", "cache:gc"):
-        _here(layout, services, options, keys, held)
-        try:
-            problems += _in_cache(services, options, keys, held)
-        except StoreError as error:
-            problems += error.problems
+        held = services.locks.held()
+        _here(layout, services, options, keys)
+        live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held if "-" in name}
+        part = Part(services.store, services.trust, services.registry)
+        for where, work in _parts(part, frozenset(live), options, problems):
+            try:
+                report = alone(where, work) if where else work()
+            except StoreError as error:
+                problems += error.problems
+                continue
+            services.console.line(report.text)
+            hint = "nothing that it might name was marked or removed: run it again"
+            problems += [Problem(where or services.store.url, doubt, hint) for doubt in report.bad]
     StoreError.raise_if(problems)
 
 
@@ -87,56 +105,79 @@ def _keys(plan: Plan, name: str) -> tuple[str, ...]:
 # ---- the cache ----
 
 
-def _in_cache(
-    services: Services, options: GcOptions, keys: frozenset[str], held: frozenset[str]
-) -> tuple[Problem, ...]:
-    marks, generation = _marks(services)
-    now = services.store.now()  # after a first request: a bucket tells its time with an answer
-    live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held}
+def _parts(
+    own: Part, live: frozenset[str], options: GcOptions, problems: list[Problem]
+) -> Iterator[tuple[str, Callable[[], Report]]]:
+    """Yield what there is to do: this build's own part, without a name, and in a trusted build that of each branch."""
+    yield "", partial(sweep_part, own, live, options)
+    if not own.trust.trusted:
+        return
+    try:
+        listed = Counter(_branch(blob.name) for blob in own.store.list("untrusted/"))
+    except StoreError as error:
+        problems += error.problems
+        return
+    for name in sorted(listed.keys() - {""}):
+        trust = Trust(trusted=False, branch=name)
+        yield trust.prefix.rstrip("/"), partial(sweep_part, Part(own.store, trust, None), live, options)
+    if listed[""]:
+        yield "", lambda: Report(f"untrusted/: {listed['']} objects are none of imagetiers': left alone")
+
+
+def _branch(name: str) -> str:
+    """Return the branch whose builds have written an object of that name; nothing where none could."""
+    _, branch, rest = name.split("/", 2) if name.count("/") > 1 else ("", "", "")
+    return branch if rest and branch and branch_name(branch) == branch else ""
+
+
+def sweep_part(part: Part, live: frozenset[str], options: GcOptions) -> Report:
+    """Mark and remove what builds of one trust level or branch have in the cache. Raises StoreError."""
+    lines: list[str] = []
+    marks, generation = _marks(part, lines)
+    now = part.store.now()  # after a first request: a bucket tells its time with an answer
     old = now - options.max_age if options.max_bytes is None else now  # a limit by bytes may take what is young
-    reading = read_cache(services, live, keep=options.keep, old=old)
+    reading = read_cache(part, live, keep=options.keep, old=old)
     sweep = plan_sweep(reading.items, reading.needed, marks, options.limits, now, options.grace, options.max_bytes)
     deleted = sweep.delete
     if not options.dry_run:
         if marks != sweep.marks:
-            _write_marks(services, sweep.marks, generation)
-        deleted = _fold(services, reading, sweep)
-        _delete(services, deleted)
-    _say(services, f"cache {services.store.url}", sweep, options)
+            _write_marks(part, sweep.marks, generation)
+        deleted = _fold(part.store, reading, sweep, lines)
+        _delete(part.store, deleted)
+    lines += _said(f"cache {part.store.url}{part.trust.prefix and '/'}{part.trust.prefix[:-1]}", sweep, options)
     if reading.foreign:
-        services.console.line(f"  {reading.foreign} objects are none of imagetiers': left alone")
-    hint = "nothing that it might name was marked or removed: run it again"
-    return tuple(Problem(services.store.url, doubt, hint) for doubt in reading.doubts)
+        lines.append(f"  {reading.foreign} objects are none of imagetiers': left alone")
+    return Report("\n".join(lines), tuple(reading.doubts))
 
 
-def _marks_name(services: Services) -> str:
-    return f"{services.trust.prefix}gc/marks.json"
+def _marks_name(part: Part) -> str:
+    return f"{part.trust.prefix}gc/marks.json"
 
 
-def _marks(services: Services) -> tuple[dict[str, Mark], int]:
+def _marks(part: Part, lines: list[str]) -> tuple[dict[str, Mark], int]:
     """Read the marks; garbled ones are none, and so everything waits for another grace period. Raises StoreError."""
     try:
-        data, generation = services.store.read(_marks_name(services))
+        data, generation = part.store.read(_marks_name(part))
     except NotFoundError:
         return {}, 0
     try:
         return decode_marks(data), generation
     except ValueError:
-        services.console.line(f"{_marks_name(services)} is garbled: marking begins anew")
+        lines.append(f"{_marks_name(part)} is garbled: marking begins anew")
         return {}, generation
 
 
-def _write_marks(services: Services, marks: Mapping[str, Mark], generation: int) -> None:
-    name = _marks_name(services)
+def _write_marks(part: Part, marks: Mapping[str, Mark], generation: int) -> None:
+    name = _marks_name(part)
     try:
-        services.store.write(name, encode_marks(marks), if_generation=generation)
+        part.store.write(name, encode_marks(marks), if_generation=generation)
     except PreconditionError:
         raise StoreError(
             Problem(name, "another cache:gc is at work; nothing was removed", "run it again when that one is done")
         ) from None
 
 
-def _fold(services: Services, reading: CacheContents, sweep: Sweep) -> tuple[Item, ...]:
+def _fold(store: Store, reading: CacheContents, sweep: Sweep, lines: list[str]) -> tuple[Item, ...]:
     """Take the records that go into the aggregates; return what may be deleted: no record that could not be kept so."""
     records: dict[str, list[Item]] = defaultdict(list)
     for item in sweep.delete:
@@ -145,17 +186,17 @@ def _fold(services: Services, reading: CacheContents, sweep: Sweep) -> tuple[Ite
     kept: set[str] = set()
     for folder, some in records.items():
         try:
-            _fold_folder(services, folder, {item.name: reading.samples.get(item.name) for item in some})
+            _fold_folder(store, folder, {item.name: reading.samples.get(item.name) for item in some})
         except StoreError as error:
-            services.console.line(f"{folder}: its records stay, for they could not be added up: {error}")
+            lines.append(f"{folder}: its records stay, for they could not be added up: {error}")
             kept |= {item.name for item in some}
     return tuple(item for item in sweep.delete if item.name not in kept)
 
 
-def _fold_folder(services: Services, folder: str, records: Mapping[str, Sample | None]) -> None:
+def _fold_folder(store: Store, folder: str, records: Mapping[str, Sample | None]) -> None:
     name = f"{folder}/{AGGREGATE}"
     try:
-        data, generation = services.store.read(name)
+        data, generation = store.read(name)
         before = decode_aggregate(data)
     except NotFoundError:
         before, generation = Aggregate(), 0
@@ -163,15 +204,15 @@ def _fold_folder(services: Services, folder: str, records: Mapping[str, Sample |
         raise StoreError(Problem(name, "is garbled", "remove it: what it added up is lost")) from None
     after = fold(before, ((record.rpartition("/")[2], sample) for record, sample in records.items()))
     if after != before:
-        services.store.write(name, encode_aggregate(after), if_generation=generation)
+        store.write(name, encode_aggregate(after), if_generation=generation)
 
 
-def _delete(services: Services, items: Iterable[Item]) -> None:
+def _delete(store: Store, items: Iterable[Item]) -> None:
     """Delete what is still as it was marked; what was written anew meanwhile stays."""
 
     def one(item: Item) -> None:
         with contextlib.suppress(PreconditionError):
-            services.store.delete(item.name, if_generation=item.generation)
+            store.delete(item.name, if_generation=item.generation)
 
     with ThreadPoolExecutor(_THREADS, "cache-gc") as pool:
         list(pool.map(one, items))
@@ -180,7 +221,7 @@ def _delete(services: Services, items: Iterable[Item]) -> None:
 # ---- this checkout ----
 
 
-def _here(layout: Layout, services: Services, options: GcOptions, keys: frozenset[str], held: frozenset[str]) -> None:
+def _here(layout: Layout, services: Services, options: GcOptions, keys: frozenset[str]) -> None:
     now = services.now()
     items = local_items(layout)
     path = layout.state / "gc.json"
@@ -188,7 +229,8 @@ def _here(layout: Layout, services: Services, options: GcOptions, keys: frozense
         marks = decode_marks(path.read_bytes())
     except (FileNotFoundError, ValueError):
         marks = {}
-    sweep = plan_sweep(items, needed_here(items, keys, held), marks, options.limits, now, options.grace)
+    needed = needed_here(layout, items, keys, services.locks.held)
+    sweep = plan_sweep(items, needed, marks, options.limits, now, options.grace)
     if not options.dry_run:
         if marks != sweep.marks:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,30 +239,29 @@ def _here(layout: Layout, services: Services, options: GcOptions, keys: frozense
             temporary.replace(path)
         for item in sweep.delete:
             remove(layout, item)
-    _say(services, str(layout.work), sweep, options)
+    services.console.line("\n".join(_said(str(layout.work), sweep, options)))
 
 
 # ---- what is said ----
 
 
-def _say(services: Services, where: str, sweep: Sweep, options: GcOptions) -> None:
+def _said(where: str, sweep: Sweep, options: GcOptions) -> list[str]:
     kept, marked, deleted = (by_kind(items) for items in (sweep.keep, sweep.marked, sweep.delete))
     would = "would be " if options.dry_run else ""
-    services.console.line(f"{where}:")
+    lines = [f"{where}:"]
     for kind in sorted({*kept, *marked, *deleted}):
         parts = [f"{_counted(*kept.get(kind, (0, 0)))} kept"]
         if kind in marked:
             parts.append(f"{_counted(*marked[kind])} {would}marked")
         if kind in deleted:
             parts.append(f"{_counted(*deleted[kind])} {would}removed")
-        services.console.line(f"  {kind}: {', '.join(parts)}")
+        lines.append(f"  {kind}: {', '.join(parts)}")
     if sweep.marked:
         after = age_text(options.grace)
-        services.console.line(
-            f"  what is marked is removed by a cache:gc in {after} or later, unless it is used before"
-        )
+        lines.append(f"  what is marked is removed by a cache:gc in {after} or later, unless it is used before")
     if sweep.unmarked:
-        services.console.line(f"  {sweep.unmarked} that were marked are needed or were used: unmarked")
+        lines.append(f"  {sweep.unmarked} that were marked are needed or were used: unmarked")
+    return lines
 
 
 def _counted(count: int, size: int) -> str:

@@ -17,16 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from imagetiers.config.model import Trust
 from imagetiers.errors import StoreError
 from imagetiers.planning.forecast import Sample, read_sample
 from imagetiers.planning.housekeeping import Item
 from imagetiers.planning.keys import SHORT
 from imagetiers.planning.plan import Absent
-from imagetiers.services import Services
+from imagetiers.services import Registry
 from imagetiers.state.aggregates import AGGREGATE
-from imagetiers.stores.port import Blob
+from imagetiers.stores.port import Blob, Store
 
-__all__ = ["KINDS", "CacheContents", "read_cache"]
+__all__ = ["KINDS", "CacheContents", "Part", "read_cache"]
 
 KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published")
 """The folders of a cache that `cache:gc` looks after; ccache's packs have a housekeeping of their own."""
@@ -46,11 +47,22 @@ _Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What builds of one trust level, or of one untrusted branch, have in a cache; `registry`: where they publish, if so.
+
+    Each part is looked at by itself: what a pull request writes neither keeps nor removes anything of others.
+    """
+
+    store: Store
+    trust: Trust
+    registry: Registry | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Object:
-    """An object of the cache: whose (`prefix`), what (`kind`), and its name below that."""
+    """An object of the cache: what (`kind`), and its name below that."""
 
     blob: Blob
-    prefix: str
     kind: str
     rest: str
 
@@ -72,67 +84,55 @@ class CacheContents:
     foreign: int = 0
 
 
-def read_cache(services: Services, live: Iterable[str], *, keep: int, old: float) -> CacheContents:
+def read_cache(part: Part, live: Iterable[str], *, keep: int, old: float) -> CacheContents:
     """Read what is there. `live` are keys (their first digits) that are in use, `keep` so many newest builds of a variant.
 
     Documents that only tell whether something old is needed are read for what was written before `old` (Unix s). Never
     raises StoreError: what cannot be listed has no items, and so stays.
     """
     reading = CacheContents()
-    objects = list(_list(services, reading))
+    objects = list(_list(part, reading))
     by_kind: dict[str, list[_Object]] = defaultdict(list)
     for one in objects:
         by_kind[one.kind].append(one)
     roots = set(live) | {one.key for one in by_kind["published"]}
-    documents = _documents(services, by_kind["records"], reading)
+    documents = _documents(part.store, by_kind["records"], reading)
     roots |= _newest(by_kind["records"], documents, keep)
     reading.samples = {one.blob.name: read_sample(documents.get(one.blob.name)) for one in by_kind["records"]}
-    manifests = _manifests(services, by_kind["keys"], reading)
+    manifests = _manifests(part.store, by_kind["keys"], reading)
     keys = _closure(roots, manifests)
     used = _uses(by_kind, manifests)
     reading.needed |= {one.blob.name for one in objects if one.kind in {"wheels", "inputs", "keys"} and one.key in keys}
-    _need_published(services, by_kind["published"], reading)
-    _need_verdicts(services, [one for one in by_kind["verdicts"] if one.blob.updated < old], keys, reading)
+    if part.registry is not None:
+        _need_published(part.store, part.registry, by_kind["published"], reading)
+    _need_verdicts(part.store, [one for one in by_kind["verdicts"] if one.blob.updated < old], keys, reading)
     for one in objects:
         tier = str((manifests.get(one.key) or {}).get("tier", "")) if one.kind != "records" else _folder(one.rest)
         at = max(one.blob.updated, used.get(one.key, 0.0)) if one.key and one.kind != "records" else one.blob.updated
-        reading.items.append(Item(one.blob.name, one.kind, one.blob.size, at, one.blob.generation, one.prefix + tier))
+        reading.items.append(Item(one.blob.name, one.kind, one.blob.size, at, one.blob.generation, tier))
     if reading.doubts:  # what could not be read might need any of it
         reading.needed |= {one.blob.name for one in objects}
     return reading
 
 
-def _list(services: Services, reading: CacheContents) -> Iterator[_Object]:
-    """Yield what this build may remove: an untrusted one only its own."""
-    folders = [(services.trust.prefix, f"{services.trust.prefix}{kind}/") for kind in KINDS]
-    if services.trust.trusted:
-        folders.append(("", "untrusted/"))
-    for _, folder in folders:
+def _list(part: Part, reading: CacheContents) -> Iterator[_Object]:
+    for kind in KINDS:
+        folder = f"{part.trust.prefix}{kind}/"
         try:
-            blobs = list(services.store.list(folder))
+            blobs = list(part.store.list(folder))
         except StoreError as error:
             reading.doubts.append(f"{folder} cannot be listed: {error}")
             continue
         for blob in blobs:
-            found = _parse(blob)
-            if found is not None:
-                yield found
+            rest = blob.name.removeprefix(folder)
+            if _NAMED[kind].fullmatch(rest):
+                yield _Object(blob, kind, rest)
             elif not blob.name.endswith(f"/{AGGREGATE}"):
                 reading.foreign += 1
 
 
-def _parse(blob: Blob) -> _Object | None:
-    """Say what an object is; None for one that we have not written."""
-    prefix, rest = "", blob.name
-    if rest.startswith("untrusted/"):
-        _, branch, rest = rest.split("/", 2) if rest.count("/") > 1 else ("", "", "")
-        prefix = f"untrusted/{branch}/"
-    kind, _, rest = rest.partition("/")
-    return _Object(blob, prefix, kind, rest) if kind in _NAMED and _NAMED[kind].fullmatch(rest) else None
-
-
 def _documents(
-    services: Services, objects: Iterable[_Object], reading: CacheContents, *, hashed: bool = False
+    store: Store, objects: Iterable[_Object], reading: CacheContents, *, hashed: bool = False
 ) -> dict[str, Any]:
     """Read documents, by name. One that is no JSON is left out; what cannot be read is a doubt.
 
@@ -145,7 +145,7 @@ def _documents(
         if found.blob.size > _DOCUMENT_MAX:
             return name, None, ""
         try:
-            data, _ = services.store.read(name)
+            data, _ = store.read(name)
         except StoreError as error:
             return name, None, f"{name}: {error}"
         if hashed and hashlib.sha256(data).hexdigest() not in name:
@@ -161,7 +161,7 @@ def _documents(
 
 
 def _newest(records: Iterable[_Object], documents: Mapping[str, Any], keep: int) -> set[str]:
-    """Return the keys of the `keep` newest builds of each tier and variant; of each pipeline, and for whom they were.
+    """Return the keys of the `keep` newest builds of each tier and variant; of each pipeline.
 
     A record that cannot be understood is taken for one of a variant of its own, and so counts.
     """
@@ -171,16 +171,16 @@ def _newest(records: Iterable[_Object], documents: Mapping[str, Any], keep: int)
         if document is None:
             keys[one.blob.name,].append(one.key)
             continue
-        group = (one.prefix, _folder(one.rest), str(document.get("pipeline")), str(document.get("variant")))
+        group = (_folder(one.rest), str(document.get("pipeline")), str(document.get("variant")))
         if one.key not in keys[group]:
             keys[group].append(one.key)
     return {key for some in keys.values() for key in some[:keep]}
 
 
-def _manifests(services: Services, keys: Iterable[_Object], reading: CacheContents) -> dict[str, Mapping[str, Any]]:
+def _manifests(store: Store, keys: Iterable[_Object], reading: CacheContents) -> dict[str, Mapping[str, Any]]:
     """Read all key documents, by the first digits of their key."""
     listed = list(keys)
-    documents = _documents(services, listed, reading, hashed=True)
+    documents = _documents(store, listed, reading, hashed=True)
     return {one.key: documents[one.blob.name] for one in listed if one.blob.name in documents}
 
 
@@ -208,10 +208,10 @@ def _uses(by_kind: Mapping[str, Iterable[_Object]], manifests: Mapping[str, Mapp
     return used
 
 
-def _need_published(services: Services, published: Iterable[_Object], reading: CacheContents) -> None:
+def _need_published(store: Store, registry: Registry, published: Iterable[_Object], reading: CacheContents) -> None:
     """A record of publication stays for as long as the registry does not say that the image is gone."""
     listed = list(published)
-    documents = _documents(services, listed, reading)
+    documents = _documents(store, listed, reading)
     refs: dict[str, str] = {}
     for one in listed:
         digest = documents.get(one.blob.name, {}).get("digest")
@@ -220,14 +220,14 @@ def _need_published(services: Services, published: Iterable[_Object], reading: C
             refs[one.blob.name] = f"{ref.rpartition(':')[0]}@{digest}"
         else:
             reading.needed.add(one.blob.name)
-    answers = services.registry.look_up(refs.values()) if refs else {}
+    answers = registry.look_up(refs.values()) if refs else {}
     reading.needed |= {name for name, ref in refs.items() if not isinstance(answers.get(ref), Absent)}
 
 
-def _need_verdicts(services: Services, verdicts: Iterable[_Object], keys: set[str], reading: CacheContents) -> None:
+def _need_verdicts(store: Store, verdicts: Iterable[_Object], keys: set[str], reading: CacheContents) -> None:
     """A verdict stays for as long as the key of its image does, and when it does not tell which that is."""
     listed = list(verdicts)
-    documents = _documents(services, listed, reading)
+    documents = _documents(store, listed, reading)
     for one in listed:
         key = documents.get(one.blob.name, {}).get("key")
         if not isinstance(key, str) or key[:SHORT] in keys:

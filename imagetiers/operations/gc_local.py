@@ -6,7 +6,8 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from imagetiers.config.layout import Layout
@@ -15,30 +16,66 @@ from imagetiers.planning.housekeeping import Item
 __all__ = ["local_items", "needed_here", "remove"]
 
 _REMOVED = ".removed-"
+UNTRUSTED = "untrusted"
+"""The folder of `work` in which builds of untrusted branches keep what is theirs."""
+
+MARKS = ("verdicts", "wheels")
+"""The folders of `state` whose files only save time."""
 
 
 def local_items(layout: Layout) -> list[Item]:
-    """Return wheels, what compiles and fetches of them left, ccache directories, logs and marks, by path below `work`."""
-    return [
-        *(_folder(path, _wheels_kind(path), layout) for path in _inside(layout.work / "wheels")),
-        *(_folder(path, "ccache here", layout) for path in _inside(layout.work / "ccache")),
-        *(_file(path, "logs here", layout) for folder in _inside(layout.work / "logs") for path in _inside(folder)),
-        *(_file(path, "marks here", layout) for path in _inside(layout.state / "verdicts")),
-    ]
+    """Return what lies here, by path below `work`, with what builds of untrusted branches keep apart in a trusted one's.
+
+    Wheels, what compiles and fetches of them left, ccache directories, logs and marks; and each branch's folder as a whole,
+    which goes when nothing in it was used for long.
+    """
+    items = list(_items(layout, layout.work))
+    for branch in _branches(layout):
+        inside = list(_items(branch, layout.work))
+        whole = _folder(branch.work, "branches here", layout.work)
+        items += [replace(whole, size=whole.size - sum(item.size for item in inside)), *inside]
+    return items
 
 
-def needed_here(items: list[Item], keys: frozenset[str], held: frozenset[str]) -> set[str]:
-    """Return the names of items that belong to these keys, or that the holders of these locks may be using.
+def _branches(layout: Layout) -> Iterator[Layout]:
+    """Yield the layouts of untrusted branches whose builds ran in this checkout. A link leads to what is none of theirs."""
+    for path in _inside(layout.work / UNTRUSTED):
+        if path.is_dir() and not path.is_symlink():
+            yield replace(layout, apart=f"{layout.apart}{UNTRUSTED}/{path.name}/")
+
+
+def _items(layout: Layout, root: Path) -> Iterator[Item]:
+    for path in _inside(layout.work / "wheels"):
+        yield _folder(path, "left over" if path.name.startswith(".") else "wheels here", root)
+    for path in _inside(layout.work / "ccache"):
+        yield _folder(path, "ccache here", root)
+    for folder in _inside(layout.work / "logs"):
+        for path in _inside(folder):
+            yield _file(path, "logs here", root)
+    for name in MARKS:
+        for path in _inside(layout.state / name):
+            yield _file(path, "marks here", root)
+
+
+def needed_here(
+    layout: Layout, items: list[Item], keys: frozenset[str], held: Callable[[Path], frozenset[str]]
+) -> set[str]:
+    """Return the names of items that belong to these keys, or that the holders of locks (by folder) may be using.
 
     A lock does not tell which ccache directory a compile uses, so all of them stay while any compiles.
     """
-    busy = {name.partition("-")[2] for name in held}
-    compiling = any(name.startswith("compile-") for name in held)
+    locks = {layout.apart: held(layout.locks)} | {branch.apart: held(branch.locks) for branch in _branches(layout)}
     needed = set()
     for item in items:
         name = item.name.rpartition("/")[2]
-        if item.kind == "ccache here":
-            wanted = compiling
+        parts = item.name.split("/")
+        apart = f"{layout.apart}{UNTRUSTED}/{parts[1]}/" if parts[0] == UNTRUSTED else layout.apart
+        names = locks.get(apart, frozenset())
+        busy = {name.partition("-")[2] for name in names if "-" in name}  # compile-KEY, image-KEY and the like
+        if item.kind == "branches here":
+            wanted = bool(names)
+        elif item.kind == "ccache here":
+            wanted = any(name.startswith("compile-") for name in names)
         elif item.kind == "left over":
             wanted = any(key in name for key in busy)
         else:
@@ -65,16 +102,12 @@ def _inside(folder: Path) -> Iterator[Path]:
         yield from sorted(folder.iterdir())
 
 
-def _wheels_kind(path: Path) -> str:
-    return "left over" if path.name.startswith(".") else "wheels here"
-
-
-def _file(path: Path, kind: str, layout: Layout) -> Item:
+def _file(path: Path, kind: str, root: Path) -> Item:
     size, used = _measure(path)
-    return Item(str(path.relative_to(layout.work)), kind, size, used, group=path.parent.name)
+    return Item(str(path.relative_to(root)), kind, size, used, group=str(path.parent.relative_to(root)))
 
 
-def _folder(path: Path, kind: str, layout: Layout) -> Item:
+def _folder(path: Path, kind: str, root: Path) -> Item:
     """Measure a folder. It was last used when anything in it was last written: ccache bumps an entry with each hit."""
     size, used = _measure(path)
     if path.is_dir() and not path.is_symlink():
@@ -82,7 +115,7 @@ def _folder(path: Path, kind: str, layout: Layout) -> Item:
             for name in names:
                 more, at = _measure(Path(above, name))
                 size, used = size + more, max(used, at)
-    return Item(str(path.relative_to(layout.work)), kind, size, used)
+    return Item(str(path.relative_to(root)), kind, size, used)
 
 
 def _measure(path: Path) -> tuple[int, float]:

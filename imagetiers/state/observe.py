@@ -10,8 +10,8 @@ from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError
 from imagetiers.planning.plan import ObservedState, Plan
 from imagetiers.services import Services
-from imagetiers.state import wheels
 from imagetiers.state.registry import passed, registered
+from imagetiers.state.wheels_whole import what_is_wrong
 
 __all__ = ["clear_forced", "drop_verdicts", "keep_verdict", "mark_forced", "observe"]
 
@@ -23,7 +23,8 @@ def observe(plan: Plan, layout: Layout, services: Services) -> ObservedState:
     """
     keys = [tier.compile.key for tier in plan.tiers.values() if tier.compile is not None]
     notes: list[OSError] = []
-    have = frozenset(key for key in keys if _have_wheels(layout, key, notes))
+    damaged: list[str] = []
+    have = frozenset(key for key in keys if _have_wheels(layout, key, notes, damaged))
     forced = frozenset(_listed(layout.state / "forgotten", notes))
     unknown = None
     try:
@@ -35,7 +36,9 @@ def observe(plan: Plan, layout: Layout, services: Services) -> ObservedState:
         for name in _listed(layout.state / "verdicts", notes)
         for image, _, check in [name.partition(".")]
     )
-    seen = ObservedState(images, have, verdicts, forced, unknown, trust=services.trust, notes=_left_out(notes))
+    seen = ObservedState(
+        images, have, verdicts, forced, unknown, trust=services.trust, notes=(*_left_out(notes), *damaged)
+    )
     if plan.pipeline.registry is None:
         return seen
     seen = replace(seen, registered=registered(plan, seen, services))
@@ -87,12 +90,15 @@ def _listed(folder: Path, notes: list[OSError]) -> list[str]:
         return []
 
 
-def _have_wheels(layout: Layout, key: str, notes: list[OSError]) -> bool:
+def _have_wheels(layout: Layout, key: str, notes: list[OSError], damaged: list[str]) -> bool:
     try:
-        return wheels.have(layout, key)
+        wrong = what_is_wrong(layout, key)
     except OSError as error:
         notes.append(error)
         return False
+    if wrong:
+        damaged.append(f"{layout.wheels(key)}: {wrong}: the wheels count as absent, the next compile brings them back")
+    return wrong is None
 
 
 def _left_out(errors: list[OSError]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,24 +15,23 @@ from imagetiers.config.model import Trust
 from imagetiers.documents import parse_object
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.services import Services
+from imagetiers.state.wheels_whole import MAX_LIST_BYTES, WHEELS_LIST, file_sha256, mark_whole, what_is_wrong
 
 __all__ = ["BEGAN", "STATS_LOG", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
 
-WHEELS_LIST = "wheels.json"  # names and sha256; written last, so a folder that holds it is whole
 BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
 STATS_LOG = ".ccache-stats.log"
 OURS = frozenset({WHEELS_LIST, BEGAN, STATS_LOG})  # what a partial folder holds beside what the compile has left
 MAX_WHEELS = 64
 _SHOWN = 8
 MAX_WHEEL_BYTES = 8 << 30
-MAX_LIST_BYTES = 64 << 10
 _WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,239}\.whl")
 _PAX = frozenset({"path", "mtime"})  # what our own archives have: long names, and times finer than a second
 
 
 def have(layout: Layout, key: str) -> bool:
-    """Say whether the wheels of that compile key are here, all of them."""
-    return (layout.wheels(key) / WHEELS_LIST).is_file()
+    """Say whether the wheels of that compile key are here, all of them, as they were made. Raises OSError."""
+    return what_is_wrong(layout, key) is None
 
 
 def object_name(key: str, trust: Trust) -> str:
@@ -62,12 +60,13 @@ def commit(layout: Layout, key: str, task: str) -> tuple[str, ...]:
     for path in partial.iterdir():
         if path not in found:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    listed = {path.name: _sha256(path) for path in found}
+    listed = {path.name: file_sha256(path) for path in found}
     _write_last(partial / WHEELS_LIST, json.dumps(listed, indent=1, sort_keys=True))
     final = layout.wheels(key)
     if final.exists():  # incomplete, or `have` had said so
         shutil.rmtree(final)
     partial.rename(final)
+    mark_whole(layout, key)
     return others
 
 
@@ -126,6 +125,7 @@ def restore(services: Services, layout: Layout, key: str) -> bool:
         if layout.wheels(key).exists():
             shutil.rmtree(layout.wheels(key))
         unpacked.rename(layout.wheels(key))
+        mark_whole(layout, key)
     except NotFoundError:
         return False
     # The archive may be anybody's: what tarfile makes of a malformed one has many names.
@@ -175,7 +175,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 shutil.copyfileobj(source, target, 1 << 20)
     found = folder / WHEELS_LIST
     listed = parse_object(found.read_bytes()) if found.is_file() else None
-    if not listed or listed != {path.name: _sha256(path) for path in folder.glob("*.whl")}:
+    if not listed or listed != {path.name: file_sha256(path) for path in folder.glob("*.whl")}:
         raise CorruptError(Problem(archive.name, "the wheels do not match their list"))
 
 
@@ -185,11 +185,6 @@ def _belongs(member: tarfile.TarInfo) -> bool:
     if member.name == WHEELS_LIST:
         return plain and 0 <= member.size <= MAX_LIST_BYTES
     return plain and member.size > 0 and _WHEEL.fullmatch(member.name) is not None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_last(path: Path, text: str) -> None:

@@ -155,7 +155,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 sys.path[:0] = [os.getcwd(), sys.argv[4]]
-from imagetiers.steps.ccache_push import push
+from imagetiers.ccache.push import push
 from imagetiers.world.store_dir import DirectoryStore
 from faults import FaultyStore
 

@@ -7,8 +7,12 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import xxhash
@@ -30,12 +34,17 @@ from imagetiers.ccache.prune import PruneOptions
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
 from imagetiers.ccache.verify import verify
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, StoreError
-from imagetiers.operations.ccache import prune_report, stats_report, verify_report
+from imagetiers.operations import ccache as ccache_verbs
+from imagetiers.operations.ccache import prune_report, rollback_report, stats_report, verify_report
+from imagetiers.planning.plan import Plan
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import make_directory, make_entry, make_name, put_entry
 from tests.gcs.harness import GcsServer
+from tests.soak.wheels_made import world_of
 
 NONCE = "0" * 16
 SMALL = 128 << 20
@@ -181,11 +190,55 @@ def test_a_poisoned_namespace_is_told_and_another_is_served(gcs_server: GcsServe
         lambda name: partial(prune_report, store, name, options, dry_run=False, accept_loss=False),
         lambda name: partial(stats_report, store, name, 0.0),
         lambda name: partial(verify_report, store, name, None, drop_bad=False, accept_loss=False),
+        lambda name: partial(rollback_report, store, name, to=None, from_index=False, accept_loss=False),
     ]
+    push(store, "untrusted.y", tmp_path / "a")
     for one in work:
         with pytest.raises(StoreError, match="cut off or garbled"):
             apart("untrusted.x", one("untrusted.x"))
         assert "5" in apart("untrusted.y", one("untrusted.y")).text
+
+
+def test_every_verb_reads_a_namespace_of_others_in_a_process_of_its_own(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_directory(tmp_path / "a", 5)
+    own, others = (f"{level}.p.deb.ccache-4.14" for level in ("trusted.main", "untrusted.pr-7"))
+    for name in (own, others):
+        for _ in range(2):
+            push(store, name, tmp_path / "a")
+    services, console = world_of(store, Trust(), lambda: 0.0)
+    services = replace(services, bucket_settings=lambda: None)
+    monkeypatch.setattr(type(console), "progress", lambda *_: nullcontext(), raising=False)
+    monkeypatch.setattr(ccache_verbs, "BarProgress", lambda _: None)
+    plan = cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name="p")))
+    layout = Layout(tmp_path / "checkout")
+
+    def noted(name: str, work: Callable[[], Report]) -> Report:
+        asked.append(name)
+        return apart(name, work)
+
+    monkeypatch.setattr(ccache_verbs, "apart", noted)
+    verbs: dict[str, Callable[[str], None]] = {
+        "stats": lambda name: ccache_verbs.show_stats(plan, services, namespace=name),
+        "verify": lambda name: ccache_verbs.verify_all(
+            plan, layout, services, namespace=name, drop_bad=False, accept_loss=False, repair=False
+        ),
+        "prune": lambda name: ccache_verbs.prune_all(
+            plan, services, namespace=name, options=PruneOptions(), dry_run=True, accept_loss=False
+        ),
+        "rollback": lambda name: ccache_verbs.rollback_one(
+            plan, services, namespace=name, to=None, from_index=False, accept_loss=False
+        ),
+        "rebuild": lambda name: ccache_verbs.rollback_one(
+            plan, services, namespace=name, to=None, from_index=True, accept_loss=False
+        ),
+    }
+    for verb, call in verbs.items():
+        for name in (own, others):
+            asked: list[str] = []
+            call(name)
+            assert asked == ([others] if name == others else []), verb
 
 
 def test_a_large_entry_of_another_size_is_not_fetched(store: DirectoryStore, tmp_path: Path) -> None:

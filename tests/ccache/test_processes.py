@@ -21,7 +21,7 @@ import json, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from synthetic import make_directory
-from imagetiers.steps.ccache_push import push
+from imagetiers.ccache.push import push
 from imagetiers.world.store_dir import DirectoryStore
 
 store, folder, number, rounds = DirectoryStore(Path(sys.argv[3])), Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6])
@@ -38,7 +38,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from synthetic import entries_in
 from imagetiers.ccache.entry import check_entry
-from imagetiers.steps.ccache_pull import pull
+from imagetiers.ccache.pull import pull
 from imagetiers.world.store_dir import DirectoryStore
 
 store, folder, rounds = DirectoryStore(Path(sys.argv[3])), Path(sys.argv[4]), int(sys.argv[6])

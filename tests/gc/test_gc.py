@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from imagetiers.adapters.locks import FileLocks
+from imagetiers.ccache.apart import Report, apart
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, StoreError, UnavailableError
 from imagetiers.operations.gc import GcOptions, collect_garbage
 from imagetiers.planning.forecast import READ, BuildProfile, forecast
+from imagetiers.planning.housekeeping import decode_marks
 from imagetiers.planning.keys import KeyManifest, short
 from imagetiers.planning.plan import Absent, Answer, Unknown
 from imagetiers.services import Services
@@ -26,6 +29,7 @@ from imagetiers.state import wheels
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
 from imagetiers.state.history import _samples
 from imagetiers.state.records import Record, keep, keep_inputs
+from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
 from tests.ccache.faults import FaultyStore, Killed
 from tests.conftest import HERE, Golden
@@ -104,9 +108,16 @@ class Cache:
     def there(self) -> set[str]:
         return {name for name in self.store.names() if "/gc/" not in f"/{name}" and "/records/" not in f"/{name}"}
 
-    def gc(self, options: GcOptions | None = None, *, trust: Trust | None = None, store: Store | None = None) -> str:
+    def gc(
+        self,
+        options: GcOptions | None = None,
+        *,
+        trust: Trust | None = None,
+        store: Store | None = None,
+        alone: Callable[[str, Callable[[], Report]], Report] = lambda _where, work: work(),  # this store is only here
+    ) -> str:
         services, lines = self.services(trust, store)
-        collect_garbage((), self.layout, services, options or GcOptions(keep=2))
+        collect_garbage((), self.layout, services, options or GcOptions(keep=2), alone=alone)
         return "\n".join(line for line in lines).replace(str(self.layout.work), ".imagetiers")
 
 
@@ -207,6 +218,45 @@ def test_an_untrusted_build_removes_only_its_own(cache: Cache) -> None:
     assert cache.there() == set()
 
 
+def test_what_a_branch_writes_keeps_and_blocks_nothing_of_others(cache: Cache) -> None:
+    """It can name trusted keys as built yesterday, and write what cannot be read."""
+    cache.build("trusted")
+    cache.build("of pr-8", trust=Trust(trusted=False, branch="pr-8"))
+    cache.now += 300 * DAY
+    compiled = cache.builds["trusted"][0]
+    cache.record(cache.services(UNTRUSTED)[0], compiled, "")
+    cache.store.write(f"untrusted/pr-7/keys/{'ab' * 32}.json", b"not what its name says")
+    for name in ("untrusted/PR 7/wheels/x.tar", "untrusted/x"):
+        cache.store.write(name, b"none of ours")
+    for _ in range(2):
+        with pytest.raises(StoreError) as error:
+            cache.gc(GcOptions(keep=0))
+        assert [problem.where for problem in error.value.problems] == ["untrusted/pr-7"]
+        cache.now += 2 * DAY
+    left = {name for name in cache.there() if not name.startswith("untrusted/")}
+    assert left == set()
+    assert not any(name.startswith("untrusted/pr-8/wheels/") for name in cache.there())
+
+
+def test_a_branch_that_fills_the_memory_is_told_and_the_others_turn_comes(tmp_path: Path) -> None:
+    """In processes, on a real store: the documents of one branch take gigabytes when they are read."""
+    store = DirectoryStore(tmp_path / "cache")
+    for number in range(8):
+        bomb = b"[" + b"[]," * 5_000_000 + b"0]"
+        store.write(f"untrusted/pr-7/records/torch/image/{number}-{'ab' * 6}.json", bomb)
+    for branch in ("pr-6", "pr-8"):
+        store.write(f"untrusted/{branch}/wheels/{'ab' * 32}.tar", b"old")
+    old = time.time() - 300 * DAY
+    for path in (tmp_path / "cache").rglob("*"):
+        os.utime(path, (old, old))
+    cache = Cache(tmp_path)
+    with pytest.raises(StoreError) as error:
+        cache.gc(GcOptions(), store=store, alone=apart)
+    assert [problem.where for problem in error.value.problems] == ["untrusted/pr-7"]
+    for branch in ("pr-6", "pr-8"):
+        assert len(decode_marks(store.read(f"untrusted/{branch}/gc/marks.json")[0])) == 1
+
+
 def test_a_build_that_runs_here_keeps_what_it_uses(cache: Cache) -> None:
     filled(cache)
     compiled, image = (made.key for made in cache.builds["build-1"])
@@ -225,7 +275,9 @@ def test_objects_that_are_none_of_ours_are_left_alone_and_said(cache: Cache) -> 
     cache.now += 300 * DAY
     cache.gc()
     cache.now += 2 * DAY
-    assert "5 objects are none of imagetiers'" in cache.gc()
+    said = cache.gc()
+    assert "\n  4 objects are none of imagetiers'" in said
+    assert "\nuntrusted/: 1 objects are none of imagetiers'" in said
     assert len(cache.there()) == 5  # and the record
 
 
@@ -401,3 +453,45 @@ def test_this_checkout(cache: Cache) -> None:
     cache.gc(options)
     assert not (work / "ccache" / "old").exists()
     assert not (work / "wheels" / ".partial-x").exists()
+
+
+def test_what_untrusted_builds_keep_in_a_trusted_checkout(cache: Cache) -> None:
+    layout = cache.layout
+    dead, alive = (replace(layout, apart=f"untrusted/{name}/") for name in ("pr-1", "pr-2"))
+    elsewhere = layout.root / "elsewhere"
+    for branch in (dead, alive):
+        for name in (
+            "wheels/old/a.whl",
+            "ccache/old/0/entry",
+            "logs/torch/image-1.log",
+            "state/verdicts/a.b",
+            "doit.db",
+        ):
+            path = branch.work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x" * 100)
+    (elsewhere / "wheels" / "old").mkdir(parents=True)
+    (layout.work / "untrusted" / "link").symlink_to(elsewhere)
+    for path in [*layout.work.rglob("*"), *elsewhere.rglob("*")]:
+        os.utime(path, (cache.now, cache.now), follow_symlinks=False)
+    cache.now += 100 * DAY
+    os.utime(alive.work / "doit.db", (cache.now, cache.now))
+    options = GcOptions(keep=0)
+    first = cache.gc(options)
+    cache.now += 2 * DAY
+    with FileLocks(dead.locks, cache.services()[0].console).hold("compile-x", "a compile of the branch"):
+        cache.gc(options)
+        assert (dead.work / "doit.db").exists(), "somebody works there"
+        assert (dead.work / "ccache" / "old").exists(), "and may use this"
+    assert not (dead.work / "wheels" / "old").exists()
+    for path in (dead.work, *dead.work.rglob("*")):  # the files of this test are younger than its clock
+        os.utime(path, (cache.now - 100 * DAY, cache.now - 100 * DAY))
+    cache.now += 2 * DAY
+    cache.gc(options)
+    cache.now += 2 * DAY
+    cache.gc(options)
+
+    assert "branches here: 1 (100 B) kept, 1 (100 B) marked" in first
+    assert sorted(path.name for path in (layout.work / "untrusted").iterdir()) == ["link", "pr-2"]
+    assert [path.name for path in alive.work.rglob("*") if path.is_file()] == ["doit.db"]
+    assert (elsewhere / "wheels" / "old").exists()

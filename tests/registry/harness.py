@@ -160,7 +160,7 @@ class NoLocks:
     def hold(self, name: str, purpose: str) -> Iterator[None]:  # noqa: ARG002
         yield
 
-    def held(self) -> frozenset[str]:
+    def held(self, folder: Path | None = None) -> frozenset[str]:  # noqa: ARG002
         return frozenset()
 
 
@@ -208,7 +208,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
         store=DirectoryStore(cache),
         bucket_settings=lambda: None,
         registry=HttpRegistry(policy),
-        git=GitRemotes(NoCancellation(), seconds=5),
+        git=GitRemotes(NoCancellation()),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

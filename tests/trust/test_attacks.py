@@ -32,6 +32,7 @@ from imagetiers.signing.statements import new_key
 from imagetiers.signing.store import SignedStore
 from imagetiers.state import wheels
 from imagetiers.state.registry import passed_before, publication
+from imagetiers.state.wheels_whole import file_sha256
 from imagetiers.stores.port import Store
 from tests.ccache.synthetic import entries_in, make_directory
 from tests.cloudbuild.test_infrastructure import writable
@@ -112,7 +113,7 @@ def forged_wheels(folder: Path) -> bytes:
     """Make an archive that is right in all but who has made it."""
     (folder / "made").mkdir(parents=True)
     (folder / "made" / "torch-1-py3-none-any.whl").write_bytes(b"what the attacker wants")
-    listed = {"torch-1-py3-none-any.whl": wheels._sha256(folder / "made" / "torch-1-py3-none-any.whl")}
+    listed = {"torch-1-py3-none-any.whl": file_sha256(folder / "made" / "torch-1-py3-none-any.whl")}
     (folder / "made" / wheels.WHEELS_LIST).write_text(json.dumps(listed))
     with tarfile.open(folder / "made.tar", "w") as tar:
         for path in sorted((folder / "made").iterdir()):

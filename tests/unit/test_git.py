@@ -78,7 +78,7 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def remotes() -> GitRemotes:
-    return GitRemotes(NoCancellation(), seconds=20)
+    return GitRemotes(NoCancellation())
 
 
 def test_refs(upstream: Upstream, remotes: GitRemotes) -> None:
@@ -155,11 +155,9 @@ def test_nobody_is_asked_for_a_password(tmp_path: Path, remotes: GitRemotes, mon
 def test_who_does_not_answer_is_unknown(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     try:
-        began = time.monotonic()
         answer = GitRemotes(NoCancellation(), seconds=1).look_up(f"git://127.0.0.1:{silent.getsockname()[1]}/x", ["v1"])
         assert isinstance(answer["v1"], Unknown)
         assert "does not answer within 1 s" in answer["v1"].reason
-        assert time.monotonic() - began < 10
         with pytest.raises(TimeoutError, match="sh: has not ended after"):
             run(("sh", "-c", "sleep 60 & sleep 60"), seconds=0.2)
     finally:

@@ -14,15 +14,25 @@ from imagetiers.stores.limited import LimitedStore
 
 
 class Stuck(DirectoryStore):
+    """A store that answers no read before it is let go."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.let_go = threading.Event()
+
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
-        threading.Event().wait(30)
+        self.let_go.wait()
         return super().read(name, start=start, length=length)
 
 
 def test_a_call_that_takes_too_long_is_left_behind(tmp_path: Path) -> None:
-    store = LimitedStore(Stuck(tmp_path), lambda: 0.05)
+    left = 0.01
+    stuck = Stuck(tmp_path)
+    store = LimitedStore(stuck, lambda: left)
     with pytest.raises(UnavailableError, match="did not answer before the time was over"):
         store.read("x")
+    stuck.let_go.set()
+    left = 3600.0
     store.write("x", b"1")
     assert [blob.name for blob in store.list()] == ["x"]
     assert store.stat("x") is not None
