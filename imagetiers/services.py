@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from imagetiers.config.model import Trust
-from imagetiers.planning.commands import BuildImage, Container
-from imagetiers.planning.plan import Absent, Answer, ImageInfo, Present, Unknown
+from imagetiers.planning.containers import BuildImage, Container
+from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.stores.port import BucketSettings, Store
 
 __all__ = [

@@ -15,8 +15,8 @@ from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_error
 from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
-from imagetiers.planning.commands import BuildImage, Container, Label, Mount, VolumeMount, through_volume
-from imagetiers.planning.plan import ImageInfo
+from imagetiers.planning.containers import BuildImage, Container, Label, Mount, VolumeMount, through_volume
+from imagetiers.planning.observed import ImageInfo
 from imagetiers.retry import RetryDecision, RetryPolicy, retry
 from imagetiers.services import Cancellation, ContainerState, EngineInfo, OnLine
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from imagetiers.adapters.process import run
-from imagetiers.planning.plan import Absent, Unknown
+from imagetiers.planning.observed import Absent, Unknown
 from imagetiers.services import Cancellation
 
 __all__ = ["GitRemotes"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import ImagetiersError, Problem, RegistryError, TagMovedError
-from imagetiers.planning.commands import Label
-from imagetiers.planning.plan import Absent, Answer, ImageInfo, Present, Unknown
+from imagetiers.planning.containers import Label
+from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.retry import RetryPolicy, retry
 
 if TYPE_CHECKING:

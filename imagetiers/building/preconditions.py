@@ -5,7 +5,8 @@ from __future__ import annotations
 from imagetiers.config.layout import PIPELINE_LOCK
 from imagetiers.config.model import Trust
 from imagetiers.errors import PipelineError, Problem, RegistryError
-from imagetiers.planning.plan import ObservedState, Plan, TierPlan, unpinned
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, TierPlan, unpinned
 
 __all__ = ["check_may_build", "push_problems"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
 from imagetiers.inputs.repository import ARCH_LIST_ARG
-from imagetiers.planning.commands import Container
+from imagetiers.planning.containers import Container
 from imagetiers.planning.plan import CompilePlan
 from imagetiers.services import Services
 

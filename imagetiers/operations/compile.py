@@ -23,12 +23,12 @@ from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, Sto
 from imagetiers.inputs.snapshot import context_tar
 from imagetiers.planning.commands import (
     COMPILE_STOP_SECONDS,
-    Label,
     build_builder,
     compile_container,
     max_jobs,
     secrets_stream,
 )
+from imagetiers.planning.containers import Label
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import CompilePlan, Plan, TierPlan
 from imagetiers.services import Services

@@ -16,7 +16,8 @@ from imagetiers.documents import parse_object
 from imagetiers.errors import PipelineError, Problem, StoreError
 from imagetiers.planning.explain import Candidate, Explanation, Sources, explain
 from imagetiers.planning.keys import SHORT, read_manifest
-from imagetiers.planning.plan import ImageInfo, ObservedState, Plan, Present, TierPlan
+from imagetiers.planning.observed import ImageInfo, ObservedState, Present
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.report.explanation import explanation_text
 from imagetiers.services import Services
 from imagetiers.state.observe import observe

@@ -22,7 +22,7 @@ from imagetiers.errors import StoreError
 from imagetiers.planning.forecast import Sample, read_sample
 from imagetiers.planning.housekeeping import Item
 from imagetiers.planning.keys import SHORT
-from imagetiers.planning.plan import Absent
+from imagetiers.planning.observed import Absent
 from imagetiers.services import Registry
 from imagetiers.state.aggregates import AGGREGATE
 from imagetiers.stores.port import Blob, Store

@@ -10,7 +10,8 @@ from imagetiers.errors import BuildError, EngineError, Problem
 from imagetiers.inputs.snapshot import context_tar
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import ImageInfo, ObservedState, Plan, TierPlan
+from imagetiers.planning.observed import ImageInfo, ObservedState
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.state import wheels
 from imagetiers.state.history import expect_image

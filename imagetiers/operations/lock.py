@@ -11,7 +11,7 @@ from imagetiers.config.lockfile import GIT, changes, with_pins
 from imagetiers.config.model import GitRef, Tier
 from imagetiers.errors import PipelineError, Problem, RegistryError
 from imagetiers.operations.outfile import write_out
-from imagetiers.planning.plan import Present, Unknown
+from imagetiers.planning.observed import Present, Unknown
 from imagetiers.services import Services
 
 __all__ = ["lock_pins"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError, Problem
-from imagetiers.planning.plan import ImageInfo, ObservedState, Plan, TierPlan
+from imagetiers.planning.observed import ImageInfo, ObservedState
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.state.observe import observe
 

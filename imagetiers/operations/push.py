@@ -16,7 +16,8 @@ from imagetiers.errors import PreconditionError, Problem, RegistryError, StoreEr
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.verify import verify_image
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import Absent, ObservedState, Plan, Present, RegistryState, TierPlan, Unknown
+from imagetiers.planning.observed import Absent, ObservedState, Present, RegistryState, Unknown
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.state.observe import observe
 from imagetiers.state.registry import publication, publication_name

@@ -8,7 +8,8 @@ from imagetiers.config.layout import VERIFY_SCRIPT, Layout
 from imagetiers.errors import Problem, StoreError, VerifyError
 from imagetiers.operations.checks import problems, run_checks
 from imagetiers.operations.pull import fetch
-from imagetiers.planning.plan import ImageInfo, Plan, TierPlan
+from imagetiers.planning.observed import ImageInfo
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.state.observe import keep_verdict, observe
 from imagetiers.state.registry import passed_before, verdict_name

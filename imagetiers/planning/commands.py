@@ -1,30 +1,23 @@
-"""What is run, as values: image builds (argv of buildx) and containers. Nothing here runs anything. Pure."""
+"""What is run for a tier: its image build, its compile container, its checks. Nothing here runs anything. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagetiers.config.layout import Volume
-from imagetiers.config.model import Pipeline, Secret, Trust
+from imagetiers.config.model import Pipeline, Trust
 from imagetiers.inputs.repository import PARENT_ARG
+from imagetiers.planning.containers import BuildImage, Container, Label, Mount
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyManifest
 from imagetiers.planning.plan import CompilePlan, TierPlan
 
 __all__ = [
-    "BuildImage",
-    "Container",
-    "Label",
-    "Mount",
-    "VolumeMount",
     "build_builder",
     "build_image",
     "compile_container",
     "max_jobs",
     "secrets_stream",
-    "through_volume",
     "verify_container",
 ]
 
@@ -48,87 +41,6 @@ done
 echo "the secrets did not arrive" >&2
 exit 1
 """
-
-
-class Label:
-    """The names of our image and container labels."""
-
-    KEY = "dev.imagetiers.key"
-    TIER = "dev.imagetiers.tier"
-    PIPELINE = "dev.imagetiers.pipeline"
-    VARIANT = "dev.imagetiers.variant"
-    MANIFEST = "dev.imagetiers.key-manifest"
-    COMPILE_KEY = "dev.imagetiers.compile-key"
-    CHECKOUT = "dev.imagetiers.checkout"
-    TRUST = "dev.imagetiers.trust"
-
-
-@dataclass(frozen=True, slots=True)
-class BuildImage:
-    """A `docker buildx build` with the context as a tar on stdin."""
-
-    tags: tuple[str, ...]
-    target: str | None  # None: the last stage
-    platform: str
-    args: Mapping[str, str]
-    labels: Mapping[str, str]
-    contexts: Mapping[str, Path] = field(default_factory=dict)
-    secrets: tuple[Secret, ...] = ()
-    no_cache: bool = False
-
-    def argv(self) -> tuple[str, ...]:
-        """Return the command. Values of secrets are in none of its words."""
-        words = ["docker", "buildx", "build", "--progress=plain", "--load", "--provenance=false"]
-        words.append(f"--platform={self.platform}")
-        if self.target is not None:
-            words.append(f"--target={self.target}")
-        words += [f"--tag={tag}" for tag in self.tags]
-        words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
-        words += [f"--build-context={name}={path}" for name, path in sorted(self.contexts.items())]
-        words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
-        for secret in self.secrets:
-            source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
-            words.append(f"--secret=id={secret.id},{source}")
-        if self.no_cache:
-            words.append("--no-cache")
-        return (*words, "-")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A folder of the host, seen in a container."""
-
-    source: Path
-    target: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeMount:
-    """A Docker volume, or a folder of it that is already there, seen in a container."""
-
-    volume: str
-    target: str
-    subpath: str = ""
-    read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
-
-    `tmpfs` are folders in memory, with their mount options.
-    """
-
-    name: str
-    image: str
-    argv: tuple[str, ...]
-    user: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    mounts: tuple[Mount | VolumeMount, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    network: bool = False
-    tmpfs: Mapping[str, str] = field(default_factory=dict)
 
 
 def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
@@ -228,35 +140,6 @@ def secrets_stream(values: Mapping[str, bytes]) -> bytes:
     """Return what a compile container with secrets reads from its stdin; one that is cut off starts no compile."""
     parts = [f"secret {len(value)} {id_}\n".encode() + value for id_, value in sorted(values.items())]
     return b"".join([*parts, b"end\n"])
-
-
-def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:
-    """Return the container with what it mounts from `volume` mounted by the volume's name, as its daemon knows it.
-
-    Daemons before Docker 26 mount only whole volumes (`subpaths` is false): then the container sees all of it where we
-    see it, and the environment that named the mounts' targets names the folders there.
-    """
-    mounts: list[Mount | VolumeMount] = []
-    moved: dict[str, Path] = {}
-    for mount in container.mounts:
-        subpath = volume.subpath(mount.source) if isinstance(mount, Mount) else None
-        if not isinstance(mount, Mount) or subpath is None:
-            mounts.append(mount)
-        elif subpaths:
-            mounts.append(VolumeMount(volume.name, mount.target, subpath, mount.read_only))
-        else:
-            moved[mount.target] = mount.source
-    if moved:
-        mounts.append(VolumeMount(volume.name, str(volume.path)))
-    env = {name: _moved(value, moved) for name, value in container.env.items()}
-    return replace(container, mounts=tuple(mounts), env=env)
-
-
-def _moved(value: str, moved: Mapping[str, Path]) -> str:
-    for target, source in moved.items():
-        if value == target or value.startswith(f"{target}/"):
-            return f"{source}{value.removeprefix(target)}"
-    return value
 
 
 def verify_container(tier: TierPlan, nonce: str) -> Container:

@@ -16,7 +16,8 @@ from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import REFRESH_ARG
 from imagetiers.planning.keys import UNPINNED, KeyChange, diff, instruction_lines
-from imagetiers.planning.plan import ObservedState, Plan, TierPlan
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, TierPlan
 
 __all__ = ["Candidate", "Cause", "Detail", "Explanation", "Origin", "Sources", "explain"]
 

@@ -15,7 +15,8 @@ from enum import Enum
 from typing import Any
 
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import Decision, ObservedState, Plan, TierPlan, TierState
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Decision, Plan, TierPlan, TierState
 
 __all__ = [
     "READ",

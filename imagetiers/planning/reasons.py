@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import ObservedState, Plan, TierPlan, push_reason, why_absent
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, TierPlan, push_reason, why_absent
 
 __all__ = ["Reasons"]
 

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import Decision, ObservedState, Plan, TierPlan, TierState
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Decision, Plan, TierPlan, TierState
 from imagetiers.report.fitted import Fitted
 
 __all__ = ["age_text", "plan_table", "size_text", "status_table", "titled"]

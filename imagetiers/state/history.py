@@ -34,7 +34,8 @@ from imagetiers.planning.forecast import (
     pulls,
     read_sample,
 )
-from imagetiers.planning.plan import CompilePlan, Decision, ObservedState, Plan, TierPlan, TierState
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import CompilePlan, Decision, Plan, TierPlan, TierState
 from imagetiers.services import Services
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
 from imagetiers.state.records import Record

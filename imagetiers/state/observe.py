@@ -8,7 +8,8 @@ from pathlib import Path
 
 from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError
-from imagetiers.planning.plan import ObservedState, Plan
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan
 from imagetiers.services import Services
 from imagetiers.state.registry import passed, registered
 from imagetiers.state.wheels_whole import what_is_wrong

@@ -16,17 +16,8 @@ from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import (
-    Absent,
-    Answer,
-    ImageInfo,
-    ObservedState,
-    Plan,
-    Present,
-    RegistryState,
-    TierPlan,
-    Unknown,
-)
+from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 
 __all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]

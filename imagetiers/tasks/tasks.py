@@ -21,7 +21,8 @@ from imagetiers.config.loader import parse_duration
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import ObservedState, Plan, TierPlan, make_plan
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.planning.reasons import Reasons
 from imagetiers.services import Services
 from imagetiers.state.observe import clear_forced, mark_forced, observe

@@ -11,7 +11,7 @@ import pytest
 from imagetiers.adapters import docker as engine
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.config.layout import Volume
-from imagetiers.planning.commands import Container, Mount
+from imagetiers.planning.containers import Container, Mount
 from tests.engine.conftest import Checkout, docker
 
 

@@ -23,7 +23,7 @@ from imagetiers.operations.gc import GcOptions, collect_garbage
 from imagetiers.planning.forecast import READ, BuildProfile, forecast
 from imagetiers.planning.housekeeping import decode_marks
 from imagetiers.planning.keys import KeyManifest, short
-from imagetiers.planning.plan import Absent, Answer, Unknown
+from imagetiers.planning.observed import Absent, Answer, Unknown
 from imagetiers.services import Services
 from imagetiers.state import wheels
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate

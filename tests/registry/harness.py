@@ -24,8 +24,9 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import RegistryError
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.commands import BuildImage, Container, Label
-from imagetiers.planning.plan import ImageInfo, Plan, TierPlan, make_plan
+from imagetiers.planning.containers import BuildImage, Container, Label
+from imagetiers.planning.observed import ImageInfo
+from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.retry import RetryPolicy
 from imagetiers.services import Bar, ContainerState, EngineInfo, OnLine, Services
 from imagetiers.state.observe import keep_verdict

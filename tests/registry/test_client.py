@@ -16,7 +16,7 @@ import pytest
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.registry_http import Name, split
 from imagetiers.errors import RegistryError
-from imagetiers.planning.plan import Absent, ImageInfo, Present, Unknown
+from imagetiers.planning.observed import Absent, ImageInfo, Present, Unknown
 from tests.registry.harness import QUICK, digest_of, upload
 from tests.registry_server import RegistryServer
 

@@ -24,7 +24,8 @@ from imagetiers.errors import EngineError, ImagetiersError, NotBuiltError, Regis
 from imagetiers.operations.plan import show_plan
 from imagetiers.operations.pull import pull_image
 from imagetiers.operations.push import push_image
-from imagetiers.planning.plan import Answer, Plan, RegistryState, TierState, decide, push_reason
+from imagetiers.planning.observed import Answer, RegistryState
+from imagetiers.planning.plan import Plan, TierState, decide, push_reason
 from imagetiers.state.observe import observe
 from imagetiers.state.registry import publication_name
 from tests.conftest import HERE

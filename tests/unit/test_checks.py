@@ -14,7 +14,8 @@ from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.checks import RUNNER, Checked, problems
-from imagetiers.planning.plan import ObservedState, Plan, TierPlan, VerifyPlan, make_plan
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan, make_plan
 from imagetiers.report.tables import status_table
 from imagetiers.state import wheels
 from tests.conftest import HERE, Golden

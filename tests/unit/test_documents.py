@@ -19,7 +19,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import CorruptError, RegistryError
 from imagetiers.planning.keys import FILES_LEFT_OUT, read_manifest
-from imagetiers.planning.plan import ImageInfo, Present
+from imagetiers.planning.observed import ImageInfo, Present
 from imagetiers.state import wheels
 
 DIGEST = "sha256:" + "a" * 64

@@ -17,7 +17,7 @@ from imagetiers.adapters import docker as engine
 from imagetiers.adapters.docker import DockerEngine
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.errors import EngineError
-from imagetiers.planning.commands import Container
+from imagetiers.planning.containers import Container
 from tests.conftest import HERE, Golden
 
 # A client that finds no daemon leaves its socket to the garbage collector.

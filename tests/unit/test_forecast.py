@@ -46,7 +46,8 @@ from imagetiers.planning.forecast import (
     read_sample,
     usd,
 )
-from imagetiers.planning.plan import ObservedState, Plan, RegistryState, decide
+from imagetiers.planning.observed import ObservedState, RegistryState
+from imagetiers.planning.plan import Plan, decide
 from imagetiers.report.forecast import forecast_document, forecast_table, usd_text
 from imagetiers.services import Services
 from imagetiers.state.history import expect_image

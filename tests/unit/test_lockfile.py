@@ -12,7 +12,7 @@ from imagetiers.config.lockfile import changes, with_pins
 from imagetiers.config.yamltree import parse_yaml
 from imagetiers.errors import PipelineError, RegistryError
 from imagetiers.operations.lock import lock_pins
-from imagetiers.planning.plan import Absent, Answer, Present, Unknown
+from imagetiers.planning.observed import Absent, Answer, Present, Unknown
 from tests.registry.harness import builder
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")

@@ -18,19 +18,10 @@ from imagetiers.config.loader import parse_duration
 from imagetiers.config.model import Secret, Trust
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.ccache import bucket_lines
-from imagetiers.planning.commands import (
-    BuildImage,
-    Container,
-    Mount,
-    VolumeMount,
-    build_builder,
-    build_image,
-    compile_container,
-    max_jobs,
-    through_volume,
-    verify_container,
-)
-from imagetiers.planning.plan import ImageInfo, ObservedState, Plan, TierState, decide, make_plan
+from imagetiers.planning.commands import build_builder, build_image, compile_container, max_jobs, verify_container
+from imagetiers.planning.containers import BuildImage, Container, Mount, VolumeMount, through_volume
+from imagetiers.planning.observed import ImageInfo, ObservedState
+from imagetiers.planning.plan import Plan, TierState, decide, make_plan
 from imagetiers.report.tables import plan_table, status_table
 from imagetiers.stores.port import BucketSettings
 from tests.conftest import HERE, Golden

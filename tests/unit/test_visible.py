@@ -19,7 +19,8 @@ from imagetiers.adapters.console import RichConsole
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.forecast import TierForecast
-from imagetiers.planning.plan import ObservedState, Plan, decide, make_plan
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, decide, make_plan
 from imagetiers.report.forecast import forecast_table
 from imagetiers.report.tables import plan_table, status_table, titled
 from imagetiers.visible import visible, visible_json

@@ -1,0 +1,122 @@
+"""Image builds and containers, as values: what an engine is asked to run. Knows nothing of plans. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imagetiers.config.layout import Volume
+from imagetiers.config.model import Secret
+
+__all__ = ["BuildImage", "Container", "Label", "Mount", "VolumeMount", "through_volume"]
+
+
+class Label:
+    """The names of our image and container labels."""
+
+    KEY = "dev.imagetiers.key"
+    TIER = "dev.imagetiers.tier"
+    PIPELINE = "dev.imagetiers.pipeline"
+    VARIANT = "dev.imagetiers.variant"
+    MANIFEST = "dev.imagetiers.key-manifest"
+    COMPILE_KEY = "dev.imagetiers.compile-key"
+    CHECKOUT = "dev.imagetiers.checkout"
+    TRUST = "dev.imagetiers.trust"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildImage:
+    """A `docker buildx build` with the context as a tar on stdin."""
+
+    tags: tuple[str, ...]
+    target: str | None  # None: the last stage
+    platform: str
+    args: Mapping[str, str]
+    labels: Mapping[str, str]
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    no_cache: bool = False
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the command. Values of secrets are in none of its words."""
+        words = ["docker", "buildx", "build", "--progress=plain", "--load", "--provenance=false"]
+        words.append(f"--platform={self.platform}")
+        if self.target is not None:
+            words.append(f"--target={self.target}")
+        words += [f"--tag={tag}" for tag in self.tags]
+        words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
+        words += [f"--build-context={name}={path}" for name, path in sorted(self.contexts.items())]
+        words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
+        for secret in self.secrets:
+            source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
+            words.append(f"--secret=id={secret.id},{source}")
+        if self.no_cache:
+            words.append("--no-cache")
+        return (*words, "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder of the host, seen in a container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A Docker volume, or a folder of it that is already there, seen in a container."""
+
+    volume: str
+    target: str
+    subpath: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
+
+    `tmpfs` are folders in memory, with their mount options.
+    """
+
+    name: str
+    image: str
+    argv: tuple[str, ...]
+    user: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount | VolumeMount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+
+
+def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:
+    """Return the container with what it mounts from `volume` mounted by the volume's name, as its daemon knows it.
+
+    Daemons before Docker 26 mount only whole volumes (`subpaths` is false): then the container sees all of it where we
+    see it, and the environment that named the mounts' targets names the folders there.
+    """
+    mounts: list[Mount | VolumeMount] = []
+    moved: dict[str, Path] = {}
+    for mount in container.mounts:
+        subpath = volume.subpath(mount.source) if isinstance(mount, Mount) else None
+        if not isinstance(mount, Mount) or subpath is None:
+            mounts.append(mount)
+        elif subpaths:
+            mounts.append(VolumeMount(volume.name, mount.target, subpath, mount.read_only))
+        else:
+            moved[mount.target] = mount.source
+    if moved:
+        mounts.append(VolumeMount(volume.name, str(volume.path)))
+    env = {name: _moved(value, moved) for name, value in container.env.items()}
+    return replace(container, mounts=tuple(mounts), env=env)
+
+
+def _moved(value: str, moved: Mapping[str, Path]) -> str:
+    for target, source in moved.items():
+        if value == target or value.startswith(f"{target}/"):
+            return f"{source}{value.removeprefix(target)}"
+    return value

@@ -1,0 +1,137 @@
+"""What was found where it was looked for: on the engine, in the registry, in folders. Values, without a plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from imagetiers.config.model import Trust
+
+__all__ = ["Absent", "Answer", "ImageInfo", "ObservedState", "Present", "RegistryState", "Sought", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """An image that the engine holds. `size` in bytes, `created` in Unix seconds, `manifest` the key manifest's JSON."""
+
+    id: str
+    refs: tuple[str, ...]
+    pipeline: str
+    variant: str
+    tier: str
+    key: str
+    created: int
+    size: int
+    manifest: str = ""
+    trust: str = ""
+    digests: tuple[str, ...] = ()
+
+    def usable(self, trust: Trust) -> bool:
+        """Say whether a build of that trust may take it: what pull requests have built is for themselves alone."""
+        return self.trust in {Trust().label, trust.label}
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The registry has it: the manifest's digest, the image's id, and the bytes that a pull would fetch at most."""
+
+    digest: str
+    image: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The registry says that it does not have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The registry did not tell (401, 403, 5xx, a time-out). Never taken for absent."""
+
+    reason: str
+
+
+Answer = Present | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryState:
+    """What a registry holds of a tier's key.
+
+    `digest` is the image that can be used, empty when there is none; `image` its id, `size` the bytes to pull, `tags` the
+    friendly tags that point to it. `wrong` says what is not as it was published (a tag that was removed or overwritten),
+    `blocked` that the key's tag holds something else. `unknown` says why nobody can tell.
+    """
+
+    digest: str = ""
+    image: str = ""
+    size: int = 0
+    tags: frozenset[str] = frozenset()
+    wrong: str = ""
+    blocked: bool = False
+    unknown: str = ""
+
+
+class _Checks(Protocol):
+    @property
+    def check(self) -> str: ...
+
+
+class Sought(Protocol):
+    """What must be known of a tier to look for it: a plan has it, and these values need no more of one."""
+
+    @property
+    def name(self) -> str:
+        """The tier's name."""
+        ...
+
+    @property
+    def ref(self) -> str:
+        """The reference by key."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The tier's key."""
+        ...
+
+    @property
+    def verify(self) -> _Checks:
+        """Its checks, by their hash."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down).
+
+    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are. `notes` are
+    lines about what could not be read or kept on this machine.
+    """
+
+    images: Mapping[str, ImageInfo] = field(default_factory=dict)
+    wheels: frozenset[str] = frozenset()
+    verdicts: frozenset[tuple[str, str]] = frozenset()
+    forced: frozenset[str] = frozenset()
+    unknown: str | None = None
+    registered: Mapping[str, RegistryState] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
+    notes: tuple[str, ...] = ()
+
+    def image(self, tier: Sought) -> ImageInfo | None:
+        """Return the image that holds this very key under this very reference."""
+        image = self.images.get(tier.ref)
+        return image if image is not None and image.key == tier.key and image.usable(self.trust) else None
+
+    def published(self, tier: Sought) -> RegistryState | None:
+        """Return what the registry holds of the key, when there is an image that can be used."""
+        found = self.registered.get(tier.name)
+        return found if found is not None and found.digest else None
+
+    def verified(self, tier: Sought) -> bool:
+        """Say whether the image is there and these very checks have passed on it."""
+        image, published = self.image(tier), self.published(tier)
+        id_ = image.id if image is not None else published.image if published is not None else ""
+        return (id_, tier.verify.check) in self.verdicts
