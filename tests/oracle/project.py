@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagetiers.layout import Layout
-from imagetiers.plan import Plan, make_plan
-from imagetiers.repository import load_repository
+from imagetiers.config.layout import Layout
+from imagetiers.inputs.repository import load_repository
+from imagetiers.planning.plan import Plan, make_plan
 from tests.oracle.buildkit import BASE, Outcome, build, digest, tagged
 from tests.oracle.ours import DAY, FILES
 
