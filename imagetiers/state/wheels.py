@@ -117,9 +117,13 @@ def restore(services: Services, layout: Layout, key: str) -> bool:
         archive.parent.mkdir(parents=True, exist_ok=True)
         try:
             services.store.read_file(object_name(key, Trust()), archive)
-        except NotFoundError:
+        except (NotFoundError, CorruptError) as error:
             if services.trust.trusted:
                 raise
+            if isinstance(error, CorruptError):
+                services.console.line(
+                    f"wheels {key[:12]} of trusted builds cannot be taken, so this branch's are: {error}"
+                )
             services.store.read_file(object_name(key, services.trust), archive)
         _unpack(archive, unpacked)
         if layout.wheels(key).exists():

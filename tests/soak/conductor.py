@@ -22,12 +22,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from imagetiers.config.model import TrustSettings
 from tests.soak.audit import PushReport, Violation
 from tests.soak.clock import SharedClock, installed
 from tests.soak.faults import Draw, Rates
-from tests.soak.operations import MAX_AGE, TRUSTED, UNTRUSTED, Operation, Report, draw_operation
+from tests.soak.operations import MAX_AGE, TRUSTED, UNTRUSTED, WHEELS, Operation, Report, draw_operation
 from tests.soak.outcome import Outcome
 from tests.soak.server import AuditedStorage, SoakServer, serving
+from tests.soak.signatures import forged, make_keys
 from tests.soak.wheels_made import key_of
 from tests.soak.worker import Task
 
@@ -52,6 +54,7 @@ _PROGRAMMERS = ("TypeError", "KeyError", "JSONDecodeError", "AttributeError", "V
 _AT_ONCE = 5
 _ROUND = 120
 _KILLED, _STOPPED, _ASKED = 0.08, 0.05, 0.05
+_FORGED = 0.2
 
 
 @dataclass
@@ -90,12 +93,14 @@ class _Zygote:
 class Conductor:
     """One seed's soak."""
 
-    def __init__(self, seed: int, folder: Path, rates: Rates, skews: Sequence[float]) -> None:
-        self._folder, self._skews = folder, skews
+    def __init__(self, seed: int, folder: Path, rates: Rates, skews: Sequence[float], *, signed: bool) -> None:
+        self._folder, self._skews, self._signed = folder, skews, signed
         self._draw = random.Random(f"conductor {seed}")
         self._faults = Draw(f"faults {seed}", rates)
         self.clock = SharedClock(folder / "clock")
-        self.storage = AuditedStorage(self.clock.time, max_age=MAX_AGE)
+        keys = make_keys(folder / "keys") if signed else TrustSettings()
+        self.storage = AuditedStorage(self.clock.time, max_age=MAX_AGE, keys=keys)
+        self._forger = random.Random(f"forger {seed}")
         self.outcome = Outcome(seed)
         self._number = self._told = 0
         self._published: set[tuple[str, int]] = set()
@@ -113,6 +118,7 @@ class Conductor:
                 while time.monotonic() < ends and not (stop_early and self.violations):
                     await self._round(zygote, ends)
                     await self._check(zygote)
+                    self._forge()
                     self.clock.suspend(self._draw.choice([3600.0, DAY / 2, DAY]))
                     self._progress(ends)
         self.outcome.violations = self.storage.auditor.violations
@@ -129,7 +135,8 @@ class Conductor:
     async def _zygote(self) -> AsyncIterator[_Zygote]:
         reports = self._folder / "reports"
         reports.mkdir()
-        command = [sys.executable, "-m", "tests.soak.worker", str(reports), str(self._folder / "clock")]
+        command = [sys.executable, "-m", "tests.soak.worker", str(reports)]
+        command += [str(self._folder / "clock"), str(self._folder / "keys")]
         process = await asyncio.create_subprocess_exec(
             *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
         )
@@ -276,6 +283,17 @@ class Conductor:
                 self._violated("published wheels are not restorable", who, f"{report.outcome} {report.error}")
         self.storage.auditor.forget_old()
 
+    def _forge(self) -> None:
+        """Where readers insist on signatures, put something in the place of wheels that are not there."""
+        names = [f"wheels/{key_of(number)}.tar" for number in range(WHEELS)] if self._signed else []
+        there = [name for name in names if name in self.storage.auditor.wheels]
+        for name in names:
+            if there and self.storage.true_bytes(name) is None and self._forger.random() < _FORGED:
+                source = self._forger.choice(there)
+                wheels = self.storage.true_bytes(source) or b""
+                self.storage.forge(name, forged(wheels, source, stripped=self._forger.random() < 0.5))
+                self.outcome.forged += 1
+
     def _violated(self, rule: str, where: str, seen: str) -> None:
         self.storage.auditor.violations.append(Violation(rule, where, seen))
 
@@ -307,7 +325,13 @@ def small_disk(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201  a
 
 
 def soak(
-    seed: int, seconds: float, rates: Rates | None = None, skews: Sequence[float] = SKEWS, *, stop_early: bool = True
+    seed: int,
+    seconds: float,
+    rates: Rates | None = None,
+    skews: Sequence[float] = SKEWS,
+    *,
+    stop_early: bool = True,
+    signed: bool = True,
 ) -> Outcome:
     """Soak for so many real seconds."""
     memory = Path("/dev/shm")
@@ -316,6 +340,7 @@ def soak(
         with small_disk(folder / f"machine{FULL_DISK}") as small:
             if not small:
                 print("no disk is full in this run: mounting a small one is not permitted here")  # noqa: T201
-            return asyncio.run(Conductor(seed, folder, rates or Rates(), skews).run(seconds, stop_early=stop_early))
+            conductor = Conductor(seed, folder, rates or Rates(), skews, signed=signed)
+            return asyncio.run(conductor.run(seconds, stop_early=stop_early))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

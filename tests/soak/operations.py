@@ -231,7 +231,8 @@ def _gc(op: Operation, store: Store, directory: Path, now: float) -> Report:
     layout = wheels_made.layout_of(directory)
     services = replace(services, locks=FileLocks(layout.locks, services.console))
     options = GcOptions(MAX_AGE, keep=op.seed % 2, grace=GRACE_MIN + 60, dry_run=op.seed % 10 == 0)
-    collect_garbage((), layout, services, options)
+    # In this process, whose clock and store are the soak's: a process of its own would have neither.
+    collect_garbage((), layout, services, options, alone=lambda _, work: work())
     return Report("swept")
 
 

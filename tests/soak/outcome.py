@@ -20,6 +20,7 @@ class Outcome:
     suspends: int = 0
     asked: int = 0
     losses: int = 0
+    forged: int = 0
     rss: int = 0
     deletions: Counter[str] = field(default_factory=Counter)
     requests: int = 0
@@ -37,6 +38,7 @@ class Outcome:
         self.suspends += other.suspends
         self.asked += other.asked
         self.losses += other.losses
+        self.forged += other.forged
         self.rss = max(self.rss, other.rss)
         self.requests += other.requests
         self.heads += other.heads
@@ -49,7 +51,7 @@ class Outcome:
                 f"{self.operations.total()} operations: {_counted(self.operations)}",
                 f"outcomes: {_counted(self.outcomes)}",
                 f"{self.requests} requests, {self.heads} heads, {self.kills} kills, {self.suspends} sleeps",
-                f"{self.asked} were asked to stop; {self.losses} packs were taken away",
+                f"{self.asked} were asked to stop; {self.losses} packs were taken away, {self.forged} wheels forged",
                 f"the largest process held {self.rss // 1024} MiB",
                 f"{self.deletions.total()} objects deleted: {_counted(self.deletions)}",
                 f"{self.faults.total()} faults: {_counted(self.faults)}",

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     many = kinds.add_parser("processes", help="a server, and a process for each operation")
     many.add_argument("--minutes", type=float, default=1.0)
     many.add_argument("--go-on", action="store_true", help="after a violation, too")
+    many.add_argument("--unsigned", action="store_true", help="nothing is signed, and nothing has to be")
     many.add_argument("--trace", action="store_true", help="print the operations before a violation")
     for one in (sim, many):
         one.add_argument("--seed", type=int, default=1)
@@ -47,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _processes(chosen: argparse.Namespace) -> int:
     skews = (0.0,) * len(CLOCKS) if chosen.no_skew else CLOCKS
-    outcome = soak(chosen.seed, chosen.minutes * 60, _rates(chosen), skews, stop_early=not chosen.go_on)
+    outcome = soak(
+        chosen.seed, chosen.minutes * 60, _rates(chosen), skews, stop_early=not chosen.go_on, signed=not chosen.unsigned
+    )
     _tell(chosen.seed, outcome.violations, outcome.trace if chosen.trace else [])
     print(outcome.text())  # noqa: T201
     return 1 if outcome.violations else 0

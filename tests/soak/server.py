@@ -9,9 +9,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from imagetiers.config.model import TrustSettings
+from imagetiers.errors import UntrustedError
 from tests.gcs.server import Answer, Connection, Request, Rule, Server, Storage, Stored, error
-from tests.soak.audit import Auditor
+from tests.soak.audit import Auditor, Violation
 from tests.soak.faults import Draw, Fault
+from tests.soak.signatures import content_of
 
 BUCKET = "soak"
 PREFIX = "cache/"
@@ -37,11 +40,12 @@ _PAGE = b"<!DOCTYPE html><html><title>Welcome to our network</title><body>Please
 
 
 class AuditedStorage(Storage):
-    """Objects in memory whose every change the auditor sees."""
+    """Objects in memory whose every change the auditor sees; what has to be signed with one of the keys, is."""
 
-    def __init__(self, now: Callable[[], float], *, max_age: float) -> None:
+    def __init__(self, now: Callable[[], float], *, max_age: float, keys: TrustSettings) -> None:
         super().__init__(md5=False)
         self.create(BUCKET, {})
+        self._keys = keys
         self.auditor = Auditor(self.true_bytes, now, max_age=max_age)
 
     def true_bytes(self, name: str) -> bytes | None:
@@ -51,8 +55,20 @@ class AuditedStorage(Storage):
 
     def put(self, bucket: str, name: str, data: bytes, *arguments: object, **more: object) -> Stored:
         stored = super().put(bucket, name, data, *arguments, **more)  # type: ignore[arg-type]
-        self.auditor.wrote(name.removeprefix(PREFIX), data)
+        self._tell(name.removeprefix(PREFIX), data)
         return stored
+
+    def _tell(self, name: str, data: bytes) -> None:
+        try:
+            content = data if "wheels/" in name else content_of(name, data, self._keys)
+        except UntrustedError as error:
+            self.auditor.violations.append(Violation("wrote what no reader believes", name, str(error)))
+        else:
+            self.auditor.wrote(name, content)
+
+    def forge(self, name: str, wheels: bytes) -> None:
+        """Put wheels there as an attacker does: nobody is told."""
+        super().put(BUCKET, PREFIX + name, wheels, {}, {})
 
     def delete(self, bucket: str, name: str, query: dict[str, str]) -> None:
         super().delete(bucket, name, query)

@@ -20,8 +20,9 @@ from pathlib import Path
 from imagetiers.retry import RetryPolicy
 from imagetiers.stores.gcs import GcsStore
 from tests.soak.clock import SharedClock, installed
-from tests.soak.operations import Operation, perform
+from tests.soak.operations import TRUSTED, Operation, perform
 from tests.soak.server import BUCKET, PREFIX
+from tests.soak.signatures import signing
 
 POLICY = RetryPolicy(first=0.02, most=0.2, total=6.0, throttled=0.05, connect=2.0, answer=1.5, patience=1.5)
 """Patience for a store on this machine: what is minutes in earnest is seconds here."""
@@ -49,7 +50,7 @@ class Task:
         return cls(**{**value, "operation": Operation(**value["operation"])})
 
 
-def _work(task: Task, reports: Path, clock_file: Path) -> None:
+def _work(task: Task, reports: Path, clock_file: Path, keys: Path) -> None:
     faulthandler.enable()
     trace = (reports / f"{task.number}.trace").open("w")
     faulthandler.register(signal.SIGUSR1, trace, all_threads=True)
@@ -57,21 +58,23 @@ def _work(task: Task, reports: Path, clock_file: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     clock = SharedClock(clock_file, skew=task.skew, scale=SCALE)
     with installed(clock):
-        store = GcsStore(BUCKET, PREFIX, endpoint=task.url, policy=POLICY, hurried=asked.is_set)
-        report = perform(task.operation, store, Path(task.folder), clock.time())
+        bucket = GcsStore(BUCKET, PREFIX, endpoint=task.url, policy=POLICY, hurried=asked.is_set)
+        op = task.operation
+        store = signing(bucket, keys, op.machine, trusted=op.namespace == TRUSTED)
+        report = perform(op, store, Path(task.folder), clock.time())
     temporary = reports / f"{task.number}.tmp"
     temporary.write_text(report.json())
     temporary.replace(reports / f"{task.number}.json")
     (reports / f"{task.number}.trace").unlink()
 
 
-def _fork(task: Task, reports: Path, clock_file: Path) -> int:
+def _fork(task: Task, reports: Path, clock_file: Path, keys: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        _work(task, reports, clock_file)
+        _work(task, reports, clock_file, keys)
         status = 0
     except BaseException:  # noqa: BLE001  said on stderr, and by the status
         sys.excepthook(*sys.exc_info())
@@ -81,8 +84,9 @@ def _fork(task: Task, reports: Path, clock_file: Path) -> int:
 
 
 def main() -> None:
-    reports, clock_file = Path(sys.argv[1]), Path(sys.argv[2])
-    import imagetiers.stores.gcs_http  # noqa: F401, PLC0415  what each process would load by itself
+    reports, clock_file, keys = (Path(argument) for argument in sys.argv[1:])
+
+    import imagetiers.stores.gcs_http  # noqa: F401, PLC0415
 
     running: dict[int, int] = {}
     buffer = b""
@@ -96,7 +100,7 @@ def main() -> None:
             *lines, buffer = buffer.split(b"\n")
             for line in lines:
                 task = Task.from_json(line.decode())
-                pid = _fork(task, reports, clock_file)
+                pid = _fork(task, reports, clock_file, keys)
                 running[pid] = task.number
                 print("started", task.number, pid, flush=True)  # noqa: T201
         while running:

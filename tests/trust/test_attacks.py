@@ -200,6 +200,17 @@ def test_forged_wheels_are_not_taken(bucket: GcsServer, tmp_path: Path) -> None:
     assert "is not signed" in cast("Any", here.console).told[0]
 
 
+def test_a_branch_takes_its_own_wheels_where_the_trusted_ones_are_forged(bucket: GcsServer, tmp_path: Path) -> None:
+    bucket.store(principal="build").write(FORGERIES["wheels"][0], b"no archive, and nobody has signed it")
+    bucket.store(principal="topic").write(f"untrusted/topic/wheels/{KEY}.tar", forged_wheels(tmp_path))
+    console = Lines()
+    store = SignedStore(bucket.store(principal="topic"), SETTINGS, None, lambda _: None)
+    here = cast("Services", SimpleNamespace(store=store, console=console, trust=Trust(trusted=False, branch="topic")))
+
+    assert wheels.restore(here, Layout(tmp_path / "here"), KEY)
+    assert "is not signed" in console.told[0]
+
+
 def test_a_head_that_names_poisoned_packs_is_refused(bucket: GcsServer) -> None:
     bucket.store(principal="build").write(*FORGERIES["head"])
 
