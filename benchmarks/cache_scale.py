@@ -4,9 +4,10 @@
 
 Entries are small (250 bytes, results and manifests in turn), so that their number is what is measured. The store is a
 directory. Each step runs in a process of its own; memory is the most that it ever held (VmHWM), with Python's own 40 MB.
-Before the last four, 40 runs of four compile steps record random working sets, so that nothing compresses and the history
-is full. The month is no measurement: it counts the requests that builds of a cache of as many entries of PyTorch's size
-(62 KB, half of it when packed) would make, at the prices in gcs_prices.json.
+Before the last six, runs of four compile steps (40, or `--runs`) record random working sets, so that nothing compresses
+and the history is full; they touch half of all entries each, so that the next push reads those again. The month is no
+measurement: it counts the requests that builds of a cache of as many entries of PyTorch's size (62 KB, half of it when
+packed) would make, at the prices in gcs_prices.json.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ import xxhash
 from imagetiers.ccache.format.entry import path_of
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import PruneOptions, prune
-from imagetiers.ccache.pull import pull
+from imagetiers.ccache.pull import peek, pull
 from imagetiers.ccache.push import push
+from imagetiers.ccache.stats import stats
 from imagetiers.stores.directory import DirectoryStore
 
 PRICES = Path(__file__).with_name("gcs_prices.json")
@@ -50,7 +52,7 @@ def make(folder: Path, first: int, count: int) -> None:
         path.write_bytes(body + xxhash.xxh3_128_digest(body))
 
 
-def step(folder: Path, what: str, entries: int) -> dict[str, Any]:
+def step(folder: Path, what: str, entries: int, runs: int) -> dict[str, Any]:
     """Do one step; say what it took."""
     store, a = DirectoryStore(folder / "store"), folder / "a"
     if what == "new 1 %":
@@ -58,7 +60,7 @@ def step(folder: Path, what: str, entries: int) -> dict[str, Any]:
     if what == "working sets":
         draw = random.Random(1)
         paths = [file.path for file in scan(a).values()]
-        for number in range(40):
+        for number in range(runs):
             start = time.time_ns()
             for path in draw.sample(paths, len(paths) // 2):
                 os.utime(path)
@@ -71,6 +73,10 @@ def step(folder: Path, what: str, entries: int) -> dict[str, Any]:
         shutil.rmtree(folder / "b", ignore_errors=True)
         began, cpu = time.perf_counter(), time.process_time()
         requests = pull(store, ["main"], folder / "b", step="bench").requests
+    elif what == "pull plan":
+        peek(store, ["main"], folder / "b", step="bench")
+    elif what == "stats":
+        stats(store, "main")
     elif what == "prune":
         requests = prune(store, "main", PruneOptions(max_age=30 * DAY)).requests
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -90,7 +96,7 @@ def step(folder: Path, what: str, entries: int) -> dict[str, Any]:
 
 STEPS = (
     *("cold push", "nothing new", "nothing new", "nothing new", "new 1 %", "working sets"),
-    *("checkpoint, nothing new", "nothing new", "prune", "pull"),
+    *("checkpoint, nothing new", "nothing new", "stats", "prune", "pull plan", "pull"),
 )
 
 
@@ -112,10 +118,11 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--step", default="")
     chosen = parser.parse_args()
     if chosen.step:
-        print(json.dumps(step(chosen.folder, chosen.step, chosen.entries)))
+        print(json.dumps(step(chosen.folder, chosen.step, chosen.entries, chosen.runs)))
         return
     chosen.folder.mkdir(parents=True)
     make(chosen.folder / "a", 0, chosen.entries)
@@ -129,6 +136,8 @@ def main() -> None:
             str(chosen.entries),
             "--folder",
             str(chosen.folder),
+            "--runs",
+            str(chosen.runs),
         ]
         done = subprocess.run([*command, "--step", what], capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout))

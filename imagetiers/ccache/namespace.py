@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from imagetiers.ccache.format.head import (
@@ -43,14 +44,24 @@ from imagetiers.ccache.format.head import (
     encode_notes,
     encode_sets,
 )
-from imagetiers.ccache.format.index import Entry, Rows, decode_segment, encode_segment, packs_in
+from imagetiers.ccache.format.index import SEGMENT_ENTRIES, Entry, Rows, decode_segment, encode_segment, packs_in
 from imagetiers.ccache.format.merge import View
 from imagetiers.ccache.format.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, Problem, StoreError, UnavailableError
 from imagetiers.naming import ending_in_hash
 from imagetiers.stores.port import Blob, Store
 
-__all__ = ["QUARANTINE", "Loaded", "Namespace", "Next", "describe", "is_namespace", "namespace_name", "unreadable"]
+__all__ = [
+    "QUARANTINE",
+    "SEEN",
+    "Loaded",
+    "Namespace",
+    "Next",
+    "describe",
+    "is_namespace",
+    "namespace_name",
+    "unreadable",
+]
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _NAME_MAX = 100
@@ -58,6 +69,9 @@ _RELEASE_MAX = 20
 _ATTEMPTS = 40
 QUARANTINE = "quarantine"
 """The file among the kept segments that names the packs which a pull found damaged or missing."""
+
+SEEN = "seen"
+"""The file among the kept segments in which a push remembers what it has read (`known_files`)."""
 
 _QUARANTINE_MAX = 1 << 24
 _READS = 3
@@ -213,21 +227,27 @@ class Namespace:
         data = self._immutable("index", ref.object, _SEGMENT_MAX)
         return decode_segment(data, self.object("index", ref.object.name), ref.entries)
 
-    def write_segment(self, entries: Iterable[Entry]) -> tuple[SegmentRef, Rows]:
-        """Store an index segment (create-only) and keep it here; return its reference and rows. Raises StoreError.
+    def write_segments(self, entries: Iterable[Entry]) -> tuple[tuple[SegmentRef, ...], tuple[Rows, ...]]:
+        """Store entries as index segments, of SEGMENT_ENTRIES each but for the last; return their references and rows.
 
-        It is decoded before it is stored: what is written is what readers take.
+        Each is decoded before it is stored: what is written is what readers take. Raises StoreError.
         """
-        data = encode_segment(entries, secrets.token_hex(8))
-        ref = pack_ref(data, self.nonce)
-        where = self.object("index", ref.name)
-        try:
-            rows = decode_segment(data, where)
-        except CorruptError:
-            raise StoreError.of(where, "the new index segment would be one that no reader takes") from None
-        self.create(where, data)
-        self._keep(ref.name, data)
-        return SegmentRef(ref, len(rows)), rows
+        refs: list[SegmentRef] = []
+        rows: list[Rows] = []
+        rest = iter(entries)
+        while some := list(islice(rest, SEGMENT_ENTRIES)):
+            data = encode_segment(some, secrets.token_hex(8))
+            del some  # a million of them; what was encoded takes a sixth
+            ref = pack_ref(data, self.nonce)
+            where = self.object("index", ref.name)
+            try:
+                rows.append(decode_segment(data, where))
+            except CorruptError:
+                raise StoreError.of(where, "the new index segment would be one that no reader takes") from None
+            self.create(where, data)
+            self._keep(ref.name, data)
+            refs.append(SegmentRef(ref, len(rows[-1])))
+        return tuple(refs), tuple(rows)
 
     def create(self, name: str, data: bytes) -> None:
         """Store an object that only this push can have written: it being there means that an answer was lost."""
@@ -445,7 +465,7 @@ class Namespace:
 
     def forget_segments(self, current: Head) -> None:
         """Remove what is kept here and the current head no longer names; also what a killed process left half written."""
-        wanted = {ref.object.name for ref in current.state.segments} | {QUARANTINE}
+        wanted = {ref.object.name for ref in current.state.segments} | {QUARANTINE, SEEN}
         wanted |= {ref.name for ref in (current.state.sets, current.notes) if ref is not None}
         if self.segments is None or not self.segments.is_dir():
             return

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, is_object_name
-from imagetiers.ccache.format.index import Entry, Rows, names_of, packs_in
+from imagetiers.ccache.format.index import SEGMENT_ENTRIES, Entry, Rows, names_of, packs_in
 from imagetiers.ccache.format.merge import View, carry_uses, used_names
 from imagetiers.ccache.format.pack import (
     Codec,
@@ -248,7 +248,8 @@ def _plan(space: Namespace, loaded: Loaded, here: _Situation) -> _Plan:
     keep = max(options.keep_history, 1 if loaded.lost else 0)
     states, packs = (states[-keep:], packs[-keep:]) if keep else ([], [])
     referred = frozenset().union(*packs, *map(_parts, states))
-    rewrite = bool(dropped or compact or loaded.lost or used or len(head.state.segments) > 1)
+    few = -(-len(kept) // SEGMENT_ENTRIES)
+    rewrite = bool(dropped or compact or loaded.lost or used or len(head.state.segments) > few)
     blocked = (*earlier.blocked, *loaded.lost)
     return _Plan(kept, dropped, dropped_bytes, compact, tuple(states), referred, blocked, rewrite)
 
@@ -423,8 +424,7 @@ class _Turn:
                 _moved(entry, self.moved) if entry.pack in plan.compact else entry
                 for entry in _last_used(view.live, plan.kept)
             )
-            ref, made = self.space.write_segment(entries) if plan.kept else (None, ())
-            refs, rows = ((ref,), (made,)) if ref is not None else ((), ())
+            refs, rows = self.space.write_segments(entries)
         uses = carry_uses(view, refs, rows)
         referred = {f"packs/{pack.name}" for some in rows for pack in packs_in(some)}
         referred |= {f"index/{ref.object.name}" for ref in refs}

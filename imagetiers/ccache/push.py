@@ -11,7 +11,6 @@ which packs of others are gone; what they held is pushed again when it is here.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +34,8 @@ from imagetiers.ccache.format.merge import (
     unite,
     version_of,
 )
-from imagetiers.ccache.local import LocalEntry, content, kind_of, scan, segments_folder, stamp
+from imagetiers.ccache.known_files import KnownFiles
+from imagetiers.ccache.local import LocalEntries, kind_of, scan, segments_folder, stamp
 from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe
 from imagetiers.ccache.upload import LocalCandidate, upload
 from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
@@ -115,7 +115,8 @@ class _Run:
     """
 
     space: Namespace
-    local: Mapping[str, LocalEntry]
+    local: LocalEntries
+    seen: KnownFiles
     step: str
     used: frozenset[str]
     good: bool
@@ -160,9 +161,9 @@ def push(
         return PushResult(PushOutcome.UNREADABLE, detail=str(error), seconds=time.monotonic() - started)
     if not local:
         return PushResult(PushOutcome.EMPTY, seconds=time.monotonic() - started)
-    used = frozenset(n for n, file in local.items() if since is None or file.mtime >= since - _CLOCK_SLACK)
+    used = local.used_since(None if since is None else since - _CLOCK_SLACK)
     space = Namespace(counting, namespace, segments_folder(directory))
-    run = _Run(space, local, step, used, good and not checkpoint, checkpoint, fingerprint)
+    run = _Run(space, local, KnownFiles(space.segments), step, used, good and not checkpoint, checkpoint, fingerprint)
     try:
         result = _push(run, parents, directory, options or PushOptions(), progress)
     except ForbiddenError as error:
@@ -214,6 +215,7 @@ def _push(
         if turn.late:
             hint = "run it again; what was uploaded is collected by doit ccache:prune"
             raise UnavailableError.of(space.object("packs"), f"packs were gone or too old {_TURNS} times", hint)
+    run.seen.save(run.local)
     space.forget_segments(after.view.head)
     return {
         "outcome": PushOutcome.PUSHED if pushed else PushOutcome.NOTHING_NEW,
@@ -321,13 +323,8 @@ def _covered(run: _Run, parents: Sequence[str], directory: Path, live: Mapping[s
 
 def _candidates(run: _Run, live: Live, covered: Mapping[str, Entry]) -> Iterator[LocalCandidate]:
     """Choose what is new: results by key, manifests by key, content id and creation time; never by mtime or size."""
-    for name, file in run.local.items():
-        if not run.gone and (known := live.mark(name)) is not None:
-            recorded, stored = known
-            # Nearly all of a warm run's end here: the same result, or a manifest of the same content.
-            with contextlib.suppress(OSError):
-                if recorded is Kind.RESULT or content(file.path, file.size) == stored:
-                    continue
+    for name in run.local if run.gone else _unanswered(run, live):
+        file = run.local[name]
         old = live.get(name) or covered.get(name)
         if old is not None and old.pack.name in run.gone:
             old = None
@@ -343,6 +340,15 @@ def _candidates(run: _Run, live: Live, covered: Mapping[str, Entry]) -> Iterator
                 yield LocalCandidate(name, file, mark.kind)
         except OSError as error:
             run.skipped.append(f"{name}: {error.strerror}")
+
+
+def _unanswered(run: _Run, live: Live) -> Iterator[str]:
+    """Leave out what nearly all of a warm run's entries are: a result that is there, or a manifest of the same content."""
+    for name, identity, stored in zip(run.local, run.local.identities(), live.marks(run.local), strict=True):
+        if stored and run.seen.holds(run.local, name, identity, stored):
+            continue
+        if stored != b"":
+            yield name
 
 
 def _corrected(version: Version, skew: float) -> Version:
@@ -362,8 +368,8 @@ def _next(run: _Run, loaded: Loaded, own: Sequence[Entry]) -> Next | None:
     refs, rows = old.segments, view.rows
     if added:
         kept, kept_rows, fresh = (refs, rows, added) if loaded.sets_lost else fold(view, added)
-        ref, made = run.space.write_segment(fresh)
-        refs, rows = (*kept, ref), (*kept_rows, made)
+        written, made = run.space.write_segments(fresh)
+        refs, rows = (*kept, *written), (*kept_rows, *made)
     uses = carry_uses(view, refs, rows)
     changed = not loaded.sets_lost and _record(run, view, NamespaceState(segments=refs), rows, uses)
     if not added and run.checkpoint and not changed:
@@ -381,7 +387,9 @@ def _record(
     run: _Run, view: View, state: NamespaceState, rows: Sequence[Sequence[Entry]], uses: dict[tuple[str, str], Use]
 ) -> bool:
     """Record the run's working set in `uses`; say whether that changed it. An empty one is never recorded."""
-    used = {name for some in rows for name in run.used.intersection(names_of(some))}
+    used: set[str] = set()
+    for some in rows:
+        used.update(filter(run.used.__contains__, names_of(some)))
     if not used:
         return False
     before = view.head.state.uses.get((run.step, "partial"))
@@ -394,6 +402,6 @@ def _record(
     uses[key] = use
     if run.good:
         uses.pop((run.step, "partial"), None)
-        if old is not None and _replaced(view.names(view.head.state.uses[key]), used):
+        if old is not None and old.bits != use.bits and _replaced(view.names(view.head.state.uses[key]), used):
             uses[run.step, "before"] = old
     return old is None or (old.bits, old.fingerprint) != (use.bits, use.fingerprint)

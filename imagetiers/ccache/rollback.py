@@ -88,7 +88,7 @@ def rebuild(store: Store, namespace: str, *, accept_loss: bool = False) -> Rollb
         hint = "try again; to give up what it lists: doit ccache:rollback --rebuild --accept-loss"
         raise CorruptError(*(Problem(name, what, hint) for name in skipped))
     sequence = (head.generation if head else 0) or 1
-    refs = (space.write_segment(live.values())[0],) if live else ()
+    refs, _ = space.write_segments(live.values())
     state = NamespaceState(sequence, space.now(), space.nonce, "rebuild", refs)
     space.replace_head(Head(state), head.generation if head else 0)
     return RollbackResult(0, sequence, len(live), tuple(skipped))

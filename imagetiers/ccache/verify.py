@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagetiers.ccache.format.head import HISTORY_MAX, NamespaceState, SegmentRef
-from imagetiers.ccache.format.index import Entry, Rows
+from imagetiers.ccache.format.head import HISTORY_MAX, NamespaceState
+from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.merge import carry_uses
 from imagetiers.ccache.format.pack import Codec, PackRef, decode_section, parse_pack, restore_entry
 from imagetiers.ccache.large_entry import check_file, check_size
@@ -214,11 +214,7 @@ def _drop(space: Namespace, loaded: Loaded, broken: set[str], *, accept_loss: bo
         live = current.view.live
         kept = [entry for entry in live.values() if entry not in bad]
         dropped = len(live) - len(kept)
-        refs: tuple[SegmentRef, ...] = ()
-        rows: tuple[Rows, ...] = ()
-        if kept:
-            ref, made = space.write_segment(kept)
-            refs, rows = (ref,), (made,)
+        refs, rows = space.write_segments(kept)
         uses = carry_uses(current.view, refs, rows)
         history = (*current.view.head.history, current.view.head.state)[-HISTORY_MAX:]
         return Next(NamespaceState(0, space.now(), "", "verify", refs, uses), rows, history=history)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,18 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from imagetiers.config.layout import Layout
+from imagetiers.config.loader import parse_duration
 from imagetiers.config.model import Pipeline, Trust
-from imagetiers.config.schema import did_you_mean
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.planning.reasons import Reasons
-from imagetiers.report.cloudbuild import Mode
 from imagetiers.services import Services
 from imagetiers.state.observe import clear_forced, mark_forced, observe
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
-from imagetiers.tasks.options import duration, form, option, refused, switch
 from imagetiers.tasks.plan import plan_task
 from imagetiers.tasks.start import (
     Variables,
@@ -38,8 +36,8 @@ from imagetiers.tasks.start import (
     pipeline_problems,
     read_trust,
     read_volume,
+    refused,
     unknown_variables,
-    unreadable_names,
 )
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
@@ -47,13 +45,24 @@ from imagetiers.tasks.uptodate import UpToDate
 __all__ = ["Tasks"]
 
 Task = dict[str, Any]
-REBUILD = switch("rebuild", "do it although it need not be done")
+REBUILD = {
+    "name": "rebuild",
+    "long": "rebuild",
+    "type": bool,
+    "default": False,
+    "help": "do it although it need not be done",
+}
 
-_AS_JSON = "--json"  # which doit leaves among the names when it stands behind one
 COMPILE_PARAMS = [
     REBUILD,
-    switch("if-needed", "only when the image that takes the wheels must be built"),
-    option("timeout", "end it in order after so long, such as 3h30m", duration, default=None),
+    {
+        "name": "if_needed",
+        "long": "if-needed",
+        "type": bool,
+        "default": False,
+        "help": "only when the image that takes the wheels must be built",
+    },
+    {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"},
 ]
 
 
@@ -63,9 +72,9 @@ class Tasks:
     def __init__(
         self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], Services]
     ) -> None:
-        for problems, what in ((unreadable_names(), "the environment"), (unknown_variables(), "the command line")):
-            if problems:
-                raise refused(problems, what)
+        misspelt = unknown_variables()
+        if misspelt:
+            raise refused(misspelt, "the command line")
         variant = variables("variant", None)
         trust = read_trust(variables)
         self.layout = Layout(root.resolve(), read_volume(), trust.prefix)
@@ -190,8 +199,8 @@ class Tasks:
             "actions": [self._explain],
             "doc": "say why tiers would be built: doit explain [--json] [TIER...]",
             "pos_arg": "tiers",
-            "params": [switch("json", "as JSON")],
-            "meta": {"quiet": True, "wrong": self._unknown_tiers},
+            "params": [{"name": "json", "long": "json", "type": bool, "default": False, "help": "as JSON"}],
+            "meta": {"quiet": True},
         }
 
     def lock(self) -> Task:
@@ -200,8 +209,14 @@ class Tasks:
             "actions": [self._lock_pins],
             "doc": "pin outside images and git refs in pipeline.lock.yaml (--check: is it up to date?)",
             "params": [
-                switch("check", "write nothing; fail if stale"),
-                switch("keep", "only pin what is not pinned"),
+                {
+                    "name": "check",
+                    "long": "check",
+                    "type": bool,
+                    "default": False,
+                    "help": "write nothing; fail if stale",
+                },
+                {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "only pin what is not pinned"},
             ],
             "meta": {"quiet": True},
         }
@@ -228,9 +243,14 @@ class Tasks:
 
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
-        known = form("|".join(Mode.ALL), "is no mode", f"write {' or '.join(Mode.ALL)}")
-        mode = option("mode", "only the file for these builds: trusted or pr", known, default="")
-        check = switch("check", "only say whether it is stale")
+        mode = {"name": "mode", "long": "mode", "default": "", "help": "only the file for these builds: trusted or pr"}
+        check = {
+            "name": "check",
+            "long": "check",
+            "type": bool,
+            "default": False,
+            "help": "only say whether it is stale",
+        }
         return {
             "actions": [self._cloudbuild],
             "doc": "write ci/cloudbuild.yaml and ci/cloudbuild-pr.yaml (--check: are they stale?)",
@@ -314,13 +334,17 @@ class Tasks:
 
         return self._act(all_of_it)
 
-    def _compile(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+    def _compile(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.operations.compile import compile_wheels
 
+        try:
+            limit = parse_duration(timeout) if timeout else None
+        except ValueError:
+            return TaskFailed(str(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")))
         task = f"compile:{tier.name}"
         again = rebuild or task in self.seen().forced
         return self._make(
-            task, lambda: compile_wheels(self.plan, tier, self.layout, self.services, again=again, limit=timeout)
+            task, lambda: compile_wheels(self.plan, tier, self.layout, self.services, again=again, limit=limit)
         )
 
     def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
@@ -348,17 +372,10 @@ class Tasks:
         work = functools.partial(push_image, self.plan, tier, self.layout, self.services, again=rebuild)
         return self._make(f"push:{tier.name}", work)
 
-    def _unknown_tiers(self, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
-        return [
-            Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, self.plan.tiers, "tiers"))
-            for name in dict.fromkeys(names)
-            if name not in self.plan.tiers and name != _AS_JSON
-        ]
-
     def _explain(self, json: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.explain import show_explanations
 
-        names = [name for name in tiers if name != _AS_JSON]
+        names = [name for name in tiers if name != "--json"]
         as_json = json or len(names) < len(tiers)
         return self._act(lambda: show_explanations(self.plan, self.layout, self.services, names, as_json=as_json))
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from imagetiers.ccache.format.entry import (
     Kind,
+    are_names,
     check_entry,
     content_id,
     is_name,
@@ -57,6 +58,19 @@ def test_other_files_have_no_name(parts: tuple[str, ...]) -> None:
 @given(st.text(max_size=60))
 def test_no_text_with_odd_characters_is_a_name(text: str) -> None:
     assert not is_name(text) or set(text) <= set("0123456789abcdefghijklmnopqrstuvRM")
+
+
+@given(st.lists(st.sampled_from([NEW, RESULT, MANIFEST]) | st.text("0aG\n_é", min_size=34, max_size=41), max_size=4))
+def test_many_are_names_when_each_is_one(texts: list[str]) -> None:
+    assert are_names(texts) == all(map(is_name, texts))
+
+
+@given(st.integers(0, 39), st.characters(exclude_characters="0123456789abcdef"), st.integers(0, 3))
+def test_one_odd_character_among_many_names_is_seen(at: int, odd: str, which: int) -> None:
+    texts = [make_name(number) for number in range(4)]
+    assert are_names(texts)
+    texts[which] = texts[which][:at] + odd + texts[which][at + 1 :]
+    assert not are_names(texts)
 
 
 def test_the_suffix_tells_the_kind_only_in_the_old_scheme() -> None:

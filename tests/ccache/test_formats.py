@@ -208,6 +208,27 @@ def test_a_segment_with_a_foreign_name_is_refused(name: str) -> None:
         decode_segment(data[:8] + struct.pack("<Q", len(evil)) + zstandard.compress(evil))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [b"a" * 39, b"b" * 41, b"c" * 40],
+        [b"a" * 40, b"b" * 40, b"c" * 39 + b"g"],
+        [b"a" * 40, b"b" * 19 + b"\n" + b"b" * 20, b"c" * 40],
+        [b"a" * 40, b"b" * 40, b"b" * 40],
+    ],
+)
+def test_a_segment_with_a_foreign_name_among_others_is_refused(names: list[bytes]) -> None:
+    _, entries, _ = some_pack([b"one", b"two", b"three"])
+    data = encode_segment(entries, NONCE)
+    raw = zstandard.ZstdDecompressor().decompress(data[16:])
+    joined = b"\n".join(entry.name.encode() for entry in entries)
+    assert joined in raw
+    good = zstandard.compress(raw.replace(joined, b"\n".join([b"a" * 40, b"b" * 40, b"c" * 40])))
+    assert [entry.name[0] for entry in decode_segment(data[:16] + good)] == ["a", "b", "c"]
+    with pytest.raises(CorruptError):
+        decode_segment(data[:16] + zstandard.compress(raw.replace(joined, b"\n".join(names))))
+
+
 @given(st.lists(st.booleans(), max_size=300), st.integers(0, 20))
 def test_bits_come_back(members: list[bool], appended: int) -> None:
     number = sum(1 << row for row, member in enumerate(members) if member)

@@ -206,7 +206,7 @@ def test_rebuild_of_a_busy_namespace_makes_one_segment(store: DirectoryStore, tm
             push(store, "main", tmp_path / "a")
         else:
             live = space.load().view.live
-            space.write_segment(list(live.values()))
+            space.write_segments(list(live.values()))
     push(store, "main", tmp_path / "a")
     assert len(list(store.list("ccache/main/index/"))) > 256
     store.write("ccache/main/head", b"{")

@@ -10,12 +10,14 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from imagetiers.ccache import known_files
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.ccache.pull import pull
@@ -41,6 +43,8 @@ class Cache(RuleBasedStateMachine):
         self.ever: dict[str, set[bytes]] = {}
         self.reported: dict[str, bytes] = {}  # name -> the version that must be restorable, or a newer one
         self.versions = 0
+        self.settled = mock.patch.object(known_files, "_SETTLED", 0)  # or nothing here would be old enough to remember
+        self.settled.start()
         self.ahead = 0.0
 
     def writer(self, number: int) -> Path:
@@ -156,6 +160,7 @@ class Cache(RuleBasedStateMachine):
         if hasattr(self, "store"):
             assert verify(self.store, "main").ok
             shutil.rmtree(self.folder)
+            self.settled.stop()
 
 
 TestCache = Cache.TestCase

@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from imagetiers.ccache import download as ccache_fetch
+from imagetiers.ccache import namespace as ccache_space
+from imagetiers.ccache import prune as ccache_prune
 from imagetiers.ccache.format.fingerprint import Fingerprint
 from imagetiers.ccache.local import recount, scan
 from imagetiers.ccache.namespace import Namespace, namespace_name
+from imagetiers.ccache.prune import prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import PushOptions, PushOutcome, PushResult, push
+from imagetiers.ccache.rollback import rebuild
 from imagetiers.errors import ForbiddenError, UnavailableError
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
@@ -450,3 +454,27 @@ def test_a_lost_race_drops_what_the_winner_has_in_a_later_version(store: Directo
     assert entries_in(tmp_path / "c") == entries_in(tmp_path / "b")
     assert len(Namespace(store, "main").load().view.live) == 2
     assert sum(map(len, Namespace(store, "main").load().view.rows)) == 2
+
+
+def test_more_entries_than_a_segment_takes(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ccache_space, ccache_prune):
+        monkeypatch.setattr(module, "SEGMENT_ENTRIES", 10)
+    made = make_directory(tmp_path / "a", 35)
+    assert push(store, "main", tmp_path / "a").entries == 35
+    assert [ref.entries for ref in Namespace(store, "main").load().view.head.state.segments] == [10, 10, 10, 5]
+    assert push(store, "main", tmp_path / "a").outcome is PushOutcome.NOTHING_NEW
+    made |= make_directory(tmp_path / "a", 4, seed=1)
+    assert push(store, "main", tmp_path / "a").entries == 4
+    for _ in range(2):  # the second one finds nothing to join
+        assert prune(store, "main").entries == 39
+        assert [ref.entries for ref in Namespace(store, "main").load().view.head.state.segments] == [10, 10, 10, 9]
+    index = {blob.name for blob in store.list("ccache/main/index/")}
+    prune(store, "main")
+    assert {blob.name for blob in store.list("ccache/main/index/")} == index
+    pull(store, ["main"], tmp_path / "b")
+    assert entries_in(tmp_path / "b") == made
+    store.write("ccache/main/head", b"{")
+    assert rebuild(store, "main").entries == 39
+    assert push(store, "main", tmp_path / "a").outcome is PushOutcome.NOTHING_NEW

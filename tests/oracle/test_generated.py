@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from imagetiers.errors import PipelineError
 from imagetiers.planning.plan import TierPlan
-from tests.oracle.buildkit import remove_images
 from tests.oracle.generate import cases
 from tests.oracle.ours import Case, Verdict, compare, plan_of
 
@@ -108,7 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    finally:
-        remove_images()
+    main()

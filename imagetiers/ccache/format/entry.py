@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import struct
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -29,6 +30,7 @@ __all__ = [
     "TRAILER",
     "Header",
     "Kind",
+    "are_names",
     "check_entry",
     "content_id",
     "is_name",
@@ -58,6 +60,8 @@ _FIXED = struct.Struct(">HBBBbBQ")
 _SIZE = struct.Struct(">Q")
 _NAME = re.compile(r"[0-9a-f]{4}[0-9a-v]{29}[RM]|[0-9a-f]{40}")
 _OLD_LENGTH = 34
+_NEW_LENGTH = 40
+_HEX = b"0123456789abcdef"
 _LEVELS = range(2, 5)
 _per_thread = threading.local()
 
@@ -92,6 +96,14 @@ class Header:
 def is_name(text: str) -> bool:
     """Say whether this is exactly an entry's name of either scheme (33 characters + R or M; 40 hex digits)."""
     return _NAME.fullmatch(text) is not None
+
+
+def are_names(texts: Collection[str]) -> bool:
+    """Say whether every one of these is an entry's name; for many of the scheme of today in a fraction of the time."""
+    together = "".join(texts)
+    if together.isascii() and set(map(len, texts)) == {_NEW_LENGTH}:
+        return not together.encode().translate(None, _HEX)
+    return all(map(is_name, texts))
 
 
 def name_of(*components: str) -> str | None:

@@ -21,8 +21,8 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import add, gt
+from itertools import accumulate, compress
+from operator import add, gt, ne
 from typing import overload
 
 import zstandard
@@ -31,10 +31,22 @@ from imagetiers.ccache.format.entry import Kind, suffix_kind
 from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, Slot
 from imagetiers.errors import CorruptError
 
-__all__ = ["ENTRIES_MAX", "Entry", "Rows", "decode_segment", "encode_segment", "names_of", "packs_in"]
+__all__ = [
+    "ENTRIES_MAX",
+    "SEGMENT_ENTRIES",
+    "Entry",
+    "Rows",
+    "decode_segment",
+    "encode_segment",
+    "names_of",
+    "packs_in",
+]
 
 ENTRIES_MAX = 2_000_000
 """Most entries of one segment; a 25 GiB cache of PyTorch's mean entry (62 KB) has 400,000."""
+
+SEGMENT_ENTRIES = 1_000_000
+"""Entries of a segment after which a writer begins another one."""
 
 _RAW_MAX = 512 * 1024 * 1024
 _PACKS_MAX = 200_000
@@ -48,6 +60,7 @@ _SECTION = struct.Struct("<IBBHIQQQ")
 _COLUMNS = (("I", 4), ("Q", 8), ("Q", 8), ("Q", 8), ("16s", 16), ("Q", 8), ("q", 8))
 _ROW_SIZE = sum(size for _, size in _COLUMNS)
 _NAME_SIZE = 40
+_HEX = b"0123456789abcdef"
 _NAME = rb"(?:[0-9a-f]{40}|[0-9a-f]{4}[0-9a-v]{29}[RM])"
 _NAMES = re.compile(_NAME + rb"(?:\n" + _NAME + rb")*")
 
@@ -104,9 +117,15 @@ class Rows(Sequence[Entry]):
         """When the entries were last used, in Unix nanoseconds, in order."""
         return self._columns[5]
 
-    def mark(self, at: int) -> tuple[Kind, bytes]:
-        """Return the kind and the content id of one entry."""
-        return self._places[self._columns[0][at]][1].kind, self._contents[16 * at : 16 * at + 16]
+    @property
+    def kinds(self) -> bytes:
+        """The entries' kinds, in order."""
+        return bytes(map([section.kind for _, section in self._places].__getitem__, self._columns[0]))
+
+    @property
+    def contents(self) -> bytes:
+        """The entries' content ids, in order, 16 bytes each."""
+        return self._contents
 
     def __len__(self) -> int:
         return len(self.names)
@@ -226,7 +245,7 @@ def _rows(raw: bytes, where: str) -> Rows:
     ]
     joined = raw[starts[2] : starts[3]]
     names = joined.decode("ascii").split("\n") if n_entries else []
-    if len(names) != n_entries or (names and not _NAMES.fullmatch(joined)) or len(set(names)) != n_entries:
+    if len(names) != n_entries or not _are_names(joined, n_entries) or len(set(names)) != n_entries:
         raise CorruptError.of(where, "the index segment lists a name that is no ccache entry's, or one twice")
     columns: list[array[int]] = []
     contents, at = b"", starts[3]
@@ -242,6 +261,14 @@ def _rows(raw: bytes, where: str) -> Rows:
     return Rows(names, packs, places, tuple(columns), contents)
 
 
+def _are_names(joined: bytes, count: int) -> bool:
+    """Say whether these are names of entries; where all are hex digits in six calls, which takes a seventh of the time."""
+    ends = b"\n" * (count - 1)
+    if len(joined) == (_NAME_SIZE + 1) * count - 1 and joined[_NAME_SIZE :: _NAME_SIZE + 1] == ends:
+        return joined.translate(None, _HEX) == ends
+    return not count or _NAMES.fullmatch(joined) is not None
+
+
 def _check_places(
     names: list[str], places: list[tuple[PackRef, SectionRef]], columns: Sequence[array[int]], where: str
 ) -> None:
@@ -252,14 +279,10 @@ def _check_places(
     raws = [section.raw for _, section in places]
     plain = [section.codec is not Codec.ZSTD for _, section in places]
     bad = min(lengths) == 0 or any(map(gt, map(add, offsets, lengths), map(raws.__getitem__, numbers)))
-    bad = bad or any(
-        length != size and plain[number] for number, length, size in zip(numbers, lengths, sizes, strict=True)
-    )
+    bad = bad or any(compress(map(ne, lengths, sizes), map(plain.__getitem__, numbers)))
     kinds = [section.kind for _, section in places]
-    bad = bad or any(
-        len(name) != _NAME_SIZE and suffix_kind(name) is not kinds[number]
-        for name, number in zip(names, numbers, strict=True)
-    )
+    with_suffix = compress(zip(names, numbers, strict=True), map(_NAME_SIZE.__ne__, map(len, names)))
+    bad = bad or any(suffix_kind(name) is not kinds[number] for name, number in with_suffix)
     if bad:
         raise CorruptError.of(where, "the index segment puts an entry where it cannot lie")
 

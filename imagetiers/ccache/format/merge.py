@@ -22,6 +22,8 @@ from imagetiers.errors import CorruptError
 
 __all__ = ["Live", "View", "carry_uses", "fold", "make_use", "supersedes", "unite", "used_names", "version_of"]
 
+_DIGITS = bytes([ord("0"), ord("1"), *range(2, 256)])
+
 
 class Live(Mapping[str, Entry]):
     """Every entry of some segments by name, a later segment's in the place of an earlier one's.
@@ -48,14 +50,16 @@ class Live(Mapping[str, Entry]):
     def __contains__(self, name: object) -> bool:
         return name in self._numbers
 
-    def mark(self, name: str) -> tuple[Kind, bytes] | None:
-        """Return an entry's kind and content id without making the Entry; None when there is none of that name."""
-        number = self._numbers.get(name)
-        if number is None:
-            return None
-        segment = bisect_right(self._starts, number) - 1
-        rows, at = self._rows[segment], number - self._starts[segment]
-        return rows.mark(at) if isinstance(rows, Rows) else (rows[at].kind, rows[at].slot.content)
+    def marks(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield for each name a manifest's content id, b"" for a result (its name says it all), None where there is none."""
+        kinds, contents = b"".join(map(_kinds, self._rows)), b"".join(map(_contents, self._rows))
+        number_of = self._numbers.get
+        for name in names:
+            number = number_of(name)
+            if number is None:
+                yield None
+            else:
+                yield contents[16 * number : 16 * number + 16] if kinds[number] else b""
 
     def __getitem__(self, name: str) -> Entry:
         number = self._numbers[name]
@@ -165,21 +169,27 @@ def make_use(
 ) -> Use:
     """Make a use of `names` over these segments; the newest row of a name stands for it."""
     wanted = set(names)
-    parts: list[bytearray] = []
+    parts: list[bytes] = []
     count = size = 0
     for segment, some in zip(reversed(segments), reversed(rows), strict=True):
-        digits = bytearray(b"0") * segment.entries
+        digits = bytes(segment.entries)
         if wanted and len(some) == segment.entries:
-            found = list(compress(range(len(some)), map(wanted.__contains__, names_of(some))))
-            for number in found:
-                digits[number] = 0x31
-            count += len(found)
-            size += sum(map(_sizes(some).__getitem__, found))
-            wanted.difference_update(names_of(some))
-        parts.append(digits[::-1])
+            digits = bytes(map(wanted.__contains__, names_of(some)))
+            count += digits.count(1)
+            size += sum(compress(_sizes(some), digits))
+            wanted.difference_update(compress(names_of(some), digits))
+        parts.append(digits[::-1].translate(_DIGITS))
     number = int(b"".join(parts) or b"0", 2)
     bits = encode_bits(number, sum(segment.entries for segment in segments))
     return Use(at, count, size, bits, like.fingerprint if like is not None else None)
+
+
+def _kinds(rows: Sequence[Entry]) -> bytes:
+    return rows.kinds if isinstance(rows, Rows) else bytes(entry.kind for entry in rows)
+
+
+def _contents(rows: Sequence[Entry]) -> bytes:
+    return rows.contents if isinstance(rows, Rows) else b"".join(entry.slot.content for entry in rows)
 
 
 def _sizes(rows: Sequence[Entry]) -> Sequence[int]:
