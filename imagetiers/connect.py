@@ -52,7 +52,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
         registry=HttpRegistry(),
         git=GitRemotes(cancel),
         console=console,
-        locks=FileLocks(layout.locks, console),
+        locks=FileLocks(layout.locks, console, cancel),
         cancel=cancel,
         trust=trust,
         user=(os.getuid(), os.getgid()),

@@ -5,6 +5,7 @@
     +- EngineError              Docker is missing, down, forbidden or full
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
+    +- LockedError              somebody else holds a lock for longer than was to be waited
     +- OutputError              a file that was to be written, such as that of --json, cannot be
     +- NotBuiltError            something would have to be built, and was asked not to be (plan --require-built)
     +- RegistryError            the registry, or a git server, refused, did not answer, or holds what it should not
@@ -39,6 +40,7 @@ __all__ = [
     "ForbiddenError",
     "ImagetiersError",
     "Interrupted",
+    "LockedError",
     "NotBuiltError",
     "NotFoundError",
     "OutputError",
@@ -137,6 +139,10 @@ class BuildError(ImagetiersError):
 
 class VerifyError(ImagetiersError):
     """An image was built but failed its checks."""
+
+
+class LockedError(ImagetiersError):
+    """Somebody else holds a lock for longer than was to be waited."""
 
 
 class OutputError(ImagetiersError):

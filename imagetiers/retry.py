@@ -1,20 +1,61 @@
-"""Try again, but not for ever: exponential backoff with full jitter and a bound on the total time."""
+"""Try again, but not for ever: exponential backoff with full jitter and a bound on the total time.
+
+Every wait of this process that is no wait for an answer goes through `pause`, so that all of them end when it is asked to
+stop. That is one flag for the process, as a signal is one for it.
+"""
 
 from __future__ import annotations
 
 import math
 import random
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from imagetiers.errors import ImagetiersError
 
-__all__ = ["RetryDecision", "RetryPolicy", "retry"]
+__all__ = ["RetryDecision", "RetryPolicy", "ask_to_stop", "asked_to_stop", "pause", "retry"]
 
 _Result = TypeVar("_Result")
 _SLICE = 0.25
+_LAST = (
+    1.0  # seconds after somebody has asked to stop in which short pauses are still made: a last push may win its race
+)
+_SHORT = 0.1
+
+
+@dataclass
+class _Stop:
+    """That this process was asked to stop, and when (monotonic seconds)."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    at: float = 0.0
+
+
+_stop = _Stop()
+
+
+def ask_to_stop() -> None:
+    """End all pauses; for a signal's handler."""
+    _stop.at = time.monotonic()
+    _stop.asked.set()
+
+
+def asked_to_stop() -> bool:
+    """Say whether this process was asked to stop."""
+    return _stop.asked.is_set()
+
+
+def pause(seconds: float) -> bool:
+    """Wait. False: somebody has asked to stop, and there is no time for another try."""
+    if not _stop.asked.wait(seconds):
+        return True
+    if time.monotonic() - _stop.at > _LAST:
+        return False
+    time.sleep(min(seconds, _SHORT))
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +99,7 @@ def retry(
     policy: RetryPolicy,
     attempt: Callable[[], _Result],
     judge: Callable[[Exception], RetryDecision],
-    hurried: Callable[[], bool] = lambda: False,
+    hurried: Callable[[], bool] = asked_to_stop,
 ) -> _Result:
     """Call `attempt` until it succeeds. An error of ours that it raises goes through as it is.
 
@@ -76,9 +117,9 @@ def retry(
             judgement = judge(error)
             if judgement.tries == 1:
                 raise judgement.error from error
-            pause = max(policy.pause(tries, throttled=judgement.throttled), judgement.after)
+            seconds = max(policy.pause(tries, throttled=judgement.throttled), judgement.after)
             spent = time.monotonic() - started
-            if spent + pause > policy.total or tries == judgement.tries or not _paused(pause, hurried):
+            if spent + seconds > policy.total or tries == judgement.tries or not _paused(seconds, hurried):
                 raise _given_up(judgement.error, tries, spent) from error
 
 

@@ -65,8 +65,11 @@ class Engine(Protocol):
         """Say whether the engine holds an image of that reference or id."""
         ...
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
-        """Build and tag an image; `context` is a tar. Raises BuildError when a step fails."""
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
+        """Build and tag an image; `context` is a tar. Raises BuildError when a step fails.
+
+        After so many `seconds` it is ended: TimeoutError.
+        """
         ...
 
     def tag(self, ref: str, tags: tuple[str, ...]) -> None:
@@ -170,8 +173,13 @@ class Console(Protocol):
 class Locks(Protocol):
     """Locks between processes, given back by the kernel when their holder dies."""
 
-    def hold(self, name: str, purpose: str) -> AbstractContextManager[None]:
-        """Hold the lock of that name for the block; while somebody else has it, say who and wait."""
+    def hold(
+        self, name: str, purpose: str, left: Callable[[], float | None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """Hold the lock of that name for the block; while somebody else has it, say who and wait.
+
+        Raises LockedError when `left` says that no seconds are left, Interrupted when somebody asks to stop.
+        """
         ...
 
     def held(self, folder: Path | None = None) -> frozenset[str]:

@@ -95,8 +95,11 @@ class DockerEngine:
             return False
         return True
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
-        """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full."""
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
+        """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full.
+
+        After so many `seconds` the client is ended, and BuildKit with it: TimeoutError.
+        """
         self._ask(lambda api: api.ping())
         self._check_buildx()
         full = False
@@ -106,7 +109,7 @@ class DockerEngine:
             full = full or DISK_FULL in line
             on_line(line)
 
-        code = run(build.argv(), stdin=context, on_line=watch, cancel=self._cancel)
+        code = run(build.argv(), stdin=context, on_line=watch, cancel=self._cancel, seconds=seconds)
         if self._cancel.requested:
             raise Interrupted(Problem("", f"the build of {build.tags[0]} was interrupted"))
         if full and code != 0:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imagetiers.services import Console
+from imagetiers.errors import Interrupted, LockedError, Problem
+from imagetiers.services import Cancellation, Console
 
 __all__ = ["FileLocks"]
+
+_ASK_AGAIN = 0.2  # seconds
 
 
 class FileLocks:
     """The real Locks, as files in one folder."""
 
-    def __init__(self, folder: Path, console: Console) -> None:
+    def __init__(self, folder: Path, console: Console, cancel: Cancellation) -> None:
         self._folder = folder
         self._console = console
+        self._cancel = cancel
 
     @contextlib.contextmanager
-    def hold(self, name: str, purpose: str) -> Iterator[None]:
+    def hold(self, name: str, purpose: str, left: Callable[[], float | None] = lambda: None) -> Iterator[None]:
         """Hold the lock of that name for the block; while somebody else has it, say who and wait.
 
         The file stays: removing it would let a third one lock a file that the second still waits for.
@@ -34,12 +39,25 @@ class FileLocks:
                 file.seek(0)
                 holder = file.read(200).strip() or "another doit"
                 self._console.line(f"{purpose}: waiting for {holder}")
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._wait(file.fileno(), purpose, holder, left)
             with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
                 file.seek(0)
                 file.truncate()
                 os.write(file.fileno(), f"process {os.getpid()}, {purpose}\n".encode())
             yield
+
+    def _wait(self, file: int, purpose: str, holder: str, left: Callable[[], float | None]) -> None:
+        """Ask again and again: a wait in the kernel ends for no limit, and in threads but the main one for no signal."""
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if self._cancel.requested:
+                raise Interrupted(Problem(purpose, f"was interrupted while it waited for {holder}"))
+            seconds = left()
+            if seconds is not None and seconds <= 0:
+                raise LockedError(Problem(purpose, f"waited for {holder} until the time was over"))
+            time.sleep(_ASK_AGAIN if seconds is None else min(_ASK_AGAIN, seconds))
 
     def held(self, folder: Path | None = None) -> frozenset[str]:
         """Return the names of the locks that somebody holds at this moment, this process included."""

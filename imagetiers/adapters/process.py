@@ -60,7 +60,7 @@ def run(
         if timer is not None:
             timer.cancel()
         _end(process)
-        feeder.join()
+        feeder.join(_TERM_SECONDS)  # what the program has left behind may hold its stdin
 
 
 def _timer(seconds: float | None, late: threading.Event, process: subprocess.Popen[bytes]) -> threading.Timer | None:

@@ -6,7 +6,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +15,7 @@ from imagetiers.errors import ImagetiersError, Problem, RegistryError, TagMovedE
 from imagetiers.planning.containers import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.retry import RetryPolicy, retry
+from imagetiers.stores.patience import in_parallel
 
 if TYPE_CHECKING:
     from imagetiers.adapters.registry_http import Manifest, RegistryHttp
@@ -83,8 +83,7 @@ class HttpRegistry:
             ref = f"{repository}@{digest}"
             self._call(ref, lambda wire: wire.copy_blob(source, ref, blobs[digest]), self._patient)
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            tuple(pool.map(copy, blobs))
+        in_parallel(copy, blobs, _THREADS)
 
     def _look_up(self, ref: str) -> Answer:
         manifest = self._call(ref, lambda wire: wire.manifest(ref))
@@ -111,10 +110,7 @@ class HttpRegistry:
             except ImagetiersError as error:
                 return Unknown("; ".join(f"{p.where}: {p.what}" for p in error.problems))
 
-        if not names:
-            return {}
-        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-            return dict(zip(names, pool.map(told, names), strict=True))
+        return dict(zip(names, in_parallel(told, names, _THREADS), strict=True))
 
     def _call(self, ref: str, work: Callable[[RegistryHttp], _T], policy: RetryPolicy | None = None) -> _T:
         """Ask with retries; a host that has just used up all of them is not waited for again at once."""

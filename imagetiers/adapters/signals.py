@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
+from imagetiers.retry import ask_to_stop
+
 __all__ = ["SignalCancellation"]
 
 _CLEAN_UP_SECONDS = 30.0
@@ -70,6 +72,7 @@ class SignalCancellation:
             # Not under the lock: the interrupted line may hold it.
             threading.Thread(target=self.request, daemon=True).start()
             self._requested.set()
+            ask_to_stop()
             raise KeyboardInterrupt
 
         atexit.register(self._wait_for_the_others)

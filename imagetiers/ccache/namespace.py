@@ -21,7 +21,6 @@ import hashlib
 import random
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -49,6 +48,7 @@ from imagetiers.ccache.format.merge import View
 from imagetiers.ccache.format.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, Problem, StoreError, UnavailableError
 from imagetiers.naming import ending_in_hash
+from imagetiers.retry import pause
 from imagetiers.stores.port import Blob, Store
 
 __all__ = [
@@ -102,6 +102,12 @@ def is_namespace(text: str) -> bool:
     return _NAMESPACE.fullmatch(text) is not None
 
 
+def _pause(seconds: float) -> None:
+    """Wait before another try. Raises UnavailableError when somebody asks to stop."""
+    if not pause(seconds):
+        raise UnavailableError.of("", "was not tried again, for somebody asked to stop")
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A namespace as it was read: its view, the head's generation (0 = none yet).
@@ -140,7 +146,7 @@ class Namespace:
     namespace: str
     kept: Path | None = None
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], None] = _pause
 
     def __post_init__(self) -> None:
         """Refuse a name that could leave the namespace's folder; raises ValueError."""

@@ -18,7 +18,7 @@ from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
 from imagetiers.repository_file import kind_of_file
 
-__all__ = ["form_problems", "parse_size"]
+__all__ = ["form_problems", "parse_duration", "parse_size"]
 
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[^\s/]+)*/?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -30,6 +30,7 @@ _LONGEST_ARG = 100_000
 _PORT = re.compile(r"://[^/]*?:([0-9]+)/")
 _LARGEST_PORT = 65535
 _SMALLEST, _LARGEST = 1 << 20, 1 << 60  # bytes
+_DAY = 86_400  # seconds
 _MOST = 1e30  # any number above it means as little
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -45,6 +46,15 @@ def parse_size(text: str) -> int:
     if suffix == "B":
         return round(number * 1000.0 ** " KMGT".index(unit))
     return round(number * _UNITS[unit])
+
+
+def parse_duration(text: str) -> int:
+    """Return seconds: 90s, 45m, 3h, 3h30m. Raises ValueError."""
+    match = re.fullmatch(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?", text)
+    if match is None or not text:
+        raise ValueError(text)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]:
@@ -87,6 +97,7 @@ def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield (*tier, "compile", "job_memory"), _size
     yield (*tier, "compile", "ccache", "max_size"), _size
     yield (*tier, "budget", "size"), _size
+    yield (*tier, "verify", "timeout"), _check_time
 
 
 def _keys(tree: Node, path: KeyPath) -> tuple[str, ...]:
@@ -155,6 +166,16 @@ def _port(text: str) -> tuple[str, str] | None:
     if match is not None and not 0 < int(match[1][:6]) <= _LARGEST_PORT:
         return f"'{match[1]}' is not a port", "write a number from 1 to 65535"
     return None
+
+
+def _check_time(text: str) -> tuple[str, str] | None:
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        return None  # the schema says what the form is
+    if not seconds:
+        return f"'{text}' leaves no time for any check", "write a duration such as 30m"
+    return (f"'{text}' is more than a day", "write a duration such as 30m or 2h") if seconds > _DAY else None
 
 
 def _size(text: str) -> tuple[str, str] | None:

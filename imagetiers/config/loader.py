@@ -11,7 +11,7 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
-from imagetiers.config.forms import form_problems, parse_size
+from imagetiers.config.forms import form_problems, parse_duration, parse_size
 from imagetiers.config.gpus import GPUS, arch_list, cuda_targets, gpu_named, nearest_gpu
 from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.config.lockfile import GIT, IMAGES
@@ -35,7 +35,7 @@ from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import read_file
 
-__all__ = ["Config", "load_config", "parse_duration"]
+__all__ = ["Config", "load_config"]
 
 _DAY, _SHORTEST = 86_400, 300
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes: an ed25519 public key, RFC 8032
@@ -63,15 +63,6 @@ class Config:
     def place(self, *path: str | int) -> str:
         """Return `pipeline.yaml:LINE:COL: path` of a value."""
         return place(self.tree, path, PIPELINE_FILE)
-
-
-def parse_duration(text: str) -> int:
-    """Return seconds: 90s, 45m, 3h, 3h30m. Raises ValueError."""
-    match = re.fullmatch(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?", text)
-    if match is None or not text:
-        raise ValueError(text)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def load_config(layout: Layout, variant: str | None) -> Config:
@@ -452,11 +443,16 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         ),
         target=given.get("target"),
         compile=_compile_step(given["compile"]) if "compile" in given else None,
-        verify=Verify(json.dumps(given.get("verify", {}), sort_keys=True)),
+        verify=_verify(given.get("verify", {})),
         budget=Budget(parse_size(budget["size"]) if "size" in budget else None),
         refresh=Refresh(given.get("refresh", "never")),
         secrets=tuple(Secret(id_, s.get("env"), s.get("file")) for id_, s in sorted(given.get("secrets", {}).items())),
     )
+
+
+def _verify(given: dict[str, Any]) -> Verify:
+    expected = {name: value for name, value in given.items() if name != "timeout"}
+    return Verify(json.dumps(expected, sort_keys=True), parse_duration(given.get("timeout", "30m")))
 
 
 def _compile_step(given: dict[str, Any]) -> CompileStep:

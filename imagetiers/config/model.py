@@ -74,9 +74,13 @@ class CompileStep:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """What a built image must be. `expectations` is handed to the tier's verify.py as JSON text, as it was written."""
+    """What a built image must be. `expectations` is handed to the tier's verify.py as JSON text, as it was written.
+
+    `timeout` is how many seconds a verify of the tier may take in all, with its parents' scripts.
+    """
 
     expectations: str = "{}"
+    timeout: int = 1800
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,11 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
+from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import EngineError, Interrupted, Problem
 from imagetiers.inputs.snapshot import InputFile, archive
@@ -16,7 +19,7 @@ from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 
-__all__ = ["RUNNER", "Checked", "Script", "problems", "run_checks"]
+__all__ = ["RUNNER", "Checked", "Script", "problems", "run_checks", "unfinished"]
 
 # The marks carry a word that no script knows beforehand; without a line's end before it, a mark could be glued to a text.
 RUNNER = b"""\
@@ -114,8 +117,11 @@ class Checked:
         return sum(script.passed for script in self.scripts)
 
 
-def run_checks(tier: TierPlan, path: Path, services: Services) -> Checked:
-    """Run all scripts of a tier in a container of its image. Raises EngineError, Interrupted, and OSError for the log."""
+def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline) -> Checked:
+    """Run all scripts of a tier in a container of its image, which is ended when the time is over.
+
+    Raises EngineError, VerifyError for an engine that does not tell its end, Interrupted, and OSError for the log.
+    """
     files = [InputFile("imagetiers/verify.sh", RUNNER)]
     for name, script, expectations in tier.verify.scripts:
         files.append(InputFile(f"imagetiers/{name}/verify.py", script))
@@ -123,15 +129,20 @@ def run_checks(tier: TierPlan, path: Path, services: Services) -> Checked:
     nonce = secrets.token_hex(8)
     checked = Checked(nonce, path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline.check(f"verify:{tier.name}")
     container = services.engine.start(verify_container(tier, nonce), archive(files))
+    stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
     try:
         with (
             path.open("w", encoding="utf-8") as log,
-            services.cancel.on_request(lambda: services.engine.stop(container, COMPILE_STOP_SECONDS)),
+            services.cancel.on_request(stop),
+            deadline.stops(stop),
         ):
-            checked.code = services.engine.follow(
-                container, lambda line: log.writelines(f"{told}\n" for told in checked.lines(line))
-            )
+            take = partial(_take, checked, log)
+            checked.code = deadline.to_the_end(lambda: services.engine.follow(container, take))
+    except TimeoutError:
+        told = ", but the engine does not say that its container has ended"
+        raise deadline.error(f"verify:{tier.name}", told) from None
     finally:
         try:
             services.engine.remove(container)
@@ -140,6 +151,18 @@ def run_checks(tier: TierPlan, path: Path, services: Services) -> Checked:
     if services.cancel.requested:
         raise Interrupted(Problem(f"verify:{tier.name}", "was interrupted"))
     return checked
+
+
+def _take(checked: Checked, log: TextIO, line: str) -> None:
+    log.writelines(f"{told}\n" for told in checked.lines(line))
+
+
+def unfinished(checked: Checked) -> str:
+    """Say which script a time limit has ended, and what it said last."""
+    script = next((script for script in checked.scripts if script.code is None), None)
+    if script is None:
+        return _excerpt(checked.outside)
+    return f" in {script.name}{_excerpt(script.tail) or ', which printed nothing'}"
 
 
 def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:

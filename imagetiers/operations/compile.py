@@ -19,7 +19,7 @@ from imagetiers.building.toolchain import probe
 from imagetiers.ccache.format.fingerprint import Fingerprint
 from imagetiers.ccache.stats_log import Hits, read_stats_log
 from imagetiers.config.layout import Layout
-from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, StoreError
+from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, StoreError
 from imagetiers.inputs.snapshot import context_tar
 from imagetiers.planning.commands import (
     COMPILE_STOP_SECONDS,
@@ -42,37 +42,57 @@ __all__ = ["compile_wheels"]
 
 
 def compile_wheels(
-    plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False, limit: float | None = None
+    plan: Plan, tier: TierPlan, layout: Layout, services: Services, deadline: Deadline, *, again: bool = False
 ) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
-    With `again` they are compiled (through ccache) although they are there. `limit` seconds are for all of it, from the
-    first question to the cache to the last; the compile is ended before, as by Ctrl-C. Raises BuildError, EngineError or
-    Interrupted. However it ends, the ccache directory keeps what was compiled.
+    With `again` they are compiled (through ccache) although they are there. The `deadline` is for all of it, from the
+    first request to the last, and for waiting for others; the compile is ended before, as by Ctrl-C. Raises BuildError,
+    EngineError or Interrupted. However it ends, the ccache directory keeps what was compiled.
     """
-    deadline = Deadline(limit)
     services = replace(services, store=deadline.limited(services.store))
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
-    with services.locks.hold(f"compile-{step.key}", f"compile:{tier.name}"):
-        wrong = what_is_wrong(layout, step.key)
-        if wrong is None and not again:
-            return
-        if wrong:
-            services.console.line(
-                f"compile:{tier.name}: {layout.wheels(step.key)}: {wrong}: the wheels count as absent"
-            )
-        if not again and wheels.restore(services, layout, step.key):
-            services.console.line(f"compile:{tier.name}: wheels {short(step.key)} taken from {services.store.url}")
-            return
-        if plan.pipeline.registry is not None:
-            check_may_build(plan, tier, observe(plan, layout, services), f"compile:{tier.name}", rebuild=again)
-        secrets = read_secrets(tier.tier, layout, services.trust)
-        _compile(plan, tier, step, layout, services, deadline=deadline, secrets=secrets)
+    try:
+        done = _with_the_lock(plan, tier, step, layout, services, deadline=deadline, again=again)
+    except LockedError as error:
+        deadline.reached = True
+        raise deadline.error(f"compile:{tier.name}", f": it {error.problems[0].what}") from None
+    if not done:
+        return
     try:
         wheels.publish(services, layout, step.key)
     except StoreError as error:
         services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
+
+
+def _with_the_lock(
+    plan: Plan,
+    tier: TierPlan,
+    step: CompilePlan,
+    layout: Layout,
+    services: Services,
+    *,
+    deadline: Deadline,
+    again: bool,
+) -> bool:
+    """Do so while no other doit of this checkout does; say whether anything was compiled."""
+    task = f"compile:{tier.name}"
+    with services.locks.hold(f"compile-{step.key}", task, deadline.for_work):
+        wrong = what_is_wrong(layout, step.key)
+        if wrong is None and not again:
+            return False
+        if wrong:
+            services.console.line(f"{task}: {layout.wheels(step.key)}: {wrong}: the wheels count as absent")
+        if not again and wheels.restore(services, layout, step.key):
+            services.console.line(f"{task}: wheels {short(step.key)} taken from {services.store.url}")
+            return False
+        if plan.pipeline.registry is not None:
+            seen = deadline.within(task, lambda: observe(plan, layout, services))
+            check_may_build(plan, tier, seen, task, rebuild=again)
+        secrets = read_secrets(tier.tier, layout, services.trust)
+        _compile(plan, tier, step, layout, services, deadline=deadline, secrets=secrets)
+    return True
 
 
 def _compile(
@@ -87,12 +107,13 @@ def _compile(
 ) -> None:
     watch = Stopwatch(services.now)
     task = f"compile:{tier.name}"
-    _builder(plan, tier, step, layout, services, secrets=secrets)
+    _builder(plan, tier, step, layout, services, deadline=deadline, secrets=secrets)
     watch.lap("builder image")
-    warm = warmth(tier.name, step, probe(step, services), layout, services.trust)
+    toolchain = deadline.within(task, lambda: probe(step, services))
+    warm = warmth(tier.name, step, toolchain, layout, services.trust)
     _check_ccache(warm, step)
     partial_wheels = layout.partial_wheels(step.key)
-    container = _running(step, layout, services)
+    container = deadline.within(task, lambda: _running(step, layout, services))
     expected = expect_compile(plan, tier, warm, services) if container is None else None
     if container is not None:
         services.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
@@ -107,7 +128,7 @@ def _compile(
     with services.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, services) if warm.cached else None
         with checkpoints(warm, step.step.ccache, since, services) as keeper:
-            code, log = _follow(tier, step, container, layout, services, secrets=secrets)
+            code, log = _follow(tier, step, container, layout, services, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
             hits = _hits(partial_wheels / wheels.STATS_LOG)
             try:
@@ -179,16 +200,28 @@ def _judge(warm: CcacheSession, step: CompilePlan, hits: Hits, before: Fingerpri
 
 
 def _builder(
-    plan: Plan, tier: TierPlan, step: CompilePlan, layout: Layout, services: Services, *, secrets: Mapping[str, bytes]
+    plan: Plan,
+    tier: TierPlan,
+    step: CompilePlan,
+    layout: Layout,
+    services: Services,
+    *,
+    deadline: Deadline,
+    secrets: Mapping[str, bytes],
 ) -> None:
-    if services.engine.has_image(step.builder):
+    task = f"compile:{tier.name}"
+    title = f"{task}: builder image"
+    if deadline.within(task, lambda: services.engine.has_image(step.builder)):
         return
     build = build_builder(step, tier, plan.pipeline.platform)
-    title = f"compile:{tier.name}: builder image"
     path = layout.log(tier.name, "builder", step.key)
     with services.console.progress(title) as bar, BuildLog(path, bar, services.now, secrets.values()) as log:
         try:
-            services.engine.build(build, context_tar(step.files, step.dockerfile), log.take)
+            context = context_tar(step.files, step.dockerfile)
+            services.engine.build(build, context, log.take, seconds=deadline.for_work())
+        except TimeoutError:
+            deadline.reached = True
+            raise deadline.error(title) from None
         except BuildError as error:
             raise BuildError(log.failure(title, error.problems[0].what)) from error
 
@@ -240,6 +273,7 @@ def _follow(
     layout: Layout,
     services: Services,
     *,
+    deadline: Deadline,
     secrets: Mapping[str, bytes],
 ) -> tuple[int, BuildLog]:
     """Wait for the container to end. It outlives us only when the engine is lost: then the next doit goes on with it."""
@@ -249,7 +283,10 @@ def _follow(
             services.console.progress(f"compile:{tier.name}") as bar,
             BuildLog(path, bar, services.now, secrets.values()) as log,
         ):
-            return services.engine.follow(container, log.take), log
+            return deadline.to_the_end(lambda: services.engine.follow(container, log.take)), log
+    except TimeoutError:
+        told = ", but the engine does not say that its container has ended"
+        raise deadline.error(f"compile:{tier.name}", told) from None
     except EngineError as error:
         hint = "run doit again when the daemon is there: it goes on with it"
         lost = Problem(f"compile:{tier.name}", "the compile may still run in its container", hint)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT, Layout
 from imagetiers.errors import Problem, StoreError, VerifyError
-from imagetiers.operations.checks import problems, run_checks
+from imagetiers.operations.checks import problems, run_checks, unfinished
 from imagetiers.operations.pull import fetch
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import Plan, TierPlan
@@ -16,20 +18,36 @@ from imagetiers.state.registry import passed_before, verdict_name
 
 __all__ = ["verify_image"]
 
+_RESERVE = 20.0  # seconds, for the container to end
+_HINT = "if it has to take so long: --timeout, or `verify: {timeout: ...}` of the tier in pipeline.yaml"
 
-def verify_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False) -> None:
+
+def verify_image(
+    plan: Plan,
+    tier: TierPlan,
+    layout: Layout,
+    services: Services,
+    *,
+    again: bool = False,
+    limit: float | None = None,
+) -> None:
     """Check the tier's image, unless this image has passed these checks before; then let its friendly tags point to it.
 
-    Raises VerifyError with everything that failed, EngineError, Interrupted.
+    `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. Raises VerifyError with everything that
+    failed, EngineError, Interrupted.
     """
-    seen = observe(plan, layout, services)
+    task = f"verify:{tier.name}"
+    seconds = tier.tier.verify.timeout if limit is None else limit
+    deadline = Deadline(seconds, reserve=_RESERVE, kind=VerifyError, hint=_HINT)
+    services = replace(services, store=deadline.limited(services.store))
+    seen = deadline.within(task, lambda: observe(plan, layout, services))
     image = seen.image(tier)
     if image is None and (published := seen.published(tier)) is not None:
-        image = fetch(tier, published.digest, services)
+        image = deadline.within(task, lambda: fetch(tier, published.digest, services))
     if image is None:
         raise VerifyError(Problem(f"verify:{tier.name}", "there is no image of this key", f"doit image:{tier.name}"))
     if again or not passed_before(services, tier, image.id):
-        _keep(tier, image, services, checks=_check(tier, image, layout, services))
+        _keep(tier, image, services, checks=_check(tier, image, layout, services, deadline))
     services.engine.tag(tier.ref, tier.tags)
     try:
         keep_verdict(layout, image.id, tier.verify.check)
@@ -46,7 +64,7 @@ def _keep(tier: TierPlan, image: ImageInfo, services: Services, *, checks: int) 
         services.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 
 
-def _check(tier: TierPlan, image: ImageInfo, layout: Layout, services: Services) -> int:
+def _check(tier: TierPlan, image: ImageInfo, layout: Layout, services: Services, deadline: Deadline) -> int:
     """Check the image; return how many checks have passed."""
     found = []
     task, budget = f"verify:{tier.name}", tier.verify.budget
@@ -55,7 +73,9 @@ def _check(tier: TierPlan, image: ImageInfo, layout: Layout, services: Services)
         found.append(Problem(task, what, f"docker history {tier.ref} shows what each layer weighs"))
     passed = 0 if budget is None else 1
     if tier.verify.scripts:
-        checked = run_checks(tier, layout.log(tier.name, "verify", tier.key), services)
+        checked = run_checks(tier, layout.log(tier.name, "verify", tier.key), services, deadline)
+        if deadline.reached:
+            raise deadline.error(task, unfinished(checked))
         found += problems(tier, checked)
         passed += checked.passed
     VerifyError.raise_if(found)

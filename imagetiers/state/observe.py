@@ -14,7 +14,7 @@ from imagetiers.services import Services
 from imagetiers.state.registry import passed, registered
 from imagetiers.state.wheels_whole import what_is_wrong
 
-__all__ = ["clear_forced", "drop_verdicts", "keep_verdict", "mark_forced", "observe"]
+__all__ = ["clear_forced", "drop_verdicts", "forced_tasks", "keep_verdict", "mark_forced", "observe"]
 
 
 def observe(plan: Plan, layout: Layout, services: Services) -> ObservedState:
@@ -26,7 +26,7 @@ def observe(plan: Plan, layout: Layout, services: Services) -> ObservedState:
     notes: list[OSError] = []
     damaged: list[str] = []
     have = frozenset(key for key in keys if _have_wheels(layout, key, notes, damaged))
-    forced = frozenset(_listed(layout.state / "forgotten", notes))
+    forced = forced_tasks(layout, notes)
     unknown = None
     try:
         images = {ref: image for image in services.engine.images() for ref in image.refs}
@@ -69,6 +69,11 @@ def drop_verdicts(layout: Layout, image: str) -> None:
 def mark_forced(layout: Layout, task: str) -> None:
     """Note that a task shall run although it need not (`doit forget`)."""
     _touch(layout.state / "forgotten", task)
+
+
+def forced_tasks(layout: Layout, notes: list[OSError] | None = None) -> frozenset[str]:
+    """Return the tasks that shall run although they need not; what cannot be read is added to `notes`."""
+    return frozenset(_listed(layout.state / "forgotten", [] if notes is None else notes))
 
 
 def clear_forced(layout: Layout, task: str) -> None:

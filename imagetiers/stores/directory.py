@@ -31,6 +31,7 @@ from imagetiers.errors import (
     Problem,
     UnavailableError,
 )
+from imagetiers.retry import asked_to_stop
 from imagetiers.stores.files import atomic_write, local_errors, read_chunks
 from imagetiers.stores.names import check_name, name_to_path, path_to_component
 from imagetiers.stores.port import Blob
@@ -41,6 +42,7 @@ __all__ = ["DirectoryStore"]
 _DAMAGED = 1  # real generations are microseconds since 1970
 _CHUNK = 1 << 20
 _LOCK_SECONDS = 60.0
+_LAST_SECONDS = 1.0  # that a lock is still waited for when somebody has asked to stop
 _STALE_SECONDS = 3600.0
 
 
@@ -233,16 +235,19 @@ class DirectoryStore:
         _make_folders(path.parent)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)  # one a call: flock then parts threads, too
         try:
-            deadline, pause = time.monotonic() + _LOCK_SECONDS, 0.0005
+            began = time.monotonic()
+            deadline, pause = began + _LOCK_SECONDS, 0.0005
             while True:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if time.monotonic() > deadline:
+                    now = time.monotonic()
+                    deadline = min(deadline, now + _LAST_SECONDS) if asked_to_stop() else deadline
+                    if now >= deadline:
                         raise UnavailableError(
                             Problem(
-                                str(path), f"locked by another process for {_LOCK_SECONDS:.0f} s", f"see `fuser {path}`"
+                                str(path), f"locked by another process for {now - began:.0f} s", f"see `fuser {path}`"
                             )
                         ) from None
                 time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret

@@ -25,7 +25,7 @@ __all__ = ["StalledError", "Transport", "moved"]
 
 _PIECE = 256 * 1024
 _LOOK = 0.25
-_HURRY = 1.5
+_HURRY = 1.0  # seconds; with the look and the end of the process it is two
 _here = threading.local()
 
 
@@ -142,7 +142,7 @@ class Transport:
     """Watched connections for up to `pool` threads.
 
     An answer may take `answer` seconds; content has to come, or go, with `lowest` bytes a second over each `patience`
-    seconds and more. While `hurried` says so, nothing that stands still for 1.5 s is waited for.
+    seconds and more. While `hurried` says so, nothing that stands still for a second is waited for.
     """
 
     def __init__(

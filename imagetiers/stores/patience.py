@@ -1,14 +1,15 @@
-"""Wait for a call for so long and no longer, whatever it is doing."""
+"""Wait for a call for so long and no longer, whatever it is doing; and let nobody who is interrupted wait for threads."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from queue import SimpleQueue
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-__all__ = ["answer_within"]
+__all__ = ["answer_within", "in_parallel"]
 
+_In = TypeVar("_In")
 _Answer = TypeVar("_Answer")
 
 
@@ -30,3 +31,38 @@ def answer_within(seconds: float, call: Callable[[], _Answer]) -> _Answer:
     if isinstance(answer, BaseException):
         raise answer
     return answer[0]
+
+
+def in_parallel(call: Callable[[_In], _Answer], items: Iterable[_In], threads: int) -> list[_Answer]:
+    """Return what the call returns for each item, in order; raise what the first one raises that fails.
+
+    The threads end with the process, so Ctrl-C and SIGTERM end this at once: those of a ThreadPoolExecutor are waited for,
+    by its block and when Python ends, whatever they wait for.
+    """
+    waiting: SimpleQueue[tuple[int, _In]] = SimpleQueue()
+    answers: SimpleQueue[tuple[int, _Answer] | BaseException] = SimpleQueue()
+    count = 0
+    for item in items:
+        waiting.put((count, item))
+        count += 1
+
+    def work() -> None:
+        while True:
+            try:
+                number, item = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                answers.put((number, call(item)))
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is raised where it was asked
+                answers.put(error)
+
+    for _ in range(min(threads, count)):
+        threading.Thread(target=work, name="in-parallel", daemon=True).start()
+    found: dict[int, _Answer] = {}
+    while len(found) < count:
+        answer = answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        found[answer[0]] = answer[1]
+    return [found[number] for number in range(count)]

@@ -16,8 +16,9 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
+from imagetiers.building.deadline import Deadline
+from imagetiers.config.forms import parse_duration
 from imagetiers.config.layout import Layout
-from imagetiers.config.loader import parse_duration
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.keys import short
@@ -25,7 +26,7 @@ from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.planning.reasons import Reasons
 from imagetiers.services import Services
-from imagetiers.state.observe import clear_forced, mark_forced, observe
+from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
@@ -53,6 +54,7 @@ REBUILD = {
     "help": "do it although it need not be done",
 }
 
+TIMEOUT = {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"}
 COMPILE_PARAMS = [
     REBUILD,
     {
@@ -62,8 +64,9 @@ COMPILE_PARAMS = [
         "default": False,
         "help": "only when the image that takes the wheels must be built",
     },
-    {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"},
+    TIMEOUT,
 ]
+VERIFY_PARAMS = [REBUILD, TIMEOUT]
 
 
 class Tasks:
@@ -93,6 +96,7 @@ class Tasks:
         self._seen: ObservedState | None = None
         self._lock = threading.Lock()
         self._changed = False
+        self._deadlines: dict[str, Deadline] = {}
 
     @property
     def config(self) -> Task:
@@ -138,7 +142,13 @@ class Tasks:
         for tier in tiers:
             needed = functools.partial(self.reasons.image, tier)
             yield self._task(tier, "compile", "wheels", self.reasons.wheels, self._compile) | {
-                "uptodate": [UpToDate(functools.partial(self.reasons.wheels, tier), needed=needed)],
+                "uptodate": [
+                    UpToDate(
+                        functools.partial(self.reasons.wheels, tier),
+                        needed=needed,
+                        within=functools.partial(self._ask_within, f"compile:{tier.name}"),
+                    )
+                ],
                 "params": COMPILE_PARAMS,
                 "clean": [(self._clean, ["clean_compile", tier])],
             }
@@ -164,6 +174,7 @@ class Tasks:
         yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, self.reasons.verified)]}
         for tier in tiers:
             yield self._task(tier, "verify", "verified", self.reasons.verified, self._verify) | {
+                "params": VERIFY_PARAMS,
                 "setup": [f"image:{tier.name}"],
                 "clean": [(self._clean, ["clean_verdicts", tier])],
             }
@@ -277,8 +288,11 @@ class Tasks:
     ) -> Task:
         name = f"{verb}:{tier.name}"
         check = functools.partial(reason, tier)
+        within = functools.partial(self._ask_within, name)
         up_to_date = (
-            UpToDate(check, details=functools.partial(self._details, tier)) if verb == "image" else UpToDate(check)
+            UpToDate(check, details=functools.partial(self._details, tier), within=within)
+            if verb == "image"
+            else UpToDate(check, within=within)
         )
         key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
         return {
@@ -334,18 +348,39 @@ class Tasks:
 
         return self._act(all_of_it)
 
+    def _ask_within(self, task: str, timeout: str, ask: Callable[[], str]) -> str:
+        """Ask whether a task is up to date, within its time: a compile's begins with the first request of it.
+
+        A verify's begins anew when it is run: its image may have to be built before.
+        """
+        try:
+            deadline = Deadline(parse_duration(timeout) if timeout else None)
+        except ValueError:
+            return f"--timeout={timeout}"  # the task itself says that this is no duration
+        self._deadlines[task] = deadline
+        try:
+            return deadline.within(task, ask)
+        except ImagetiersError as error:
+            if not deadline.reached:
+                raise
+            return error.problems[0].what
+
     def _compile(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.operations.compile import compile_wheels
 
         try:
-            limit = parse_duration(timeout) if timeout else None
-        except ValueError:
-            return TaskFailed(str(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")))
+            limit = _seconds(timeout)
+        except PipelineError as error:
+            return TaskFailed(str(error))
         task = f"compile:{tier.name}"
-        again = rebuild or task in self.seen().forced
-        return self._make(
-            task, lambda: compile_wheels(self.plan, tier, self.layout, self.services, again=again, limit=limit)
-        )
+        deadline = self._deadlines.pop(task, None) or Deadline(limit)
+
+        def work() -> None:
+            deadline.check(task)
+            again = rebuild or task in forced_tasks(self.layout)
+            compile_wheels(self.plan, tier, self.layout, self.services, deadline, again=again)
+
+        return self._make(task, work)
 
     def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.image import ensure_image
@@ -354,12 +389,20 @@ class Tasks:
         again = rebuild or task in self.seen().forced
         return self._make(task, lambda: ensure_image(self.plan, tier, self.layout, self.services, rebuild=again))
 
-    def _verify(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+    def _verify(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.verify import verify_image
 
+        try:
+            limit = _seconds(timeout)
+        except PipelineError as error:
+            return TaskFailed(str(error))
         task = f"verify:{tier.name}"
-        again = rebuild or task in self.seen().forced
-        return self._make(task, lambda: verify_image(self.plan, tier, self.layout, self.services, again=again))
+
+        def work() -> None:
+            again = rebuild or task in forced_tasks(self.layout)
+            verify_image(self.plan, tier, self.layout, self.services, again=again, limit=limit)
+
+        return self._make(task, work)
 
     def _pull(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: ARG002, FBT001
         from imagetiers.operations.pull import pull_image
@@ -425,3 +468,11 @@ class Tasks:
         self.services.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )
+
+
+def _seconds(timeout: str) -> float | None:
+    """Read the option --timeout. Raises PipelineError."""
+    try:
+        return parse_duration(timeout) if timeout else None
+    except ValueError:
+        raise PipelineError(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["UpToDate"]
@@ -11,7 +11,8 @@ __all__ = ["UpToDate"]
 class UpToDate:
     """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
 
-    `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done.
+    `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done. `within` asks
+    within the time that the task's option --timeout gives.
     """
 
     def __init__(
@@ -21,21 +22,25 @@ class UpToDate:
         rebuild: bool = True,
         details: Callable[[str], str] = lambda reason: reason,
         needed: Callable[[], str] | None = None,
+        within: Callable[[str, Callable[[], str]], str] = lambda _timeout, ask: ask(),
     ) -> None:
         self._check = check
         self._details = details
         self._rebuild = rebuild
         self._needed = needed
+        self._within = within
         self._reason = ""
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
         """Decide, and keep the reason."""
         options = task.options or {}
-        if self._needed is not None and options.get("if_needed") and not self._needed():
-            self._reason = ""
-        else:
-            self._reason = "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
+        self._reason = self._within(str(options.get("timeout") or ""), lambda: self._why(options))
         return not self._reason
+
+    def _why(self, options: Mapping[str, Any]) -> str:
+        if self._needed is not None and options.get("if_needed") and not self._needed():
+            return ""
+        return "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
 
     def __repr__(self) -> str:
         return self._details(self._reason) if self._reason else "up to date"

@@ -156,7 +156,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path[:0] = [os.getcwd(), sys.argv[4]]
 from imagetiers.ccache.push import push
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 from faults import FaultyStore
 
 store = FaultyStore(DirectoryStore(Path(sys.argv[1])))

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from synthetic import make_directory
 from imagetiers.ccache.push import push
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 
 store, folder, number, rounds = DirectoryStore(Path(sys.argv[3])), Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6])
 for turn in range(rounds):
@@ -37,9 +37,9 @@ import shutil, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from synthetic import entries_in
-from imagetiers.ccache.entry import check_entry
+from imagetiers.ccache.format.entry import check_entry
 from imagetiers.ccache.pull import pull
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 
 store, folder, rounds = DirectoryStore(Path(sys.argv[3])), Path(sys.argv[4]), int(sys.argv[6])
 seen = set()

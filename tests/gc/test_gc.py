@@ -33,6 +33,7 @@ from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
 from tests.ccache.faults import FaultyStore, Killed
 from tests.conftest import HERE, Golden
+from tests.registry.harness import NoCancellation
 from tests.soak.memory import MemoryStore
 from tests.soak.wheels_made import wheel, world_of
 
@@ -62,7 +63,7 @@ class Cache:
 
     def services(self, trust: Trust | None = None, store: Store | None = None) -> tuple[Services, list[str]]:
         services, console = world_of(store or self.store, trust or Trust(), lambda: self.now)
-        locks = FileLocks(self.layout.locks, services.console)
+        locks = FileLocks(self.layout.locks, services.console, NoCancellation())
         return replace(services, locks=locks, registry=Said(self.registry)), console.lines  # type: ignore[arg-type]
 
     def build(self, name: str, *, trust: Trust | None = None, variant: str = "", fresh: bool = True) -> None:
@@ -479,7 +480,9 @@ def test_what_untrusted_builds_keep_in_a_trusted_checkout(cache: Cache) -> None:
     options = GcOptions(keep=0)
     first = cache.gc(options)
     cache.now += 2 * DAY
-    with FileLocks(dead.locks, cache.services()[0].console).hold("compile-x", "a compile of the branch"):
+    with FileLocks(dead.locks, cache.services()[0].console, NoCancellation()).hold(
+        "compile-x", "a compile of the branch"
+    ):
         cache.gc(options)
         assert (dead.work / "doit.db").exists(), "somebody works there"
         assert (dead.work / "ccache" / "old").exists(), "and may use this"

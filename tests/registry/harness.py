@@ -108,7 +108,7 @@ class TableEngine:
             self.table[known] = image
         self.table[ref] = image
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine) -> None:
+    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
         raise NotImplementedError
 
     def info(self) -> EngineInfo:
@@ -158,7 +158,7 @@ class Lines:
 
 class NoLocks:
     @contextlib.contextmanager
-    def hold(self, name: str, purpose: str) -> Iterator[None]:  # noqa: ARG002
+    def hold(self, name: str, purpose: str, left: object = None) -> Iterator[None]:  # noqa: ARG002
         yield
 
     def held(self, folder: Path | None = None) -> frozenset[str]:  # noqa: ARG002

@@ -23,6 +23,7 @@ from imagetiers.errors import ImagetiersError
 from imagetiers.operations.gc import GcOptions, collect_garbage
 from imagetiers.stores.port import Store
 from tests.ccache.downgrade import write_as_format_1
+from tests.registry.harness import NoCancellation
 from tests.soak import content, wheels_made
 
 TRUSTED = "trusted.main.soak.ccache-4.14"
@@ -229,7 +230,7 @@ def _restore(op: Operation, store: Store, directory: Path, now: float) -> Report
 def _gc(op: Operation, store: Store, directory: Path, now: float) -> Report:
     services, _ = wheels_made.world_of(store, _trust(op), lambda: now)
     layout = wheels_made.layout_of(directory)
-    services = replace(services, locks=FileLocks(layout.locks, services.console))
+    services = replace(services, locks=FileLocks(layout.locks, services.console, NoCancellation()))
     options = GcOptions(MAX_AGE, keep=op.seed % 2, grace=GRACE_MIN + 60, dry_run=op.seed % 10 == 0)
     # In this process, whose clock and store are the soak's: a process of its own would have neither.
     collect_garbage((), layout, services, options, alone=lambda _, work: work())

@@ -367,7 +367,7 @@ COUNT = """
 import random, sys, time
 from pathlib import Path
 from imagetiers.errors import PreconditionError
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 store, me, rounds, wins = DirectoryStore(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3]), 0
 for i in range(rounds):
     try:

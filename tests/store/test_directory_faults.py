@@ -25,7 +25,7 @@ DRIVER = """
 import errno, fcntl, json, os, shutil, signal, sys
 from pathlib import Path
 from imagetiers.errors import ForbiddenError, StoreError
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 
 CALLS = {
     "half": ["write"],
@@ -200,7 +200,7 @@ READ_ONLY = """
 import os, sys
 from pathlib import Path
 from imagetiers.errors import ForbiddenError
-from imagetiers.world.store_dir import DirectoryStore
+from imagetiers.stores.directory import DirectoryStore
 root = Path(sys.argv[1])
 os.chdir(root)
 if os.getuid() == 0:

@@ -438,7 +438,7 @@ def test_making_one_imports_and_does_nothing() -> None:
     program = """
 import sys
 from pathlib import Path
-from imagetiers.world.stores import open_store
+from imagetiers.stores.open import open_store
 store = open_store("gs://some-bucket/prefix", Path())
 print(store.url, [name for name in sys.modules if name.split(".")[0] in ("google", "requests", "urllib3")])
 """

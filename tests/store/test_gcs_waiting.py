@@ -92,8 +92,8 @@ def test_who_asked_to_stop_waits_for_nothing(proxy: Proxy, how: str) -> None:
 CHILD = """
 import signal, sys, threading
 from concurrent.futures import ThreadPoolExecutor
-from imagetiers.world.cancel import SignalCancellation
-from imagetiers.world.store_gcs import GcsStore
+from imagetiers.adapters.signals import SignalCancellation
+from imagetiers.stores.gcs import GcsStore
 cancel = SignalCancellation()
 cancel.install()
 store = GcsStore("test-bucket", "waiting", endpoint=sys.argv[1], hurried=lambda: cancel.requested)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.operations.compile import compile_wheels
 from imagetiers.state import wheels, wheels_whole
@@ -76,7 +77,7 @@ def test_damaged_wheels_are_absent_until_the_next_compile(
     damage(folder / WHEEL)
 
     seen = observe(me.plan, me.layout, me.services)
-    compile_wheels(me.plan, me.tier("pytorch-clean"), me.layout, me.services)
+    compile_wheels(me.plan, me.tier("pytorch-clean"), me.layout, me.services, Deadline(None))
 
     assert key(me) not in seen.wheels
     assert seen.notes == (f"{folder}: {says}: the wheels count as absent, the next compile brings them back",)
