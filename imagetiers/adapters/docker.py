@@ -301,7 +301,9 @@ class DockerEngine:
         except FileNotFoundError:
             raise EngineError(
                 Problem(
-                    "docker", "the docker command is not on the PATH", "ci/bootstrap engine, or install Docker's CLI"
+                    "docker",
+                    "the docker command is not on the PATH",
+                    "https://docs.docker.com/engine/install/ says how",
                 )
             ) from None
         if code != 0:
@@ -309,7 +311,7 @@ class DockerEngine:
                 Problem(
                     "docker buildx",
                     "the buildx plugin is not installed, and without it there are no named build contexts",
-                    "ci/bootstrap engine, or apt-get install docker-buildx (docker-buildx-plugin in Docker's repository)",
+                    "apt-get install docker-buildx (docker-buildx-plugin in Docker's repository)",
                 )
             )
         self._buildx_checked = True

@@ -91,12 +91,12 @@ def _unreachable(error: Exception) -> EngineError:
     elif "FileNotFoundError" in text or "No such file" in text:
         what, hint = (
             "no Docker daemon is here (there is no socket)",
-            "ci/bootstrap engine starts one; DOCKER_HOST names another",
+            "systemctl start docker, or let DOCKER_HOST name another; https://docs.docker.com/engine/install/",
         )
     elif "refused" in text:
         what, hint = (
             f"the Docker daemon does not run (connection refused){named}",
-            "ci/bootstrap engine, or systemctl start docker",
+            "systemctl start docker",
         )
     elif "Name or service not known" in text or "NameResolution" in text or "getaddrinfo" in text:
         what, hint = f"the Docker daemon's host is not known{named}", "correct DOCKER_HOST"

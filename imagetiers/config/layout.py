@@ -76,9 +76,9 @@ class Layout:
         return self.root / PIPELINE_LOCK
 
     @property
-    def schema(self) -> Path:
-        """The JSON Schema of pipeline.yaml; it ships with the repository."""
-        return Path(__file__).parents[2] / "schemas" / "pipeline.schema.json"
+    def editor_schema(self) -> Path:
+        """The JSON Schema of pipeline.yaml for editors: a copy of this version's own."""
+        return self.work / "pipeline.schema.json"
 
     def tier(self, name: str) -> Path:
         """Return the folder of a tier."""

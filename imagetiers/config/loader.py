@@ -92,7 +92,7 @@ def load_config(layout: Layout, variant: str | None) -> Config:
     forms = dict(form_problems(tree, layout.root))
     problems.update(dict.fromkeys(forms.values()))
     wrong: set[Path] = set(forms)
-    for path, problem in schema_problems(tree, layout.schema, PIPELINE_FILE, layout.state / "schema-passed"):
+    for path, problem in schema_problems(tree, PIPELINE_FILE, layout.state / "schema-passed", layout.editor_schema):
         wrong.add(path)
         if path not in forms:
             problems[problem] = None
@@ -117,7 +117,9 @@ def _raise_if_too_many(base: Node, tree: Node) -> None:
 def _read(layout: Layout) -> Node:
     data = read_file(layout.pipeline, PIPELINE_FILE)
     if data is None:
-        raise PipelineError(Problem(PIPELINE_FILE, "there is no such file", "run doit where pipeline.yaml is"))
+        raise PipelineError(
+            Problem(PIPELINE_FILE, "there is no such file", "run doit where it is; imagetiers init writes one")
+        )
     tree = parse_yaml(data, PIPELINE_FILE)
     if not isinstance(tree.value, dict):
         raise PipelineError(Problem(f"{PIPELINE_FILE}:1:1", "must be a mapping", "begin with: version: 1"))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from imagetiers.config.yamltree import Node, show_path
 from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
 
-__all__ = ["cut", "did_you_mean", "place", "schema_problems"]
+__all__ = ["cut", "did_you_mean", "place", "schema_problems", "schema_text"]
 
 _END = re.compile(r"\$(?=\||\)|\Z)")
 _LONGEST = 60  # characters of a value that a message repeats
@@ -49,24 +50,31 @@ def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
     return f"{what}: {', '.join(options)}" if options else f"{what}: none"
 
 
-def schema_problems(tree: Node, schema_file: Path, name: str, passed: Path) -> Iterator[tuple[KeyPath, Problem]]:
+def schema_text() -> bytes:
+    """Return the JSON Schema of pipeline.yaml, which is part of the package."""
+    return files(__package__).joinpath("pipeline.schema.json").read_bytes()
+
+
+def schema_problems(tree: Node, name: str, passed: Path, editors: Path) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield (path, problem) of everything in `tree` that the schema does not allow.
 
     A tree that passed before is not checked again: `passed` is a folder of empty files named by (schema, tree). That
-    spares the import of jsonschema, a fifth of the time of a `doit` that has nothing to do.
+    spares the import of jsonschema, a fifth of the time of a `doit` that has nothing to do. After a check that passed,
+    `editors` holds this version's schema, for the editor that the first line of pipeline.yaml sends there.
     """
-    schema_text = schema_file.read_bytes()
+    schema = schema_text()
     plain = tree.plain()
-    mark = passed / hashlib.sha256(schema_text + b"\0" + json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    mark = passed / hashlib.sha256(schema + b"\0" + json.dumps(plain, sort_keys=True).encode()).hexdigest()
     with contextlib.suppress(OSError):  # somebody else's: then it is checked
         if mark.exists():
             return
-    errors = _validator()(json.loads(schema_text)).iter_errors(plain)
+    errors = _validator()(json.loads(schema)).iter_errors(plain)
     found = [entry for error in errors for entry in _explain(error, tree, name)]
     yield from _without_echoes(found)
     if not found:
         try:
             passed.mkdir(parents=True, exist_ok=True)
+            editors.write_bytes(schema)
             mark.touch()
         except OSError:  # a read-only checkout is no reason to fail: it is only slower
             pass

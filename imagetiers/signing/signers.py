@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from imagetiers.config.model import TrustedKey, TrustSettings
 from imagetiers.errors import Problem, StoreError, os_problem
+from imagetiers.extras import missing_extra
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -105,6 +106,9 @@ class KmsSigner:
         if not _VERSION.fullmatch(version):
             hint = "gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N"
             raise StoreError(Problem(SIGNING_KEY, "names no version of a key", hint))
+        missing = missing_extra("google.cloud.storage", "gcs", SIGNING_KEY, "a key of Cloud KMS")
+        if missing is not None:
+            raise StoreError(missing)
         self._version = version
         self._session = session or _default_session
         self._url = url

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagetiers.errors import PipelineError, Problem
+from imagetiers.extras import missing_extra
 from imagetiers.retry import RetryPolicy
 from imagetiers.stores.directory import DirectoryStore
-from imagetiers.stores.gcs import GcsStore
 from imagetiers.stores.names import is_name
 from imagetiers.stores.port import Store
 
@@ -30,7 +30,8 @@ def open_store(
     """Make the store for `gs://bucket/prefix` or a directory (relative ones are below `root`). Touches nothing yet.
 
     `threads` is how many will use it at once, `patience` for how many seconds a bucket that does not answer is tried
-    again; once `hurried` says so, it is not. Raises PipelineError for anything else.
+    again; once `hurried` says so, it is not. Raises PipelineError for anything else, and for a
+    bucket when the extra `gcs` is not installed.
     """
     scheme, found, rest = url.partition("://")
     if not found:
@@ -47,5 +48,10 @@ def open_store(
     prefix = prefix.strip("/")
     if prefix and not (is_name(prefix) and len(prefix.encode()) <= _PREFIX_BYTES):
         raise PipelineError(Problem("cache", f"{prefix!r} is not a prefix of object names", "write gs://BUCKET/PREFIX"))
+    missing = missing_extra("google.cloud.storage", "gcs", "cache", url)
+    if missing is not None:
+        raise PipelineError(missing)
+    from imagetiers.stores.gcs import GcsStore
+
     policy = None if patience is None else RetryPolicy(total=patience)
     return GcsStore(bucket, prefix, threads=threads, policy=policy, hurried=hurried)

@@ -1,1 +1,47 @@
-"""The only code that knows doit."""
+"""The only code that knows doit.
+
+All that a dodo.py needs:
+
+from imagetiers.tasks import load_tasks
+
+globals().update(load_tasks(__file__))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["load_tasks"]
+
+
+def load_tasks(dodo: str) -> dict[str, Any]:
+    """Return DOIT_CONFIG and the task creators of the pipeline.yaml beside `dodo`, a dodo.py's `__file__`.
+
+    Raises InvalidDodoFile (exit code 3) with all that is wrong with the pipeline or with the command line's variables.
+    """
+    # Imported here: doit loads this package for its commands before it looks for a dodo.py, in any folder.
+    from doit import get_var
+
+    from imagetiers.connect import connect
+    from imagetiers.tasks.tasks import Tasks
+
+    tasks = Tasks(Path(dodo).parent, get_var, connect)
+    return {
+        "DOIT_CONFIG": tasks.config,
+        "task_check": tasks.check,
+        "task_plan": tasks.plan_task,
+        "task_compile": tasks.compile,
+        "task_image": tasks.image,
+        "task_verify": tasks.verify,
+        "task_push": tasks.push,
+        "task_pull": tasks.pull,
+        "task_explain": tasks.explain,
+        "task_lock": tasks.lock,
+        "task_status": tasks.status,
+        "task_cloudbuild": tasks.cloudbuild,
+        "task_ccache": tasks.ccache,
+        "task_gc": tasks.gc,
+        "task_trust": tasks.trust,
+        "task__summary": tasks.summary,
+    }

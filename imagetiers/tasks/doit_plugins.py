@@ -1,4 +1,4 @@
-"""What imagetiers changes in doit itself (pyproject.toml, [tool.doit.plugins]): small cures, each for a measured trouble."""
+"""What imagetiers changes in doit itself (by the package's entry points): small cures, each for a measured trouble."""
 
 from __future__ import annotations
 

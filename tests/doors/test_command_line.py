@@ -16,7 +16,7 @@ from tests.engine.conftest import REPO, Checkout
 
 NO_DAEMON = (
     "docker: no Docker daemon is here (there is no socket)\n"
-    "  hint: ci/bootstrap engine starts one; DOCKER_HOST names another\n"
+    "  hint: systemctl start docker, or let DOCKER_HOST name another; https://docs.docker.com/engine/install/\n"
 )
 
 

@@ -120,8 +120,7 @@ def make_checkout(source: Path, root: Path, name: str = "", server: GcsServer | 
     shutil.copytree(
         source, root, ignore=shutil.ignore_patterns(".git", ".venv", ".imagetiers", "__pycache__", "tests", ".*_cache")
     )
-    for file in ("dodo.py", "pyproject.toml"):
-        shutil.copy(REPO / file, root / file)
+    shutil.copy(REPO / "dodo.py", root / "dodo.py")
     pipeline = root / "pipeline.yaml"
     pipeline.write_text(re.sub(r"^name: .*$", f"name: {name}", pipeline.read_text(), flags=re.MULTILINE))
     if server is None:

@@ -46,7 +46,7 @@ def test_the_builder_image_has_what_the_steps_need(builder: str) -> None:
     said = docker("run", "--rm", "--entrypoint", "sh", builder, "-c", ask)
 
     assert "buildx" in said
-    assert "/opt/imagetiers/imagetiers/" in said
+    assert "/opt/venv/lib/" in said
 
 
 def test_workers_that_know_nothing(pipeline: Checkout, fresh: NewWorker) -> None:

@@ -118,7 +118,7 @@ def test_without_a_daemon(checkout: Checkout) -> None:
     assert run.code == 1
     assert run.err.strip() == (
         "docker: no Docker daemon is here (there is no socket)\n"
-        "  hint: ci/bootstrap engine starts one; DOCKER_HOST names another"
+        "  hint: systemctl start docker, or let DOCKER_HOST name another; https://docs.docker.com/engine/install/"
     )
     assert "unknown" in checkout.doit("plan", DOCKER_HOST="unix:///nonexistent/docker.sock").out
     assert checkout.doit("list", DOCKER_HOST="unix:///nonexistent/docker.sock").code == 0

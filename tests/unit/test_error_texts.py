@@ -89,4 +89,7 @@ def test_no_pipeline_at_all(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as error:
         load_repository(Layout(tmp_path), None)
 
-    assert str(error.value) == "pipeline.yaml: there is no such file\n  hint: run doit where pipeline.yaml is"
+    assert (
+        str(error.value)
+        == "pipeline.yaml: there is no such file\n  hint: run doit where it is; imagetiers init writes one"
+    )

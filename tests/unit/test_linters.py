@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -45,12 +46,16 @@ def test_shell_syntax(script: Path) -> None:
     run("bash", "-n", str(script))
 
 
-def test_dodo_is_thin() -> None:
-    assert len((REPO / "dodo.py").read_text().splitlines()) < 40
+def test_dodo_is_one_import_and_one_line() -> None:
+    _docstring, *statements = ast.parse((REPO / "dodo.py").read_text()).body
+
+    assert [type(statement) for statement in statements] == [ast.ImportFrom, ast.Expr]
 
 
 def test_nothing_runs_a_shell() -> None:
     for path in (REPO / "imagetiers").rglob("*.py"):
+        if "templates" in path.parts:  # they run in images
+            continue
         text = path.read_text()
         if path.name != "process.py":
             assert "subprocess" not in text, path

@@ -18,10 +18,11 @@ from imagetiers.config import model
 from imagetiers.config.forms import parse_duration, parse_size
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
+from imagetiers.config.schema import schema_text
 from tests.conftest import HERE
 
 REPO = HERE.parent
-SCHEMA = json.loads(Layout(REPO).schema.read_text())
+SCHEMA = json.loads(schema_text())
 DEFS = SCHEMA["$defs"]
 
 # keys of the YAML -> fields of the model, where the names differ or a key is spread out
@@ -90,6 +91,10 @@ def test_every_mapping_with_known_keys_refuses_others() -> None:
     assert list(closed(SCHEMA)) == []
 
 
+def test_the_package_ships_the_schema_of_the_repository() -> None:
+    assert schema_text() == (REPO / "schemas" / "pipeline.schema.json").read_bytes()
+
+
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
@@ -152,6 +157,7 @@ def test_a_schema_that_passed_is_remembered_for_these_very_contents(tiny: Layout
 
     assert first
     assert second == first
+    assert tiny.editor_schema.read_bytes() == schema_text()
     assert load_config(tiny, None).problems
 
 

@@ -1,0 +1,77 @@
+"""The command `imagetiers`: begins a pipeline. Everything else is doit's: `doit help`.
+
+Exit codes: 0 done; 1 it cannot be done here, and nothing was written; 3 the command line or the bake file is wrong;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from imagetiers import __version__
+from imagetiers.errors import ImagetiersError, PipelineError, Problem
+from imagetiers.visible import visible
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise PipelineError (exit code 3)."""
+        text = message.partition(" (choose from")[0]  # which Python's versions write differently
+        raise PipelineError(Problem(self.prog, text, f"{self.prog} --help shows what there is"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        lines = _run(argv)
+    except ImagetiersError as error:
+        sys.stderr.write(f"{visible(str(error))}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
+    return 0
+
+
+def _run(argv: Sequence[str] | None) -> list[str]:
+    from imagetiers.scaffold.variants import VARIANTS
+
+    parser = _Parser(prog="imagetiers", description="Begin a pipeline. Everything else is doit's: doit help.")
+    parser.add_argument("--version", action="store_true", help="show the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    init = commands.add_parser("init", help="write a pipeline into this folder; nothing is overwritten")
+    known = "; ".join(f"{name}: {what}" for name, what in VARIANTS.items())
+    init.add_argument("--variant", default="minimal", metavar="NAME", help=f"which one ({known}); default: minimal")
+    given = parser.parse_args(argv)
+    if given.version:
+        return [f"imagetiers {__version__}"]
+    if given.command is None:
+        return parser.format_help().splitlines()
+    return _init(Path.cwd(), given.variant)
+
+
+def _init(root: Path, variant: str) -> list[str]:
+    from imagetiers.config.schema import did_you_mean
+    from imagetiers.scaffold.files import write_new
+    from imagetiers.scaffold.variants import VARIANTS, pipeline_name, variant_files
+
+    if variant not in VARIANTS:
+        raise PipelineError(
+            Problem(f"--variant {variant}", "there is no such variant", did_you_mean(variant, VARIANTS, "variants"))
+        )
+    written = write_new(root, variant_files(variant, pipeline_name(root.name)))
+    shown = [path for path in written if not path.startswith(".imagetiers/")]
+    lines = [f"{path} written" for path in shown]
+    if ".gitignore" not in written:
+        lines.append("add .imagetiers/ to .gitignore, which stays as it is")
+    return [*lines, "next: doit plan shows what would be done, doit does it"]

@@ -1,0 +1,3 @@
+"""`python3 -m app`: put your program here."""
+
+print("hello, world")
