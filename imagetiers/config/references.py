@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["check_image", "check_place"]
+__all__ = ["check_image", "check_place", "check_reference"]
 
 _HOST = re.compile(r"(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(?:\.(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
@@ -35,15 +35,20 @@ def check_place(text: str) -> tuple[str, str] | None:
 
 def check_image(text: str) -> tuple[str, str] | None:
     """Say what is wrong with an outside image's reference, and the cure; None for one with a tag or a digest."""
+    wrong = check_reference(text)
+    if wrong is None and "@" not in text and ":" not in text.rpartition("/")[2]:
+        return "has no tag, so it would mean another image each month", f"write {text}:TAG"
+    return wrong
+
+
+def check_reference(text: str) -> tuple[str, str] | None:
+    """Say what is wrong with a reference, and the cure; None for one that Docker reads, be it without a tag."""
     if _SCHEME.match(text):
         return "an image has no scheme", f"write {_SCHEME.sub('', text)}"
     named, at, digest = text.partition("@")
     *folders, last = named.split("/")
     last, *tags = last.split(":")
-    wrong = _check_ends(tags, digest if at else None) or _check_name([*folders, last])
-    if wrong is None and not tags and not at:
-        return "has no tag, so it would mean another image each month", f"write {text}:TAG"
-    return wrong
+    return _check_ends(tags, digest if at else None) or _check_name([*folders, last])
 
 
 def _check_ends(tags: list[str], digest: str | None) -> tuple[str, str] | None:

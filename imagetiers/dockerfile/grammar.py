@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from imagetiers.dockerfile.expand import LexError
 from imagetiers.dockerfile.heredocs import announced_by
 from imagetiers.dockerfile.model import Instruction, arg_words, env_words, mounts
+from imagetiers.dockerfile.words import json_words, plain_words
 
 __all__ = ["HEREDOC_KEYWORDS", "KEYWORDS", "check_instruction"]
 
@@ -48,6 +49,9 @@ KEYWORDS = frozenset(
 )
 HEREDOC_KEYWORDS = frozenset({"ADD", "COPY", "RUN"})
 _SOURCE_AND_DESTINATION = 2
+_NETWORKS = ("default", "none", "host")
+_DURATION = re.compile(r"\+?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)")  # Go's
+_COUNT = re.compile(r"\+?[0-9]{1,9}")
 _EMPTY_PATTERN = re.compile(r"\$\{\w+:?[#%]\}")
 
 
@@ -69,8 +73,10 @@ def check_instruction(instruction: Instruction, escape: str) -> None:
         if instruction.words() == ():
             raise LexError("there is nothing behind it")
         list(mounts(instruction))
-    elif keyword == "SHELL" and not text.startswith("["):
+    elif keyword == "SHELL" and not json_words(text):
         raise LexError('takes the JSON form only: SHELL ["/bin/sh", "-c"]')
+    elif keyword == "HEALTHCHECK":
+        _check_health(instruction)
 
 
 def _check_flags(instruction: Instruction) -> None:
@@ -87,6 +93,20 @@ def _check_flags(instruction: Instruction) -> None:
             raise LexError(f"--{name} is true or false, not '{value}'")
         if kind != _BOOL and not value:
             raise LexError(f"--{name} needs a value")
+        if name == "network" and value not in _NETWORKS:
+            raise LexError(f"--network is {', '.join(_NETWORKS)}, not '{value}'")
+
+
+def _check_health(instruction: Instruction) -> None:
+    kind, *command = plain_words(instruction.text)
+    if kind.upper() not in {"CMD", "NONE"}:
+        raise LexError("needs CMD and a command, or NONE")
+    if (kind.upper() == "CMD") != bool(command):
+        raise LexError("NONE has nothing behind it, and CMD a command")
+    for name, value in instruction.flags:
+        known = _COUNT if name == "retries" else _DURATION
+        if not known.fullmatch(value):
+            raise LexError(f"--{name}={value} is not a " + ("number" if name == "retries" else "duration, such as 30s"))
 
 
 def _check_copy(instruction: Instruction) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.config.loader import Config, load_config
 from imagetiers.config.model import Pipeline, Tier
+from imagetiers.config.references import check_reference
 from imagetiers.config.schema import cut, did_you_mean
 from imagetiers.dockerfile.context import Patterns, has_wildcard
 from imagetiers.dockerfile.expand import LexError, Unresolved
@@ -29,6 +30,7 @@ SYNTAX_ARG = "BUILDKIT_SYNTAX"  # BuildKit's own name for what `# syntax=` says;
 _AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})
 _FRONTEND = "BUILDKIT_"
 _REFERENCE = "see docs.docker.com/reference/dockerfile"
+_PLATFORM = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+){0,2}")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -159,6 +161,7 @@ def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem
     try:
         reached = inputs.reading.reach(inputs.target)
         yield from _reference_problems(inputs, reached)
+        yield from _unneeded_problems(inputs, reached)
         yield from _tier_problems(config, inputs, reached)
         yield from _remote_problems(inputs, reached)
         yield from _context_problems(inputs, reached)
@@ -258,6 +261,35 @@ def _reference_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Itera
                 yield Problem(where, f"the stage '{name}' {what}", "a stage can only take from stages before it")
             else:
                 yield _outside_problem(dockerfile, stage, tier, reference, where)
+
+
+def _unneeded_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+    """BuildKit also reads what a stage is made from that it does not run, and builds nothing where that means nothing.
+
+    An argument without a value is passed over: one Dockerfile may serve several variants. Raises LexError.
+    """
+    dockerfile = inputs.dockerfile
+    for stage in dockerfile.stages:
+        if stage in reached:
+            continue
+        try:
+            references = inputs.reading.references(stage)
+            platform = inputs.reading.platform_of(stage)
+        except Unresolved:
+            continue
+        if platform is not None and not _PLATFORM.fullmatch(platform):
+            yield Problem(
+                f"{dockerfile.name}:{stage.line}", f"'{cut(platform)}' is not a platform", "such as linux/amd64"
+            )
+        for reference in references:
+            where = f"{dockerfile.name}:{reference.line}"
+            wrong = None if reference.stage is not None else check_reference(reference.name)
+            if reference.stage is None and stage.name and reference.name.lower() == stage.name:
+                yield Problem(
+                    where, f"the stage '{stage.name}' is this very stage", "a stage can only take from stages before it"
+                )
+            elif wrong is not None and reference.name != SCRATCH:
+                yield Problem(where, f"the image {cut(reference.name)}: {wrong[0]}", wrong[1])
 
 
 def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference: Reference, where: str) -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from imagetiers.stores.port import Signed
 __all__ = ["first_key", "next_key", "show"]
 
 _SHOWN = 20
-_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 
 
 def first_key(plan: Plan, services: Services, *, out: str, name: str) -> None:
@@ -46,10 +44,6 @@ def next_key(plan: Plan, services: Services, *, out: str, name: str) -> None:
 
 
 def _make(plan: Plan, out: str, name: str) -> tuple[str, str]:
-    if not out:
-        raise PipelineError(Problem("--out", "says no file", "a path outside of the repository, for the private key"))
-    if not _NAME.fullmatch(name):
-        raise PipelineError(Problem("--key", f"'{name[:60]}' is not the name of a key", "such as main-2026"))
     if any(key.name == name for key in plan.pipeline.trust.keys):
         raise PipelineError(Problem("--key", f"there is a key '{name}' already", "take another name"))
     private, public = new_key()

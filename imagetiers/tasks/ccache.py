@@ -7,11 +7,10 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from imagetiers.config.forms import parse_size
 from imagetiers.config.layout import Layout
-from imagetiers.errors import Problem
 from imagetiers.planning.plan import Plan
 from imagetiers.services import Services
+from imagetiers.tasks.options import number, option, size, switch, text
 
 __all__ = ["ccache_tasks"]
 
@@ -44,29 +43,25 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> It
         namespace: str,
         dry_run: bool,  # noqa: FBT001
         days: int,
-        max_size: str,
+        max_size: int | None,
         accept_loss: bool,  # noqa: FBT001
     ) -> TaskFailed | None:
         from imagetiers.ccache.prune import PruneOptions
         from imagetiers.operations import ccache as ccache_verbs
 
-        try:
-            limit = parse_size(max_size) if max_size else None
-        except ValueError:
-            return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 20G or 500M")))
-        options = PruneOptions(max_age=days * 86_400.0, max_bytes=limit)
+        options = PruneOptions(max_age=days * 86_400.0, max_bytes=max_size)
         return act(
             lambda: ccache_verbs.prune_all(
                 plan, services, namespace=namespace, options=options, dry_run=dry_run, accept_loss=accept_loss
             )
         )
 
-    def rollback(namespace: str, to: int, rebuild: bool, accept_loss: bool) -> TaskFailed | None:  # noqa: FBT001
+    def rollback(namespace: str, to: int | None, rebuild: bool, accept_loss: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations import ccache as ccache_verbs
 
         return act(
             lambda: ccache_verbs.rollback_one(
-                plan, services, namespace=namespace, to=to or None, from_index=rebuild, accept_loss=accept_loss
+                plan, services, namespace=namespace, to=to, from_index=rebuild, accept_loss=accept_loss
             )
         )
 
@@ -85,41 +80,37 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> It
             )
         )
 
-    loss = _param("accept-loss", "give up what the index lists and cannot be read", default=False)
-    space = _param("namespace", "only this namespace", default="")
-    yield _task(pull, "restore working sets from the cache", space, _param("all", "everything", default=False))
+    loss = switch("accept-loss", "give up what the index lists and cannot be read")
+    named = text("names none", "doit ccache:stats shows them; without --namespace all are meant")
+    space = option("namespace", "only this namespace", named, default="")
+    yield _task(pull, "restore working sets from the cache", space, switch("all", "everything"))
     yield _task(push, "store what the cache does not have")
     yield _task(stats, "show what the cache holds", space)
     yield _task(
         prune,
         "drop what was not used for long",
         space,
-        _param("dry-run", "only say what would be done", default=False),
-        _param("days", "keep what was used in so many days", default=30),
-        _param("max-size", "keep at most so much, such as 20G", default=""),
+        switch("dry-run", "only say what would be done"),
+        option("days", "keep what was used in so many days", number(0), default=30),
+        option("max-size", "keep at most so much, such as 20G", size, default=None),
         loss,
     )
     yield _task(
         rollback,
         "go back to an earlier state",
         space,
-        _param("to", "the state's number; default: the one before", default=0),
-        _param("rebuild", "write a damaged head anew from the index", default=False),
+        option("to", "the state's number; default: the one before", number(1), default=None),
+        switch("rebuild", "write a damaged head anew from the index"),
         loss,
     )
     yield _task(
         verify,
         "re-hash everything",
         space,
-        _param("drop-bad", "stop listing what is bad", default=False),
+        switch("drop-bad", "stop listing what is bad"),
         loss,
-        _param("repair", "store again what is bad and lies in this machine's ccache directories", default=False),
+        switch("repair", "store again what is bad and lies in this machine's ccache directories"),
     )
-
-
-def _param(name: str, text: str, *, default: str | int) -> Task:
-    # The type of a default of its own kind: False is a switch.
-    return {"name": name.replace("-", "_"), "long": name, "type": type(default), "default": default, "help": text}
 
 
 def _task(action: Callable[..., TaskFailed | None], doc: str, *params: Task) -> Task:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import functools
+import re
 import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from doit.cmd_base import Command
 from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_dumpdb import DumpDB as DoitDumpDB
 from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_help import Help as DoitHelp
+from doit.cmd_ignore import Ignore as DoitIgnore
 from doit.cmd_info import Info as DoitInfo
+from doit.cmd_list import List as DoitList
 from doit.cmd_run import Run as DoitRun
 from doit.cmdparse import CmdParseError
 from doit.dependency import DatabaseException, SqliteDB
@@ -19,12 +27,45 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
 
 from imagetiers.errors import ImagetiersError, Problem, os_problem
+from imagetiers.tasks.options import refused, split_hint
 from imagetiers.visible import visible
 
-__all__ = ["Clean", "Forget", "Info", "PromptDB", "Reporter", "Run"]
+__all__ = ["Clean", "DumpDB", "Forget", "Help", "Ignore", "Info", "List", "PromptDB", "Reporter", "Run"]
+
+# "Error parsing parameter 'days' <function ...>.\n'x' is not a whole number\n  hint: ...\n"
+_LINE = "the command line"
+_ALL_TASKS = "doit list --all shows the tasks, doit help the commands"
+_PROCESSES = "num_process"  # doit's name of -n
+_WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)' .*?\.\n(.+)", re.DOTALL)
 
 
-class Info(DoitInfo):
+class _Plain(Command):
+    """A command whose line is told without doit's Python objects where it is wrong."""
+
+    def parse_execute(self, in_args: list[str]) -> Any:
+        """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
+        try:
+            return super().parse_execute(in_args)
+        except CmdParseError as error:
+            raise refused([_command_line_problem(str(error))], _LINE) from None
+
+
+def _command_line_problem(told: str) -> Problem:
+    value = _WRONG_VALUE.match(told)
+    if value is not None:
+        what, hint = split_hint(value[2])
+        name = "-n" if value[1] == _PROCESSES else f"--{value[1].replace('_', '-')}"
+        return Problem(name, what, hint or "doit help TASK shows a task's options")
+    # "Error parsing Task: option --x not recognized (parsing options: [CmdOption({...})]). Got: [...]"
+    what = told.partition(" (parsing options:")[0].removeprefix("Error parsing ")
+    return Problem("", what, "doit help TASK shows a task's options, doit help COMMAND a command's")
+
+
+def _no_match(word: str) -> Problem:
+    return Problem("", f"no task's name is like '{word}'", _ALL_TASKS)
+
+
+class Info(_Plain, DoitInfo):
     """`doit info`: an unknown task is one line, not a KeyError; the reason is told in words; no Python objects are shown."""
 
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:  # noqa: FBT001, FBT002  doit's signature
@@ -58,27 +99,47 @@ class Info(DoitInfo):
         return str(DoitInfo.get_reasons(reasons))
 
 
-class Run(DoitRun):
+class Run(_Plain, DoitRun):
     """`doit`, `doit run`: a misspelt task or option is told with the right one, and without doit's Python objects."""
 
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
         try:
             return super().parse_execute(in_args)
-        except CmdParseError as error:
-            # "Error parsing Task: option --x not recognized (parsing options: [CmdOption({...})]). Got: [...]"
-            text = str(error).partition(" (parsing options:")[0]
-            raise InvalidDodoFile(visible(f"{text}\n  hint: doit help TASK shows a task's options")) from None
         except InvalidCommand as error:
             if error.not_found is None:
                 raise
-            names = [*(task.name for task in self.task_list or ()), *self.loader.cmd_names]
-            close = difflib.get_close_matches(error.not_found, [name for name in names if name[0] != "_"], n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "doit list --all shows the tasks, doit help the commands"
-            raise InvalidDodoFile(visible(f"there is no task '{error.not_found}'\n  hint: {hint}")) from None
+            raise InvalidDodoFile(visible(str(self._unknown(error.not_found)))) from None
+
+    def _unknown(self, name: str) -> Problem:
+        if name in self.loader.cmd_names:
+            return Problem("", f"'{name}' is a command, and no task", f"it comes first: doit {name} …")
+        names = [*(task.name for task in self.task_list or ()), *self.loader.cmd_names]
+        close = difflib.get_close_matches(name, [name for name in names if name[0] != "_"], n=1)
+        hint = f"did you mean '{close[0]}'?" if close else _ALL_TASKS
+        return Problem("", f"there is no task '{name}'", hint)
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Run, once the words are such that something can: doit does nothing for fewer than no processes, or no match."""
+        if params[_PROCESSES] < 0:
+            raise refused([Problem("-n", f"{params[_PROCESSES]} is too small", "write 0 or more")], _LINE)
+        return super().execute(params, args)
+
+    @functools.wraps(DoitRun._execute)  # noqa: SLF001  doit finds out by its signature what to call it with
+    def _execute(self, *args: Any, **options: Any) -> Any:
+        tasks = {task.name: task for task in self.task_list}
+        previous = ""
+        for word in self.sel_tasks or ():
+            if word in tasks and tasks[word].pos_arg:
+                break  # what follows is its own
+            is_value = previous.startswith("--") and "=" not in previous
+            if "*" in word and not is_value and not word.startswith("-") and not fnmatch.filter(tasks, word):
+                raise refused([_no_match(word)], _LINE)
+            previous = word
+        return super()._execute(*args, **options)
 
 
-class Forget(DoitForget):
+class Forget(_Plain, DoitForget):
     """`doit forget`: doit clears its database, where our tasks keep nothing; so they are told, and run once more."""
 
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:  # noqa: FBT001
@@ -96,7 +157,43 @@ class Forget(DoitForget):
         return result
 
 
-class Clean(DoitClean):
+class List(_Plain, DoitList):
+    """`doit list`, with plain errors."""
+
+
+class Ignore(_Plain, DoitIgnore):
+    """`doit ignore`: without a task it is an error."""
+
+    def _execute(self, pos_args: list[str]) -> Any:
+        if not pos_args:
+            raise InvalidCommand("doit ignore takes tasks")
+        return super()._execute(pos_args)
+
+
+class DumpDB(_Plain, DoitDumpDB):
+    """`doit dumpdb`: there is nothing in it that could be shown, and doit ends in a traceback."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:  # noqa: ARG002  doit's signature
+        """Raise InvalidCommand."""
+        raise InvalidCommand("doit keeps nothing here but doit ignore; doit status shows what there is")
+
+
+class Help(_Plain, DoitHelp):
+    """`doit help`: what it does not know is an error, and not a page of something else."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """Show the help. Raises InvalidCommand."""
+        if len(args) > 1:
+            raise InvalidCommand("doit help takes one task or command")
+        return super().execute(params, args)
+
+    def _execute(self, pos_args: list[str]) -> bool:
+        if not super()._execute(pos_args):
+            raise InvalidCommand(f"there is no task or command '{pos_args[0]}'; {_ALL_TASKS}")
+        return True
+
+
+class Clean(_Plain, DoitClean):
     """`doit clean`: says what it removes and nothing else; exit code 1 when something could not be removed."""
 
     _failed = False
@@ -128,6 +225,10 @@ class Clean(DoitClean):
         cleanforget: bool,  # noqa: FBT001
         pos_args: list[str] | None = None,
     ) -> int:
+        names = [task.name for task in self.task_list]
+        for word in pos_args or ():
+            if "*" in word and not fnmatch.filter(names, word):
+                raise refused([_no_match(word)], _LINE)
         super()._execute(dryrun, cleandep, cleanall, cleanforget, pos_args)
         return 1 if self._failed else 0
 
@@ -187,6 +288,9 @@ class Reporter(ConsoleReporter):
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         """Refuse a run that would end in hours for want of something that can be looked for now."""
         super().initialize(tasks, selected_tasks)
+        wrong = [problem for name in selected_tasks for problem in _wrong(tasks[name])]
+        if wrong:
+            raise refused(wrong, _LINE)
         problems: dict[Problem, None] = {}
         try:
             for name in _would_run(tasks, selected_tasks):
@@ -215,6 +319,13 @@ class Reporter(ConsoleReporter):
         """Repeat nothing: failures were told when they happened."""
         self.failures = []
         super().complete_run()
+
+
+def _wrong(task: Any) -> Iterable[Problem]:
+    """Return what is wrong with a task's options and words, which it can tell without doing anything."""
+    tell = (task.meta or {}).get("wrong")
+    found: Iterable[Problem] = tell(task.options or {}, task.pos_arg_val or []) if tell is not None else ()
+    return found
 
 
 def _would_run(tasks: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:

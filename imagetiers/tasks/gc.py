@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from imagetiers.config.forms import parse_size
 from imagetiers.config.layout import Layout
-from imagetiers.errors import Problem
+from imagetiers.planning.housekeeping import GRACE_MIN
 from imagetiers.planning.plan import Plan
 from imagetiers.services import Services
+from imagetiers.tasks.options import number, option, size, switch
 
 __all__ = ["gc_task"]
 
-_DAY = 86_400.0
+_HOUR = 3600.0
+_DAY = 24 * _HOUR
+_GRACE_HOURS = math.ceil(GRACE_MIN / _HOUR)
 
 
 def gc_task(
@@ -31,40 +34,35 @@ def gc_task(
         days: int,
         keep: int,
         max_count: int,
-        max_size: str,
+        max_size: int | None,
         grace: int,
     ) -> TaskFailed | None:
         from imagetiers.operations.gc import GcOptions, collect_garbage
-        from imagetiers.planning.housekeeping import GRACE_MIN
 
-        try:
-            most = parse_size(max_size) if max_size else None
-        except ValueError:
-            return TaskFailed(str(Problem("--max-size", f"'{max_size}' is not a size", "write 200G or 500M")))
-        for option, number in (("--days", days), ("--keep", keep), ("--max-count", max_count)):
-            if number < 0:
-                return TaskFailed(str(Problem(option, f"{number} is less than nothing")))
-        if grace * 3600 < GRACE_MIN:
-            hint = f"{GRACE_MIN / 3600:.0f} or more: a build must have left its record by then"
-            return TaskFailed(str(Problem("--grace", f"{grace} hours are too few", hint)))
-        options = GcOptions(days * _DAY, max_count or None, most, keep, grace * 3600.0, dry_run)
+        options = GcOptions(days * _DAY, max_count or None, max_size, keep, grace * _HOUR, dry_run)
         return act(lambda: collect_garbage(plans(), layout, services, options))
 
     return {
         "basename": "cache:gc",
         "doc": "remove what nobody has used for long, here and in the cache",
         "params": [
-            _param("dry-run", "only say what would be done", default=False),
-            _param("days", "keep what was used in so many days", default=90),
-            _param("keep", "keep what the newest builds of each tier and variant need, so many of them", default=3),
-            _param("max-count", "keep the wheels of at most so many compile keys of a tier; 0: any number", default=0),
-            _param("max-size", "keep at most so much in the cache, such as 200G", default=""),
-            _param("grace", "hours between marking a thing and removing it", default=24),
+            switch("dry-run", "only say what would be done"),
+            option("days", "keep what was used in so many days", number(0), default=90),
+            option(
+                "keep",
+                "keep what the newest builds of each tier and variant need, so many of them",
+                number(0),
+                default=3,
+            ),
+            option(
+                "max-count",
+                "keep the wheels of at most so many compile keys of a tier; 0: any number",
+                number(0),
+                default=0,
+            ),
+            option("max-size", "keep at most so much in the cache, such as 200G", size, default=None),
+            option("grace", "hours between marking a thing and removing it", number(_GRACE_HOURS), default=24),
         ],
         "actions": [gc],
         "meta": {"quiet": True},
     }
-
-
-def _param(name: str, text: str, *, default: str | int) -> dict[str, Any]:
-    return {"name": name.replace("-", "_"), "long": name, "type": type(default), "default": default, "help": text}

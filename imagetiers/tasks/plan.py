@@ -12,6 +12,7 @@ from doit.exceptions import TaskFailed
 from imagetiers.config.layout import Layout
 from imagetiers.planning.plan import Plan
 from imagetiers.services import Services
+from imagetiers.tasks.options import option, switch, text
 
 __all__ = ["plan_task"]
 
@@ -32,20 +33,17 @@ def plan_task(act: Act, plan: Plan, layout: Layout, services: Services) -> dict[
         "actions": [show],
         "doc": "show what would be done, why, and what it would take (--json FILE; --require-built: exit 1 if any build)",
         "params": [
-            {
-                "name": "json",
-                "long": "json",
-                "default": "",
-                "help": "write the plan with its key manifests and forecasts to this file (- = stdout)",
-            },
-            {"name": "why", "long": "why", "type": bool, "default": False, "help": "show every reason"},
-            {
-                "name": "require_built",
-                "long": "require-built",
-                "type": bool,
-                "default": False,
-                "help": "exit 1 if a compile or an image would run, or nobody can tell: the gate of a deploy job",
-            },
+            option(
+                "json",
+                "write the plan with its key manifests and forecasts to this file (- = stdout)",
+                text("names no file", "a path, or - for the standard output"),
+                default="",
+            ),
+            switch("why", "show every reason"),
+            switch(
+                "require-built",
+                "exit 1 if a compile or an image would run, or nobody can tell: the gate of a deploy job",
+            ),
         ],
         "meta": {"quiet": True},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 
 from doit import doit_cmd
@@ -23,19 +24,12 @@ __all__ = [
     "pipeline_problems",
     "read_trust",
     "read_volume",
-    "refused",
     "unknown_variables",
+    "unreadable_names",
 ]
 
 Variables = Callable[[str, str | None], str | None]
 _KNOWN = ("variant", "trust", "branch")
-
-
-def refused(problems: Iterable[Problem], what: str) -> InvalidDodoFile:
-    """Return what ends doit with exit code 3 and these problems, of `what` (`the pipeline`)."""
-    listed = tuple(problems)
-    count = "one problem" if len(listed) == 1 else f"{len(listed)} problems"
-    return InvalidDodoFile(visible("\n".join([f"{count} in {what}; nothing was run", *map(str, listed)])))
 
 
 def unknown_variables() -> list[Problem]:
@@ -47,6 +41,18 @@ def unknown_variables() -> list[Problem]:
         for name, value in (given or {}).items()
         if name not in _KNOWN
     ]
+
+
+def unreadable_names() -> list[Problem]:
+    """Return that this Python reads the names of files as something else than UTF-8, if it does.
+
+    Then a name would be another text for each locale, and so in each key, or none at all.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return []
+    what = f"Python reads and writes names of files as {encoding} here, and keys hold them as UTF-8"
+    return [Problem("the locale", what, "set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8")]
 
 
 def read_volume() -> Volume | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,21 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from imagetiers.building.deadline import Deadline
-from imagetiers.config.forms import parse_duration
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
+from imagetiers.config.schema import did_you_mean
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.planning.reasons import Reasons
+from imagetiers.report.cloudbuild import Mode
 from imagetiers.services import Services
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
+from imagetiers.tasks.options import duration, form, option, refused, switch
 from imagetiers.tasks.plan import plan_task
 from imagetiers.tasks.start import (
     Variables,
@@ -37,8 +39,8 @@ from imagetiers.tasks.start import (
     pipeline_problems,
     read_trust,
     read_volume,
-    refused,
     unknown_variables,
+    unreadable_names,
 )
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
@@ -46,24 +48,13 @@ from imagetiers.tasks.uptodate import UpToDate
 __all__ = ["Tasks"]
 
 Task = dict[str, Any]
-REBUILD = {
-    "name": "rebuild",
-    "long": "rebuild",
-    "type": bool,
-    "default": False,
-    "help": "do it although it need not be done",
-}
+REBUILD = switch("rebuild", "do it although it need not be done")
 
-TIMEOUT = {"name": "timeout", "long": "timeout", "default": "", "help": "end it in order after so long, such as 3h30m"}
+_AS_JSON = "--json"  # which doit leaves among the names when it stands behind one
+TIMEOUT = option("timeout", "end it in order after so long, such as 3h30m", duration, default=None)
 COMPILE_PARAMS = [
     REBUILD,
-    {
-        "name": "if_needed",
-        "long": "if-needed",
-        "type": bool,
-        "default": False,
-        "help": "only when the image that takes the wheels must be built",
-    },
+    switch("if-needed", "only when the image that takes the wheels must be built"),
     TIMEOUT,
 ]
 VERIFY_PARAMS = [REBUILD, TIMEOUT]
@@ -75,9 +66,9 @@ class Tasks:
     def __init__(
         self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], Services]
     ) -> None:
-        misspelt = unknown_variables()
-        if misspelt:
-            raise refused(misspelt, "the command line")
+        for problems, what in ((unreadable_names(), "the environment"), (unknown_variables(), "the command line")):
+            if problems:
+                raise refused(problems, what)
         variant = variables("variant", None)
         trust = read_trust(variables)
         self.layout = Layout(root.resolve(), read_volume(), trust.prefix)
@@ -210,8 +201,8 @@ class Tasks:
             "actions": [self._explain],
             "doc": "say why tiers would be built: doit explain [--json] [TIER...]",
             "pos_arg": "tiers",
-            "params": [{"name": "json", "long": "json", "type": bool, "default": False, "help": "as JSON"}],
-            "meta": {"quiet": True},
+            "params": [switch("json", "as JSON")],
+            "meta": {"quiet": True, "wrong": self._unknown_tiers},
         }
 
     def lock(self) -> Task:
@@ -220,14 +211,8 @@ class Tasks:
             "actions": [self._lock_pins],
             "doc": "pin outside images and git refs in pipeline.lock.yaml (--check: is it up to date?)",
             "params": [
-                {
-                    "name": "check",
-                    "long": "check",
-                    "type": bool,
-                    "default": False,
-                    "help": "write nothing; fail if stale",
-                },
-                {"name": "keep", "long": "keep", "type": bool, "default": False, "help": "only pin what is not pinned"},
+                switch("check", "write nothing; fail if stale"),
+                switch("keep", "only pin what is not pinned"),
             ],
             "meta": {"quiet": True},
         }
@@ -254,14 +239,9 @@ class Tasks:
 
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
-        mode = {"name": "mode", "long": "mode", "default": "", "help": "only the file for these builds: trusted or pr"}
-        check = {
-            "name": "check",
-            "long": "check",
-            "type": bool,
-            "default": False,
-            "help": "only say whether it is stale",
-        }
+        known = form("|".join(Mode.ALL), "is no mode", f"write {' or '.join(Mode.ALL)}")
+        mode = option("mode", "only the file for these builds: trusted or pr", known, default="")
+        check = switch("check", "only say whether it is stale")
         return {
             "actions": [self._cloudbuild],
             "doc": "write ci/cloudbuild.yaml and ci/cloudbuild-pr.yaml (--check: are they stale?)",
@@ -348,16 +328,12 @@ class Tasks:
 
         return self._act(all_of_it)
 
-    def _ask_within(self, task: str, timeout: str, ask: Callable[[], str]) -> str:
+    def _ask_within(self, task: str, timeout: float | None, ask: Callable[[], str]) -> str:
         """Ask whether a task is up to date, within its time: a compile's begins with the first request of it.
 
         A verify's begins anew when it is run: its image may have to be built before.
         """
-        try:
-            deadline = Deadline(parse_duration(timeout) if timeout else None)
-        except ValueError:
-            return f"--timeout={timeout}"  # the task itself says that this is no duration
-        self._deadlines[task] = deadline
+        deadline = self._deadlines[task] = Deadline(timeout)
         try:
             return deadline.within(task, ask)
         except ImagetiersError as error:
@@ -365,15 +341,11 @@ class Tasks:
                 raise
             return error.problems[0].what
 
-    def _compile(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+    def _compile(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.operations.compile import compile_wheels
 
-        try:
-            limit = _seconds(timeout)
-        except PipelineError as error:
-            return TaskFailed(str(error))
         task = f"compile:{tier.name}"
-        deadline = self._deadlines.pop(task, None) or Deadline(limit)
+        deadline = self._deadlines.pop(task, None) or Deadline(timeout)
 
         def work() -> None:
             deadline.check(task)
@@ -389,18 +361,14 @@ class Tasks:
         again = rebuild or task in self.seen().forced
         return self._make(task, lambda: ensure_image(self.plan, tier, self.layout, self.services, rebuild=again))
 
-    def _verify(self, tier: TierPlan, rebuild: bool, timeout: str) -> TaskFailed | None:  # noqa: FBT001
+    def _verify(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.verify import verify_image
 
-        try:
-            limit = _seconds(timeout)
-        except PipelineError as error:
-            return TaskFailed(str(error))
         task = f"verify:{tier.name}"
 
         def work() -> None:
             again = rebuild or task in forced_tasks(self.layout)
-            verify_image(self.plan, tier, self.layout, self.services, again=again, limit=limit)
+            verify_image(self.plan, tier, self.layout, self.services, again=again, limit=timeout)
 
         return self._make(task, work)
 
@@ -415,10 +383,17 @@ class Tasks:
         work = functools.partial(push_image, self.plan, tier, self.layout, self.services, again=rebuild)
         return self._make(f"push:{tier.name}", work)
 
+    def _unknown_tiers(self, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
+        return [
+            Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, self.plan.tiers, "tiers"))
+            for name in dict.fromkeys(names)
+            if name not in self.plan.tiers and name != _AS_JSON
+        ]
+
     def _explain(self, json: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.explain import show_explanations
 
-        names = [name for name in tiers if name != "--json"]
+        names = [name for name in tiers if name != _AS_JSON]
         as_json = json or len(names) < len(tiers)
         return self._act(lambda: show_explanations(self.plan, self.layout, self.services, names, as_json=as_json))
 
@@ -468,11 +443,3 @@ class Tasks:
         self.services.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )
-
-
-def _seconds(timeout: str) -> float | None:
-    """Read the option --timeout. Raises PipelineError."""
-    try:
-        return parse_duration(timeout) if timeout else None
-    except ValueError:
-        raise PipelineError(Problem("--timeout", f"'{timeout}' is not a duration", "write 3h30m, 45m or 90s")) from None

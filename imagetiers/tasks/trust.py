@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
+from imagetiers.errors import Problem
 from imagetiers.planning.plan import Plan
 from imagetiers.services import Services
+from imagetiers.signing.statements import KEY_NAME
+from imagetiers.tasks.options import form, option, text
 
 __all__ = ["trust_tasks"]
 
-_OUT = {"name": "out", "long": "out", "default": "", "help": "the file that the private key is written to"}
-_NAME = {"name": "key", "long": "key", "default": "", "help": "what the key is called, such as main-2026"}
+_NO_FILE = ("says no file", "a path outside of the repository, for the private key")
+_OUT = option("out", "the file that the private key is written to", text(*_NO_FILE), default="")
+_KEY = form(KEY_NAME, "is not the name of a key", "such as main-2026")
+_NAME = option("key", "what the key is called, such as main-2026", _KEY, default="")
 
 
 def trust_tasks(
@@ -41,11 +46,15 @@ def trust_tasks(
         rotate: ("make the signing key that takes over (--out FILE)", [_OUT, _NAME]),
         status: ("show who has signed what in the cache", []),
     }
+
+    def wrong(options: Mapping[str, Any], _: list[str]) -> list[Problem]:
+        return [] if options.get("out", "-") else [Problem("--out", *_NO_FILE)]
+
     for action, (doc, params) in docs.items():
         yield {
             "basename": f"trust:{action.__name__}",
             "doc": doc,
             "params": params,
             "actions": [action],
-            "meta": {"quiet": True},
+            "meta": {"quiet": True, "wrong": wrong},
         }

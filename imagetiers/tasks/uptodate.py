@@ -22,7 +22,7 @@ class UpToDate:
         rebuild: bool = True,
         details: Callable[[str], str] = lambda reason: reason,
         needed: Callable[[], str] | None = None,
-        within: Callable[[str, Callable[[], str]], str] = lambda _timeout, ask: ask(),
+        within: Callable[[float | None, Callable[[], str]], str] = lambda _timeout, ask: ask(),
     ) -> None:
         self._check = check
         self._details = details
@@ -34,7 +34,7 @@ class UpToDate:
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002  doit goes by these names
         """Decide, and keep the reason."""
         options = task.options or {}
-        self._reason = self._within(str(options.get("timeout") or ""), lambda: self._why(options))
+        self._reason = self._within(options.get("timeout"), lambda: self._why(options))
         return not self._reason
 
     def _why(self, options: Mapping[str, Any]) -> str:

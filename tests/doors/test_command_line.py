@@ -8,7 +8,9 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,45 @@ def test_problems_of_base_and_variants_are_told_together(offline: Checkout) -> N
         assert run.code == 3
         assert run.err.count("tiers.pytorch-clean.arg: there is no such key") == 1
         assert run.err.count("variant=shouting: pipeline.yaml:14:") == 1, run.err
+
+
+def test_names_that_are_not_utf8_are_refused_before_anything(offline: Checkout) -> None:
+    """With another encoding a key would hold other names, or the name of a folder could not be made."""
+    ascii_names: dict[str, Any] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    offline.edit("pipeline.yaml", "name: tiny", "name: tiny\ncache: .imagetiers/grün")
+    for args in (("check",), ("list",), ("plan",), ("status",), ("explain",), ("image",), ("clean",)):
+        run = offline.doit(*args, **ascii_names)
+
+        assert (run.code, run.out) == (3, "")
+        assert run.err == (
+            "ERROR: one problem in the environment; nothing was run\n"
+            "the locale: Python reads and writes names of files as ascii here, and keys hold them as UTF-8\n"
+            "  hint: set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8\n"
+        )
+    assert not (offline.root / ".imagetiers").exists()
+
+
+@pytest.mark.parametrize(
+    "env", [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "1"}, {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}]
+)
+def test_names_beyond_ascii_give_the_same_keys_in_each_locale(env: dict[str, str], offline: Checkout) -> None:
+    """Also where the terminal has ASCII alone."""
+    offline.edit("pipeline.yaml", "name: tiny", "name: tiny\ncache: .imagetiers/grün")
+    offline.edit("pipeline.yaml", "GREETING: hello", "GREETING: grüß")
+    (offline.root / "images/arr-base/config/grün.txt").write_text("grün\n", encoding="utf-8")
+
+    def keys(plan: dict[str, dict[str, object]]) -> list[object]:
+        return [tier["key"] for tier in plan.values()]
+
+    inner = replace(offline, env={**offline.env, **env, "PYTHONIOENCODING": "ascii"})
+    run = inner.doit("plan", "--json", "pläne.json")
+
+    assert run.code == 0, run.text
+    written = json.loads((offline.root / "pläne.json").read_text(encoding="utf-8"))
+    assert [tier["key"] for tier in written["tiers"]] == keys(offline.plan())
+    assert "config/grün.txt" in written["tiers"][1]["manifest"]["files"]
+    for verb in ("check", "status", "explain", "list"):
+        assert inner.doit(verb).code == 0
 
 
 @pytest.mark.parametrize("flag", [("-k",), ("-f", "../../dodo.py")])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -10,10 +13,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from imagetiers.config.model import Trust
+from imagetiers.planning.containers import Label
+from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import REPO, Checkout, Run
+from tests.registry.harness import upload
+from tests.registry_server import RegistryServer
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mounts, and is other users: needs root")
 
@@ -99,6 +108,53 @@ def test_somebody_elses(mode: int, shared: Checkout) -> None:
     build = go(["image"])
     assert build.code == 1
     assert f"belongs to user 0, and this is user {NOBODY}" in build.err
+
+
+@pytest.mark.parametrize(
+    ("before", "user", "why"),
+    [
+        ("mount --bind .imagetiers .imagetiers\nmount -o remount,ro,bind .imagetiers", 0, "Read-only file system"),
+        ("mount -t tmpfs -o nr_inodes=1 tmpfs .imagetiers", 0, "No space left on device"),
+        ("", NOBODY, "Permission denied"),
+    ],
+    ids=["read-only", "full", "somebody else's"],
+)
+def test_one_line_where_marks_cannot_be_kept(
+    before: str, user: int, why: str, shared: Checkout, registry_server: RegistryServer
+) -> None:
+    """The cache knows that all three images have passed; that is told once, and what it means is shown all the same."""
+    name = f"test-{secrets.token_hex(4)}"
+    shared.edit("pipeline.yaml", "name: tiny", f"name: {name}\nregistry: {registry_server.host}/marks\ncache: cache")
+    images = [publish(tier, registry_server.host) for tier in shared.plan().values()]
+    shutil.rmtree(shared.root / ".imagetiers")
+    (shared.root / ".imagetiers").mkdir()
+    for image, check in images:
+        DirectoryStore(shared.root / "cache").write(f"verdicts/{image}/{check}.json", b'{"passed": true}')
+
+    status, plan, explain = (run(shared, [verb], before, user) for verb in ("status", "plan", "explain"))
+
+    where = shared.root / ".imagetiers/state"
+    line = f"{where}: {why}: what the cache knows of checks is not kept here\n"
+    told = {line, line.replace("state:", "state/verdicts:"), line.replace("state:", "doit.db:")}
+    for looked in (status, plan):
+        assert (looked.code, looked.err) == (0, ""), looked.text
+        assert sum(looked.out.count(each) for each in told) == 1, looked.out
+        assert looked.out.count("is not kept here") == 1
+    assert status.out.count("  yes") == len(images), status.out
+    assert (explain.code, explain.err) == (0, "")
+    assert not where.exists()
+    kept = run(shared, ["status"])
+    assert (kept.code, "is not kept" in kept.out) == (0, False)
+    assert len(list((where / "verdicts").iterdir())) == len(images)
+
+
+def publish(tier: dict[str, Any], host: str) -> tuple[str, str]:
+    """Publish an image of the tier's key; return its id, without the kind of digest, and its checks' hash."""
+    repository, _, tag = str(tier["ref"]).partition("/")[2].rpartition(":")
+    labels = {Label.KEY: tier["key"], Label.TIER: tier["tier"], Label.TRUST: Trust().label}
+    config = json.dumps({"config": {"Labels": labels}}).encode()
+    upload(host, repository, tag, config)
+    return hashlib.sha256(config).hexdigest(), str(tier["check"])
 
 
 def test_a_database_that_is_none(offline: Checkout) -> None:

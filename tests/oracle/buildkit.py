@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
+import secrets
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["BASE", "Entry", "Outcome", "base_image", "build", "digest", "tar_of"]
+__all__ = ["BASE", "Entry", "Outcome", "base_image", "build", "digest", "remove_images", "tagged", "tar_of"]
 
 BASE = "imagetiers-oracle-base:1"
+# The images of this process. They go all at once, at its end: an engine that removes an image while another build makes
+# the very same one fails that build.
+_NAME = f"imagetiers-oracle-{secrets.token_hex(4)}"
 _APPLETS = [
     "sh",
     "cat",
@@ -34,7 +39,20 @@ _APPLETS = [
     "stat",
     "tr",
 ]
-_SKIPPED = ("dev", "proc", "sys", "bin")
+_SKIPPED = ("dev", "proc", "sys")
+# What of an image's configuration decides how it runs; the rest is times, history and the layers' names.
+_CONFIG: tuple[str, ...] = (
+    "Env",
+    "Cmd",
+    "Entrypoint",
+    "WorkingDir",
+    "User",
+    "Labels",
+    "ExposedPorts",
+    "Volumes",
+    "StopSignal",
+)
+_CONFIG += ("Shell", "Healthcheck", "OnBuild")
 
 
 @dataclass(frozen=True)
@@ -49,10 +67,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A build's result: the files of the image, or the reason why there is none."""
+    """A build's result: the files of the image and its configuration, or the reason why there is none."""
 
     files: Mapping[str, Entry] | None
     error: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def built(self) -> bool:
@@ -64,9 +83,19 @@ class Outcome:
         return entry.content if entry is not None else ""
 
     def differs(self, other: Outcome) -> list[str]:
-        """Return the paths at which two images differ; what is the same otherwise is left out."""
+        """Return the paths and settings in which two images differ; what is the same otherwise is left out."""
         ours, theirs = self.files or {}, other.files or {}
-        return sorted(path for path in {*ours, *theirs} if ours.get(path) != theirs.get(path))
+        paths = sorted(path for path in {*ours, *theirs} if ours.get(path) != theirs.get(path))
+        return paths + sorted(name for name in _CONFIG if self.config.get(name) != other.config.get(name))
+
+    def shown(self, name: str) -> str:
+        """Return what lies at a path, or a setting."""
+        return str(self.config.get(name) if name in _CONFIG else (self.files or {}).get(name))
+
+    @property
+    def digest(self) -> str:
+        """The digest of everything that is compared."""
+        return digest(repr((sorted((self.files or {}).items()), sorted(self.config.items()))).encode())
 
 
 def base_image(busybox: Path) -> None:
@@ -98,18 +127,45 @@ def base_image(busybox: Path) -> None:
     subprocess.run(command, input=buffer.getvalue(), check=True, capture_output=True)
 
 
-def build(context: bytes, args: Mapping[str, str], target: str | None = None, timeout: float = 60) -> Outcome:
-    """Build a context (a tar with its Dockerfile) and return what the image holds."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.tar"
-        command = ["docker", "buildx", "build", "--progress=plain", "--provenance=false", "--network=none"]
-        command += [f"--output=type=tar,dest={out}", *(f"--build-arg={name}={value}" for name, value in args.items())]
-        command += [f"--target={target}"] if target is not None else []
-        done = subprocess.run([*command, "-"], input=context, capture_output=True, check=False, timeout=timeout)
-        text = done.stderr.decode(errors="replace")
-        if done.returncode != 0:
-            return Outcome(None, _reason(text))
-        return Outcome(_entries(out))
+def build(
+    context: bytes | Path,
+    args: Mapping[str, str],
+    target: str | None = None,
+    *,
+    contexts: Mapping[str, Path] | None = None,
+    timeout: float = 60,
+) -> Outcome:
+    """Build a context (a folder, or a tar, with its Dockerfile) and return what the image holds."""
+    built = tagged(context, args, target, contexts=contexts, timeout=timeout)
+    return built if isinstance(built, Outcome) else _saved(built)
+
+
+def tagged(
+    context: bytes | Path,
+    args: Mapping[str, str],
+    target: str | None = None,
+    *,
+    contexts: Mapping[str, Path] | None = None,
+    timeout: float = 60,
+) -> str | Outcome:
+    """Build a context and return the image's name, or an Outcome where there is no image; see remove_images."""
+    name = f"{_NAME}:{secrets.token_hex(8)}"
+    command = ["docker", "buildx", "build", "--progress=plain", "--provenance=false", "--network=none", "--load"]
+    command += [f"--tag={name}", *(f"--build-arg={name}={value}" for name, value in args.items())]
+    command += [f"--build-context={name}={path}" for name, path in (contexts or {}).items()]
+    command += [f"--target={target}"] if target is not None else []
+    source, stdin = (["-"], context) if isinstance(context, bytes) else ([str(context)], None)
+    done = subprocess.run([*command, *source], input=stdin, capture_output=True, check=False, timeout=timeout)
+    return name if done.returncode == 0 else Outcome(None, _reason(done.stderr.decode(errors="replace")))
+
+
+def remove_images() -> None:
+    """Remove all images that this process has built, but for the base."""
+    listed = subprocess.run(
+        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", _NAME], capture_output=True, check=True, text=True
+    ).stdout.split()
+    for at in range(0, len(listed), 100):
+        subprocess.run(["docker", "rmi", *listed[at : at + 100]], capture_output=True, check=False)
 
 
 def _reason(text: str) -> str:
@@ -117,20 +173,48 @@ def _reason(text: str) -> str:
     return re.sub(r"^ERROR: (failed to (build|solve): )*", "", errors[-1]) if errors else text[-300:]
 
 
-def _entries(path: Path) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    with tarfile.open(path) as tar:
+def _saved(name: str) -> Outcome:
+    archive = subprocess.run(["docker", "save", name], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        manifest = json.loads(_member(tar, "manifest.json"))[0]
+        config = json.loads(_member(tar, manifest["Config"]))["config"]
+        files: dict[str, Entry] = {}
+        for layer in manifest["Layers"]:
+            _lay_over(files, _member(tar, layer))
+    return Outcome(files, config={name: config[name] for name in _CONFIG if config.get(name)})
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
+def _lay_over(files: dict[str, Entry], layer: bytes) -> None:
+    """Apply a layer: what it removes goes first, as it is of the layers below."""
+    found: dict[str, Entry] = {}
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         for info in tar:
-            name = info.name.removeprefix("./").rstrip("/")
-            if not name or name.split("/")[0] in _SKIPPED:
-                continue
-            content = info.linkname
-            if info.isreg():
-                file = tar.extractfile(info)
-                assert file is not None
-                content = digest(file.read())
-            entries[name] = Entry(info.type.decode(), info.mode & 0o7777, (info.uid, info.gid), content)
-    return entries
+            name = info.name.removeprefix("./").strip("/")
+            folder, _, last = name.rpartition("/")
+            if last == ".wh..wh..opq":
+                _remove(files, folder, itself=False)
+            elif last.startswith(".wh."):
+                _remove(files, f"{folder}/{last[4:]}".lstrip("/"), itself=True)
+            elif name and name.split("/")[0] not in _SKIPPED:
+                content = info.linkname
+                if info.isreg():
+                    content = digest(_member(tar, info.name))
+                found[name] = Entry(info.type.decode(), info.mode & 0o7777, (info.uid, info.gid), content)
+    for name, entry in found.items():
+        if name in files and (files[name].kind == "5") != (entry.kind == "5"):
+            _remove(files, name, itself=True)
+        files[name] = entry
+
+
+def _remove(files: dict[str, Entry], name: str, *, itself: bool) -> None:
+    for path in [path for path in files if path.startswith(f"{name}/") or (itself and path == name)]:
+        del files[path]
 
 
 def digest(data: bytes) -> str:

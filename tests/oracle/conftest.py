@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.oracle.buildkit import BASE, base_image
+from tests.oracle.buildkit import BASE, base_image, remove_images
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -20,10 +21,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def oracle_base(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Make the base image if it is not there; it stays, since it is 2 MB and always the same."""
+def oracle_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the base image if it is not there; it stays, since it is 2 MB and always the same. What was built goes."""
     if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, check=False).returncode != 0:
         base_image(_busybox(tmp_path_factory.mktemp("busybox")))
+    yield
+    remove_images()
 
 
 def _busybox(folder: Path) -> Path:

@@ -239,6 +239,9 @@ _SINGLE: Mapping[str, str] = {
     "RUN --mounts": "RUN --mounts=type=tmpfs,target=/m true\n",
     "RUN --": "RUN -- echo a > /f\n",
     "RUN with a dash": "RUN -x || true\n",
+    "RUN --network of a variable": "ARG A=none\nRUN --network=$A true\n",
+    "RUN --network of another name": "RUN --network=bridge true\n",
+    "RUN --network of the host": "RUN --network=host true\n",
     "RUN --network": "RUN --network=none echo a > /f\n",
     "mount of the context": "RUN --mount=target=/m cp /m/a.txt /f\n",
     "mount of a folder": "RUN --mount=type=bind,source=d,target=/m cp -r /m /f\n",
@@ -267,10 +270,21 @@ _SINGLE: Mapping[str, str] = {
     "WORKDIR without anything": "WORKDIR\n",
     "USER": "USER 7\nCOPY a.txt /x\n",
     "SHELL": 'SHELL ["sh", "-ec"]\nRUN echo a > /f\n',
+    "SHELL with nothing in it": "SHELL []\n",
     "SHELL without JSON": "SHELL sh -c\n",
     "LABEL": 'LABEL a=b c="d e"\nCOPY a.txt /x\n',
     "LABEL without a value": "LABEL a\n",
     "HEALTHCHECK": "HEALTHCHECK --interval=5s CMD true\nCOPY a.txt /x\n",
+    "HEALTHCHECK with a wrong duration": "HEALTHCHECK --interval=x CMD true\n",
+    "HEALTHCHECK with durations": "HEALTHCHECK --interval=1h30m --timeout=1.5s --start-period=0 --retries=3 CMD true\n"
+    "COPY a.txt /x\n",
+    "HEALTHCHECK with a wrong number": "HEALTHCHECK --retries=x CMD true\n",
+    "HEALTHCHECK NONE": "HEALTHCHECK NONE\nCOPY a.txt /x\n",
+    "HEALTHCHECK NONE with a command": "HEALTHCHECK NONE true\n",
+    "HEALTHCHECK in small letters": "HEALTHCHECK cmd true\nCOPY a.txt /x\n",
+    "HEALTHCHECK without CMD": "HEALTHCHECK true\n",
+    "HEALTHCHECK without a command": "HEALTHCHECK CMD\n",
+    "HEALTHCHECK in JSON": 'HEALTHCHECK CMD ["true"]\nCOPY a.txt /x\n',
     "HEALTHCHECK with an unknown flag": "HEALTHCHECK --every=5s CMD true\n",
     "CMD without anything": "CMD\nCOPY a.txt /x\n",
     "CMD with a flag": "CMD --x\nCOPY a.txt /x\n",
@@ -380,6 +394,19 @@ _WHOLE: Mapping[str, str] = {
     "ONBUILD of a stage": "ARG BASE\nFROM ${BASE} AS b\nONBUILD COPY a.txt /x\nFROM b\n",
     "a stage that is not needed and wrong": "ARG BASE\nFROM ${BASE} AS b\nCOPY nothing /x\nFROM ${BASE}\nCOPY a.txt /x\n",
     "a stage that is not needed and misspelt": "ARG BASE\nFROM ${BASE} AS b\nCOPY --form=x a /x\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed of a wrong name": "ARG BASE\nFROM $>{BASE} AS b\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed of a name in capitals": "ARG BASE\nFROM UPPER AS b\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed of two tags": "ARG BASE\nFROM a:b:c AS b\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed of no tag": "ARG BASE\nFROM a/b AS b\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed with a brace too few": "ARG BASE\nFROM ${BASE AS b\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed of a wrong platform": "ARG BASE\nFROM --platform=a/b/c/d ${BASE} AS b\n"
+    "FROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed and takes from itself": "ARG BASE\nFROM ${BASE} AS b\nCOPY --from=b a.txt /x\nFROM ${BASE}\n"
+    "COPY a.txt /x\n",
+    "a stage that is not needed and takes from a wrong name": "ARG BASE\nFROM ${BASE} AS b\n"
+    "RUN --mount=from=UPPER,target=/m true\nFROM ${BASE}\nCOPY a.txt /x\n",
+    "a stage that is not needed and takes from a stage behind": "ARG BASE\nFROM ${BASE} AS b\nCOPY --from=c /x /x\n"
+    "FROM ${BASE} AS c\nCOPY a.txt /x\n",
     "a chain of stages": "ARG BASE\nFROM ${BASE} AS a\nRUN echo a > /a\nFROM a AS b\nRUN echo b > /b\n"
     "FROM scratch AS c\nCOPY --from=b /a /b /\nFROM ${BASE}\nCOPY --from=c / /c/\n",
     "a diamond of stages": "ARG BASE\nFROM ${BASE} AS a\nRUN echo a > /a\nFROM a AS b\nRUN echo b > /b\nFROM a AS c\n"

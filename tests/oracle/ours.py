@@ -100,4 +100,4 @@ def compare(case: Case, root: Path) -> Verdict:
 
 
 def _shown(path: str, written: Outcome, sent: Outcome) -> str:
-    return f"{path}: written {(written.files or {}).get(path)}, sent {(sent.files or {}).get(path)}"
+    return f"{path}: written {written.shown(path)}, sent {sent.shown(path)}"

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from imagetiers.errors import PipelineError
 from imagetiers.planning.plan import TierPlan
+from tests.oracle.buildkit import remove_images
 from tests.oracle.generate import cases
 from tests.oracle.ours import Case, Verdict, compare, plan_of
 
@@ -107,4 +108,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        remove_images()
