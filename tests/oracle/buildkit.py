@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BASE", "Entry", "Outcome", "base_image", "build", "digest", "remove_images", "tagged", "tar_of"]
+from tests.registry_server import RegistryServer
+
+__all__ = ["BASE", "Entry", "Outcome", "base_image", "bases", "build", "digest", "remove_images", "tagged", "tar_of"]
 
 BASE = "imagetiers-oracle-base:1"
 # The images of this process. They go all at once, at its end: an engine that removes an image while another build makes
@@ -125,6 +127,29 @@ def base_image(busybox: Path) -> None:
             tar.addfile(info, io.BytesIO(text.encode()))
     command = ["docker", "import", "--change", "ENV FROM_BASE=set", "-", BASE]
     subprocess.run(command, input=buffer.getvalue(), check=True, capture_output=True)
+
+
+# What becomes of the base: a file of it, its configuration, and nothing but its history.
+_MOVED = (
+    "RUN echo edited > /base/x",
+    "ENV FROM_BASE=other",
+    "ENV FROM_BASE=set",
+    "RUN chmod 700 /base && rm /etc/passwd",
+)
+
+
+def bases(server: RegistryServer) -> tuple[str, tuple[str, ...]]:
+    """Publish the base several times under one tag; return the reference, and the digests that it had in turn."""
+    reference = f"{server.host}/oracle/base:1"
+    digests: list[str] = []
+    for line in ("", *_MOVED):
+        built = tagged(tar_of({}, f"FROM {BASE}\n{line}\n".encode()), {})
+        assert isinstance(built, str), built
+        for command in (("tag", built, reference), ("push", "-q", reference)):
+            subprocess.run(["docker", *command], check=True, capture_output=True)
+        digests.append(server.digest("oracle/base", "1") or "")
+    subprocess.run(["docker", "rmi", reference], check=True, capture_output=True)
+    return reference, tuple(digests)
 
 
 def build(

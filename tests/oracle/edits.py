@@ -234,6 +234,13 @@ def _unlisted(project: Project, chance: random.Random) -> Project:
     )
 
 
+def _base(project: Project, chance: random.Random) -> Project:
+    """Pin the base's tag at another of its images, as `doit lock` does when the tag was moved."""
+    if project.parent is not None:
+        return replace(project, parent=_base(project.parent, chance))
+    return replace(project, digest=_pick(chance, [digest for digest in project.digests if digest != project.digest]))
+
+
 EDITS: Mapping[str, Edit] = {
     "a letter": _text(_letter),
     "a word": _text(_word),
@@ -252,4 +259,5 @@ EDITS: Mapping[str, Edit] = {
     "a link": _link,
     "a file's name": _name,
     "an unlisted file": _unlisted,
+    "the base": _base,
 }

@@ -45,9 +45,9 @@ def _files() -> Mapping[str, File]:
 class Project:
     """A tier: its Dockerfile, the arguments and files that it gets, what it is built FROM, and its `target`.
 
-    `digest` is what pipeline.lock.yaml pins the base at. `parent` is another tier, which this one is built FROM instead.
-    With `compiles` the stages `builder` and `wheels` are those of a compile step. `ignored` are patterns that the
-    manifest takes away with '!'.
+    `digest` is what pipeline.lock.yaml pins the base at, and `digests` are what its tag has been. `parent` is another tier,
+    which this one is built FROM instead. With `compiles` the stages `builder` and `wheels` are those of a compile step.
+    `ignored` are patterns that the manifest takes away with '!'.
     """
 
     text: str
@@ -57,6 +57,7 @@ class Project:
     ignored: tuple[str, ...] = ()
     base: str = BASE
     digest: str = ""
+    digests: tuple[str, ...] = ()
     target: str | None = None
     parent: Project | None = None
     compiles: bool = False

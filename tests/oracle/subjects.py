@@ -107,8 +107,18 @@ COPY --from=wheels / /wheels/
 """
 
 
-def subjects() -> Mapping[str, Project]:
-    """Return the projects by name. The files that a manifest does not list are not all of the same kind."""
+def subjects(base: str, digests: tuple[str, ...]) -> Mapping[str, Project]:
+    """Return the projects by name, built FROM a base whose tag has been several images and is pinned at the first."""
+
+    def pinned(project: Project) -> Project:
+        if project.parent is not None:
+            return replace(project, parent=pinned(project.parent))
+        return replace(project, base=base, digest=digests[0], digests=digests)
+
+    return {name: pinned(project) for name, project in _subjects().items()}
+
+
+def _subjects() -> Mapping[str, Project]:
     several = Project(_STAGES)
     listed = replace(several, manifest="*.txt\nd/\nrun.sh\nlnk\n.dot\n")
     aside = {**several.files, UNLISTED: File(b"notes\n")}
