@@ -154,5 +154,5 @@ def test_a_check_that_hangs_is_ended(checkout: Checkout, *, option: bool) -> Non
 def test_what_is_no_duration_is_told(checkout: Checkout) -> None:
     for task in ("compile:pytorch-clean", "verify:pytorch-clean"):
         run = checkout.doit(task, "--timeout", "soon")
-        assert run.code == 1
+        assert run.code == 3
         assert "--timeout: 'soon' is not a duration" in run.err

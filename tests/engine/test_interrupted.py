@@ -109,7 +109,7 @@ def test_out_of_time_it_ends_its_container_and_goes_on_later(checkout: Checkout)
 
     assert checkout.doit("clean", "compile").code == 0
     assert checkout.doit("compile:pytorch-clean", "--if-needed").executed == [], "the image needs no wheels any more"
-    assert checkout.doit("compile:pytorch-clean", "--timeout", "1 h").code == 1
+    assert checkout.doit("compile:pytorch-clean", "--timeout", "1 h").code == 3
 
 
 def test_without_a_daemon(checkout: Checkout) -> None:
