@@ -47,7 +47,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
     signer = LazySigner(secret, pipeline.trust) if secret else None
     return Services(
         engine=DockerEngine(cancel, layout.volume),
-        store=SignedStore(store, pipeline.trust, signer, console.line),
+        store=SignedStore(store, pipeline.trust, signer, console.line, layout.state / "signed"),
         bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
         registry=HttpRegistry(),
         git=GitRemotes(cancel),

@@ -18,7 +18,7 @@ from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
 from imagetiers.repository_file import kind_of_file
 
-__all__ = ["form_problems", "parse_duration", "parse_size"]
+__all__ = ["form_problems", "parse_age", "parse_duration", "parse_size"]
 
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[^\s/]+)*/?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -31,6 +31,7 @@ _PORT = re.compile(r"://[^/]*?:([0-9]+)/")
 _LARGEST_PORT = 65535
 _SMALLEST, _LARGEST = 1 << 20, 1 << 60  # bytes
 _DAY = 86_400  # seconds
+_SHORTEST_AGE = 3600
 _MOST = 1e30  # any number above it means as little
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -57,12 +58,22 @@ def parse_duration(text: str) -> int:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def parse_age(text: str) -> int:
+    """Return seconds: 30d, 12h, 1d12h. Raises ValueError."""
+    match = re.fullmatch(r"(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?", text)
+    if match is None or not text:
+        raise ValueError(text)
+    days, hours = (int(part or 0) for part in match.groups())
+    return days * _DAY + hours * 3600
+
+
 def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield (path, problem) of values of the right type and the wrong form. `root` is what a cache's folder lies in."""
     checks: list[tuple[KeyPath, Check]] = [
         (("registry",), check_place),
         (("channels",), check_place),
         (("cache",), lambda text: _cache(text, root)),
+        (("trust", "max_age"), _check_age),
     ]
     for tier in _keys(tree, ("tiers",)):
         checks += _tier_checks(tree, ("tiers", tier))
@@ -166,6 +177,14 @@ def _port(text: str) -> tuple[str, str] | None:
     if match is not None and not 0 < int(match[1][:6]) <= _LARGEST_PORT:
         return f"'{match[1]}' is not a port", "write a number from 1 to 65535"
     return None
+
+
+def _check_age(text: str) -> tuple[str, str] | None:
+    try:
+        age = parse_age(text)
+    except ValueError:
+        return None  # the schema says what the form is
+    return None if age >= _SHORTEST_AGE else (f"'{text}' is less than 1h", "write an age such as 30d or 12h")
 
 
 def _check_time(text: str) -> tuple[str, str] | None:

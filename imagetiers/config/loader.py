@@ -11,7 +11,7 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
-from imagetiers.config.forms import form_problems, parse_duration, parse_size
+from imagetiers.config.forms import form_problems, parse_age, parse_duration, parse_size
 from imagetiers.config.gpus import GPUS, arch_list, cuda_targets, gpu_named, nearest_gpu
 from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.config.lockfile import GIT, IMAGES
@@ -315,6 +315,9 @@ def _trust_problems(tree: Node) -> Iterator[Problem]:
         if isinstance(day, str) and not _is_day(day):
             where = place(tree, ("trust", "keys", index, "revoked"), PIPELINE_FILE)
             yield Problem(where, "is not a day", "such as 2027-01-31")
+    if "max_age" in given and given.get("require") is not True:
+        where = place(tree, ("trust", "max_age"), PIPELINE_FILE)
+        yield Problem(where, "means nothing without require: true", "set that, or remove this")
     if given.get("require") is True and not keys:
         where = place(tree, ("trust", "require"), PIPELINE_FILE)
         yield Problem(
@@ -336,7 +339,8 @@ def _is_day(text: str) -> bool:
 
 def _trust(given: Any) -> TrustSettings:
     keys = tuple(TrustedKey(key["name"], key["ed25519"], key.get("revoked")) for key in given.get("keys", ()))
-    return TrustSettings(keys, require=bool(given.get("require", False)))
+    age = parse_age(given["max_age"]) if "max_age" in given else None
+    return TrustSettings(keys, require=bool(given.get("require", False)), max_age=age)
 
 
 def _cloudbuild_problems(tree: Node, wrong: set[Path]) -> Iterator[Problem]:

@@ -183,10 +183,14 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """Whose signatures a pipeline believes. With `require`, what trusted builds share counts only when it is signed."""
+    """Whose signatures a pipeline believes. With `require`, what trusted builds share counts only when it is signed.
+
+    A head that was signed more than `max_age` seconds ago counts as none then; None: there is no such limit.
+    """
 
     keys: tuple[TrustedKey, ...] = ()
     require: bool = False
+    max_age: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

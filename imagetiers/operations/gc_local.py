@@ -19,8 +19,8 @@ _REMOVED = ".removed-"
 UNTRUSTED = "untrusted"
 """The folder of `work` in which builds of untrusted branches keep what is theirs."""
 
-MARKS = ("verdicts", "wheels")
-"""The folders of `state` whose files only save time."""
+MARKS = ("verdicts", "wheels", "signed")
+"""The folders of `state` whose files are of use for a time, and could be done without."""
 
 
 def local_items(layout: Layout) -> list[Item]:

@@ -18,12 +18,14 @@ from imagetiers.config.model import TrustedKey, TrustSettings
 from imagetiers.errors import (
     CorruptError,
     ForbiddenError,
+    NotFoundError,
     PreconditionError,
     Problem,
     StoreError,
     UntrustedError,
     os_problem,
 )
+from imagetiers.signing.memory import Memory, is_remembered, version_of
 from imagetiers.signing.signers import SIGNING_KEY, LazySigner
 from imagetiers.signing.statements import (
     LINE_MAX,
@@ -51,21 +53,30 @@ DOCUMENT_MAX = 64 << 20  # bytes of what is read whole: the largest are texts of
 class SignedStore:
     """The store of a pipeline with these keys; `signer` is there in trusted builds that have a private key.
 
-    `tell` is given what is wrong with a signature where the pipeline does not require any.
+    `tell` is given what is wrong with a signature where the pipeline does not require any. `memory` is a folder in which this
+    machine remembers what it has seen; without, an older object that is put back is believed until it is too old.
     """
 
     def __init__(
-        self, store: Store, settings: TrustSettings, signer: LazySigner | None, tell: Callable[[str], None]
+        self,
+        store: Store,
+        settings: TrustSettings,
+        signer: LazySigner | None,
+        tell: Callable[[str], None],
+        memory: Path | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._keys = Keyring(settings.keys)
         self._signer = signer
         self._tell = tell
+        self._memory = Memory(memory, store.url) if memory is not None and settings.keys else None
+        self._folder = memory
+        self._expired: dict[str, int] = {}
 
     def __reduce__(self) -> tuple[Callable[..., SignedStore], tuple[object, ...]]:
         """Let a process that reads what others wrote have the store, and never the key that signs."""
-        return SignedStore, (self._store, self._settings, None, _tell_nobody)
+        return SignedStore, (self._store, self._settings, None, _tell_nobody, self._folder)
 
     @property
     def url(self) -> str:
@@ -79,6 +90,7 @@ class SignedStore:
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         """Read; of an object that may be signed the whole, up to `length`. Raises UntrustedError.
 
+        A head that is older than `trust.max_age` allows counts as none, and is replaced by the next that is written.
         Without a `length`, no object is read that is larger than any document of ours: others may have written it.
         """
         if not must_be_signed(name):
@@ -92,20 +104,30 @@ class SignedStore:
             _small(data, name)
         with _of(generation):
             content, claim = _archive(data, name) if purpose_of(name) == "wheels" else read_document(data, name)
-            self._judge(name, claim)
+            self._judge(name, claim, content)
+            self._refuse_expired(name, claim, generation)
         return content[start : None if length is None else start + length], generation
 
     def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
         """Sign and write. Raises ForbiddenError where only signed objects count and there is no key."""
         if not self._signs(name):
             return self._store.write(name, data, if_generation=if_generation)
-        line = self._line(name, hashlib.sha256(data).hexdigest(), len(data))
+        at = int(self.now())
+        line = self._line(name, hashlib.sha256(data).hexdigest(), len(data), at)
         signed = data + line if purpose_of(name) == "wheels" else line + data
+        if if_generation == 0:
+            if_generation = self._expired.get(name, 0)
         try:
-            return self._store.write(name, signed, if_generation=if_generation)
+            generation = self._store.write(name, signed, if_generation=if_generation)
         except PreconditionError:
-            generation = self._in_the_way(name, if_generation, lambda: self.read(name))
-            return self._store.write(name, signed, if_generation=generation)
+            known = self._in_the_way(name, if_generation, lambda: self.read(name))
+            generation = self._store.write(name, signed, if_generation=known)
+        self._expired.pop(name, None)
+        with contextlib.suppress(
+            UntrustedError
+        ):  # what we have written ourselves is no attack, whatever the clock says
+            self._remember(name, at, data)
+        return generation
 
     def read_file(self, name: str, path: Path) -> int:
         """Stream an object to a file, and check it there. Raises UntrustedError, and then there is no file."""
@@ -128,7 +150,7 @@ class SignedStore:
         scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}.signed")
         try:
             shutil.copyfile(path, scratch)
-            line = self._line(name, *_hash(scratch, scratch.stat().st_size))
+            line = self._line(name, *_hash(scratch, scratch.stat().st_size), int(self.now()))
             with scratch.open("ab") as file:
                 file.write(line)
             try:
@@ -182,26 +204,48 @@ class SignedStore:
             raise ForbiddenError(Problem(name, "would count for nobody: there is no key to sign it with", hint))
         return self._signer is not None and must_be_signed(name)
 
-    def _line(self, name: str, sha256: str, size: int) -> bytes:
+    def _line(self, name: str, sha256: str, size: int, at: int) -> bytes:
         assert self._signer is not None  # noqa: S101  as _signs has said
         key, signer = self._signer.open()
-        at = self.now()
         if is_revoked(key, at):
             raise ForbiddenError(Problem(SIGNING_KEY, f"the key '{key.name}' was revoked ({key.revoked})"))
-        statement = Statement(name, purpose_of(name), sha256, size, key.name, int(at)).encode()
+        statement = Statement(name, purpose_of(name), sha256, size, key.name, at).encode()
         return signed_line(statement, signer.sign(to_sign(statement, purpose_of(name))))
 
-    def _judge(self, name: str, claim: Claim | None) -> None:
+    def _judge(self, name: str, claim: Claim | None, content: bytes = b"") -> None:
         try:
             if claim is not None and self._keys:
                 key = self._keys.check(claim, name)
                 self._was_in_time(key, name)
+                self._remember(name, claim.statement.at, content)
             elif claim is None and self._settings.require:
                 raise UntrustedError(Problem(name, "is not signed, and trust.require in pipeline.yaml wants that"))
         except UntrustedError as error:
             if self._settings.require:
                 raise
             self._tell(f"{error.problems[0].where}: {error.problems[0].what}; it is taken, since nothing requires one")
+
+    def _remember(self, name: str, at: int, content: bytes) -> None:
+        """Raise UntrustedError where this machine has seen a newer one."""
+        purpose = purpose_of(name)
+        if self._memory is not None and is_remembered(purpose):
+            self._memory.check(name, version_of(purpose, at, content))
+
+    def _refuse_expired(self, name: str, claim: Claim | None, generation: int) -> None:
+        most = self._settings.max_age
+        if most is None or claim is None or not self._keys or purpose_of(name) != "ccache-head":
+            return
+        age = self.now() - claim.statement.at
+        if age <= most:
+            return
+        what = f"was signed {age / 86_400:.0f} days ago, longer than trust.max_age"
+        if not self._settings.require:
+            self._tell(f"{name}: {what}; it is taken, since nothing requires a signature")
+            return
+        if name not in self._expired:
+            self._tell(f"{name}: {what}: it counts as none, and the next push begins anew")
+        self._expired[name] = generation
+        raise NotFoundError(Problem(name, what))
 
     def _was_in_time(self, key: TrustedKey, name: str) -> None:
         """Hold a revoked key against the store's clock: the signer's is its own affair, and who has stolen a key dates back."""

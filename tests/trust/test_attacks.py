@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,18 +18,18 @@ from typing import Any, cast
 import pytest
 
 from imagetiers.building.ccache_session import namespace_chain
-from imagetiers.ccache.format.head import Head, encode_head
+from imagetiers.ccache.format.head import Head, NamespaceState, encode_head
 from imagetiers.ccache.namespace import Namespace
 from imagetiers.ccache.prune import prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import PushOutcome, push
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust, TrustedKey, TrustSettings
-from imagetiers.errors import ForbiddenError, StoreError, UntrustedError
+from imagetiers.errors import ForbiddenError, NotFoundError, StoreError, UntrustedError
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
-from imagetiers.signing.signers import LazySigner
-from imagetiers.signing.statements import new_key
+from imagetiers.signing.signers import LazySigner, PemSigner
+from imagetiers.signing.statements import Statement, new_key, purpose_of, read_document, signed_line, to_sign
 from imagetiers.signing.store import SignedStore
 from imagetiers.state import wheels
 from imagetiers.state.registry import passed_before, publication
@@ -44,6 +45,7 @@ KEY, IMAGE, CHECK = "ab" * 32, "sha256:" + "12" * 32, "34" * 32
 MAIN = namespace_chain("line", Trust(), "4.14.2")[0]
 OTHERS, _ = namespace_chain("line", Trust(trusted=False, branch="topic-2"), "4.14.2")
 OWN, _ = namespace_chain("line", Trust(trusted=False, branch="topic"), "4.14.2")
+DAY = 86_400
 DIGEST = "sha256:" + "56" * 32
 TIER = cast(
     "TierPlan",
@@ -100,9 +102,21 @@ def bucket(server: GcsServer) -> Iterator[GcsServer]:
     server.close_stores()
 
 
-def trusted(server: GcsServer, *, settings: TrustSettings = SETTINGS, signs: bool = False) -> SignedStore:
+def trusted(
+    server: GcsServer, *, settings: TrustSettings = SETTINGS, signs: bool = False, memory: Path | None = None
+) -> SignedStore:
     signer = LazySigner(PEM.decode(), settings) if signs else None
-    return SignedStore(server.store(principal="build"), settings, signer, lambda _: None)
+    return SignedStore(server.store(principal="build"), settings, signer, lambda _: None, memory)
+
+
+def signed_at(name: str, content: bytes, at: float) -> bytes:
+    """Sign a document as a trusted build did at that time."""
+    statement = Statement.of(name, content, SETTINGS.keys[0], at).encode()
+    return signed_line(statement, PemSigner(PEM).sign(to_sign(statement, purpose_of(name)))) + content
+
+
+def head(sequence: int) -> bytes:
+    return encode_head(Head(NamespaceState(sequence)))
 
 
 def services(store: Store) -> Services:
@@ -231,16 +245,104 @@ def test_what_was_signed_cannot_be_shown_as_something_else(bucket: GcsServer, ki
                 trusted(bucket).read(target)
 
 
-def test_an_old_signed_object_can_be_put_back(bucket: GcsServer) -> None:
-    """This is not prevented: docs/signing.md says so, and what it costs."""
+def test_an_old_head_that_is_put_back_is_refused_by_who_has_seen_a_newer_one(bucket: GcsServer, tmp_path: Path) -> None:
     name = FORGERIES["head"][0]
     owner = bucket.store(principal="build")
-    trusted(bucket, signs=True).write(name, b"old")
+    make_directory(tmp_path / "a", 5)
+    push(trusted(bucket, signs=True), MAIN, tmp_path / "a")
     old = owner.read(name)[0]
-    trusted(bucket, signs=True).write(name, b"new")
-
+    make_directory(tmp_path / "a", 5, seed=2)
+    builder, reader = (tmp_path / who for who in ("builder", "reader"))
+    push(trusted(bucket, signs=True, memory=builder), MAIN, tmp_path / "a")
+    pull(trusted(bucket, memory=reader), [MAIN], tmp_path / "b")
     owner.write(name, old)
-    assert trusted(bucket).read(name)[0] == b"old"
+
+    for memory in (builder, reader):
+        with pytest.raises(
+            UntrustedError, match=r"is older than what this machine has seen there: state 1 after state 2"
+        ):
+            trusted(bucket, memory=memory).read(name)
+    with pytest.raises(UntrustedError, match="older"):
+        push(trusted(bucket, signs=True, memory=builder), MAIN, tmp_path / "a")
+    (remembered,) = reader.iterdir()
+    remembered.unlink()  # as the hint says, where it was right
+    assert trusted(bucket, memory=reader).read(name)[0] == trusted(bucket).read(name)[0]
+
+
+def test_a_fresh_machine_believes_an_old_head_until_it_is_too_old(bucket: GcsServer, tmp_path: Path) -> None:
+    """This is not prevented: docs/signing.md says so, and what limits it."""
+    name = FORGERIES["head"][0]
+    bucket.store(principal="build").write(name, signed_at(name, head(7), time.time() - 20 * DAY))
+
+    assert trusted(bucket).read(name)[0] == head(7)
+    assert trusted(bucket, memory=tmp_path / "fresh").read(name)[0] == head(7)
+    within, beyond = (replace(SETTINGS, max_age=days * DAY) for days in (21, 19))
+    assert trusted(bucket, settings=within).read(name)[0] == head(7)
+    with pytest.raises(NotFoundError, match=r"was signed 20 days ago, longer than trust\.max_age"):
+        trusted(bucket, settings=beyond).read(name)
+
+
+def test_after_a_head_that_is_too_old_a_namespace_begins_anew(bucket: GcsServer, tmp_path: Path) -> None:
+    name = FORGERIES["head"][0]
+    owner = bucket.store(principal="build")
+    settings = replace(SETTINGS, max_age=19 * DAY)
+    made = make_directory(tmp_path / "a", 5)
+    push(trusted(bucket, signs=True), MAIN, tmp_path / "a")
+    content, claim = read_document(owner.read(name)[0], name)
+    assert claim is not None
+    owner.write(name, signed_at(name, content, time.time() - 20 * DAY))
+
+    assert pull(trusted(bucket, settings=settings), [MAIN], tmp_path / "b").entries == 0
+    more = make_directory(tmp_path / "c", 5, seed=2)
+    assert push(trusted(bucket, settings=settings, signs=True), MAIN, tmp_path / "c").outcome is PushOutcome.PUSHED
+    pull(trusted(bucket, settings=settings), [MAIN], tmp_path / "d")
+    assert entries_in(tmp_path / "d") == more
+    assert push(trusted(bucket, settings=settings, signs=True), MAIN, tmp_path / "a").entries == len(made)
+
+
+def test_an_old_publication_that_is_put_back_is_refused_and_replaced(bucket: GcsServer, tmp_path: Path) -> None:
+    name = FORGERIES["publication"][0]
+    owner = bucket.store(principal="build")
+    documents = [json.dumps({"key": KEY, "digest": f"sha256:{digit * 64}"}).encode() for digit in "12"]
+    for at, document in enumerate(documents):
+        owner.write(name, signed_at(name, document, 1e9 + at))
+        assert trusted(bucket, memory=tmp_path).read(name)[0] == document
+    owner.write(name, signed_at(name, documents[0], 1e9))
+
+    here = services(trusted(bucket, signs=True, memory=tmp_path))
+    found = publication(here, TIER)
+    assert found is not None
+    assert found.digest == ""
+    assert "is older than what this machine has seen" in here.console.told[0]  # type: ignore[attr-defined]
+    here.store.write(name, documents[1], if_generation=0)
+    assert trusted(bucket, memory=tmp_path).read(name)[0] == documents[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((5, 1000), (6, 900)), ((5, 1000), (1, 1001)), ((5, 1000), (5, 1000)), ((5, 1000), (5, 900))],
+    ids=["a clock was put right", "the namespace began anew", "again", "the same state, signed before"],
+)
+def test_what_is_no_attack_is_taken(
+    bucket: GcsServer, tmp_path: Path, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    name = FORGERIES["head"][0]
+    for sequence, at in (before, after):
+        bucket.store(principal="build").write(name, signed_at(name, head(sequence), at))
+        assert trusted(bucket, memory=tmp_path).read(name)[0] == head(sequence)
+
+
+@pytest.mark.parametrize("text", ["", "[", '{"at": "x"}', '{"at": 5, "sequence": 1.5}', "\udcff", '{"at": NaN}'])
+def test_a_memory_that_is_none_remembers_nothing(bucket: GcsServer, tmp_path: Path, text: str) -> None:
+    name = FORGERIES["head"][0]
+    owner = bucket.store(principal="build")
+    for sequence in (5, 1):
+        owner.write(name, signed_at(name, head(sequence), 1000 + sequence))
+        assert trusted(bucket, memory=tmp_path / "m").read(name)[0] == head(sequence)
+        (path,) = (tmp_path / "m").iterdir()
+        path.write_text(text, errors="surrogateescape")
+    (tmp_path / "file").touch()
+    assert trusted(bucket, memory=tmp_path / "file" / "m").read(name)[0] == head(1)
 
 
 def test_a_signed_namespace_lives_as_an_unsigned_one(bucket: GcsServer, tmp_path: Path) -> None:
