@@ -86,7 +86,8 @@ class Memory:
             yield None
             return
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # for as long as it takes to read and write a line
+            with contextlib.suppress(BlockingIOError):  # who has it reads and writes a line: what we read is good, too
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.seek(0)
             yield file
 

@@ -42,6 +42,7 @@ WAITS = {
     ("operations/gc_cache.py", "pool"): "reads of a store that hurries",
     ("retry.py", "sleep"): "in slices, and a tenth of a second for the last tries",
     ("retry.py", "wait"): "for being asked to stop itself",
+    ("signing/memory.py", "flock"): "never waits: LOCK_NB",
     ("state/history.py", "pool"): "reads of a store that hurries",
     ("state/registry.py", "pool"): "reads of a store that hurries",
     ("stores/directory.py", "flock"): "never waits: LOCK_NB",
