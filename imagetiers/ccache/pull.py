@@ -12,14 +12,16 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetiers.ccache.download import Extents, Wanted, extents_of, fetch, fetched_size
 from imagetiers.ccache.format.entry import Kind
-from imagetiers.ccache.format.merge import supersedes, version_of
+from imagetiers.ccache.format.index import Entry
+from imagetiers.ccache.format.merge import Live, supersedes, version_of
 from imagetiers.ccache.format.pack import Codec, PackRef
 from imagetiers.ccache.large_entry import fetch_bare
 from imagetiers.ccache.local import LocalEntry, put, recount, scan, segments_folder, stamp
@@ -32,6 +34,12 @@ __all__ = ["Peek", "PullResult", "peek", "pull"]
 
 BUDGET = 112 * 1024 * 1024
 """Bytes of packs and decoded entries held at a time, whatever the threads; a pack that needs more is refused."""
+
+
+_SOURCE, _NUMBER = 33, (1 << 32) - 1
+
+_Packs = dict[tuple[int, PackRef], "array[int]"]
+"""Codes of wanted entries by namespace (its place in the chain) and pack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +81,22 @@ class Peek:
 
 @dataclass
 class _Chosen:
-    """The entries that a pull wants, in order, and what was seen on the way to them."""
+    """What a pull wants: for each name, in order, where it is listed (see `_code`), and what was seen on the way to them."""
 
-    entries: list[Wanted] = field(default_factory=list)
+    sources: list[tuple[Namespace, Live]] = field(default_factory=list)
+    codes: dict[str, int] = field(default_factory=dict)
     sequences: dict[str, int] = field(default_factory=dict)
     quarantined: list[str] = field(default_factory=list)
     good: bool = False
+
+    def entry(self, code: int) -> Entry:
+        """Return the entry of a code."""
+        return self.sources[code >> _SOURCE][1].entry(code >> 1 & _NUMBER)
+
+    def wanted(self, codes: Iterable[int]) -> list[Wanted]:
+        """Return what is wanted by these codes."""
+        spaces = [space for space, _ in self.sources]
+        return [Wanted(self.entry(code), spaces[code >> _SOURCE], replace=bool(code & 1)) for code in codes]
 
 
 class _Budget:
@@ -154,9 +172,9 @@ def pull(
     run = _Run(os.fspath(directory), time.time_ns(), progress)
     chosen = _choose(counting, namespaces, directory, step=step, everything=everything)
     run.quarantined += chosen.quarantined
-    missing = list(_missing(chosen.entries, _there(directory)))
-    _fetch_all(run, missing, threads)
-    for space in {wanted.space for wanted in missing}:
+    packs, missing = _by_pack(chosen, _there(directory))
+    _fetch_all(run, chosen, packs, threads)
+    for space in {chosen.sources[source][0] for source, _ in packs}:
         space.quarantine(run.bad.get(space, ()))  # the next push of this machine stores again what these held
     if counters is not None and run.entries:
         try:
@@ -167,7 +185,7 @@ def pull(
         run.entries,
         run.entry_bytes,
         run.fetched,
-        len(chosen.entries) - len(missing),
+        len(chosen.codes) - missing,
         counting.requests,
         time.monotonic() - started,
         tuple(run.quarantined),
@@ -180,21 +198,20 @@ def peek(store: Store, namespaces: Sequence[str], directory: Path, *, step: str)
     """Say what `pull` would find for `step`, and fetch no pack. Raises StoreError when a namespace cannot be read."""
     chosen = _choose(store, namespaces, directory, step=step)
     there = _there(directory)
-    packs = _by_pack(list(_missing(chosen.entries, there))).items()
-    size = sum(fetched_size(pack, extents_of(some)) for (_, pack), some in packs)
-    return Peek(chosen.good, bool(chosen.entries or there), size)
+    packs, _ = _by_pack(chosen, there)
+    return Peek(chosen.good, bool(chosen.codes or any(file.size for file in there.values())), _size(chosen, packs))
 
 
-def _there(directory: Path) -> dict[str, LocalEntry]:
-    return {name: file for name, file in scan(directory).items() if file.size} if directory.is_dir() else {}
+def _there(directory: Path) -> Mapping[str, LocalEntry]:
+    return scan(directory) if directory.is_dir() else {}
 
 
 def _choose(
     store: Store, namespaces: Sequence[str], directory: Path, *, step: str | None, everything: bool = False
 ) -> _Chosen:
     chosen = _Chosen()
-    first: dict[str, Wanted] = {}
-    rest: dict[str, Wanted] = {}
+    first: dict[str, int] = {}
+    rest: dict[str, int] = {}
     kept = segments_folder(directory) if directory.is_dir() else None
     for namespace in namespaces:
         space = Namespace(store, namespace, kept)
@@ -208,47 +225,66 @@ def _choose(
         chosen.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
         chosen.sequences[namespace] = loaded.view.head.state.sequence
         chosen.good |= (step, "good") in loaded.view.head.state.uses
-        live = loaded.view.live
-        for name in live:
+        source = len(chosen.sources)
+        chosen.sources.append((space, loaded.view.live))
+        for name, number in loaded.view.live.numbers():
             if name not in first and (wanted is None or name in wanted):
-                first[name] = Wanted(live[name], space, replace=False)
+                first[name] = _code(source, number)
             elif everything and name not in rest:
-                rest[name] = Wanted(live[name], space, replace=False)
-    chosen.entries = [*first.values()] + [w for name, w in rest.items() if name not in first]
+                rest[name] = _code(source, number)
+    chosen.codes = first | {name: code for name, code in rest.items() if name not in first}
     return chosen
 
 
-def _missing(chosen: Sequence[Wanted], there: Mapping[str, LocalEntry]) -> Iterator[Wanted]:
-    """Leave out what is there, but for manifests of which the store has a newer version."""
-    for wanted in chosen:
-        file = there.get(wanted.entry.name)
-        if file is None:
-            yield wanted
-        elif wanted.entry.kind is Kind.MANIFEST:
-            with contextlib.suppress(OSError):
-                mark = stamp(file.path, file.size)
-                if mark and supersedes(Kind.MANIFEST, version_of(wanted.entry), mark.version):
-                    yield Wanted(wanted.entry, wanted.space, replace=True)
+def _code(source: int, number: int) -> int:
+    """Put into one number where an entry is listed: the namespace, the entry's number there, and whether it replaces a file.
+
+    Of two million entries that is 60 MB; as values they would take more than a gigabyte.
+    """
+    return source << _SOURCE | number << 1
 
 
-def _by_pack(missing: Sequence[Wanted]) -> dict[tuple[str, PackRef], list[Wanted]]:
-    """Sort by pack, in the order in which the packs' first entries are wanted."""
-    by_pack: dict[tuple[str, PackRef], list[Wanted]] = {}
-    for wanted in missing:
-        by_pack.setdefault((wanted.space.namespace, wanted.entry.pack), []).append(wanted)
-    return by_pack
+def _by_pack(chosen: _Chosen, there: Mapping[str, LocalEntry]) -> tuple[_Packs, int]:
+    """Sort what is not there by pack, in the order in which the packs' first entries are wanted; count the entries.
+
+    Also what is there, where it is a manifest of which the store has a newer version.
+    """
+    packs: _Packs = {}
+    missing = 0
+    for name, code in chosen.codes.items():
+        file = there.get(name)
+        if file is not None and file.size:
+            if not _is_newer(chosen.entry(code), file):
+                continue
+            code |= 1  # noqa: PLW2901  the same entry, to replace what is there
+        missing += 1
+        source = code >> _SOURCE
+        pack = chosen.sources[source][1].pack(code >> 1 & _NUMBER)
+        packs.setdefault((source, pack), array("Q")).append(code)
+    return packs, missing
 
 
-def _fetch_all(run: _Run, missing: Sequence[Wanted], threads: int) -> None:
-    by_pack = _by_pack(missing)
-    if not by_pack:
+def _is_newer(entry: Entry, file: LocalEntry) -> bool:
+    """Say whether the store has a newer version of a manifest that is here; a file that cannot be read stays."""
+    if entry.kind is Kind.MANIFEST:
+        with contextlib.suppress(OSError):
+            mark = stamp(file.path, file.size)
+            return mark is not None and supersedes(Kind.MANIFEST, version_of(entry), mark.version)
+    return False
+
+
+def _size(chosen: _Chosen, packs: _Packs) -> int:
+    """Return the bytes that will be fetched."""
+    return sum(fetched_size(pack, extents_of(chosen.wanted(codes))) for (_, pack), codes in packs.items())
+
+
+def _fetch_all(run: _Run, chosen: _Chosen, packs: _Packs, threads: int) -> None:
+    if not packs:
         return
     if run.progress:
-        run.progress.start(sum(fetched_size(pack, extents_of(some)) for (_, pack), some in by_pack.items()))
-    for folder in {wanted.entry.name[:2] for wanted in missing}:
-        Path(run.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
+        run.progress.start(_size(chosen, packs))
     with ThreadPoolExecutor(threads, "ccache-pull") as pool:
-        futures = [pool.submit(_task, run, pack, some) for (_, pack), some in by_pack.items()]
+        futures = [pool.submit(_task, run, chosen, pack, codes) for (_, pack), codes in packs.items()]
         try:
             for future in futures:
                 future.result()
@@ -257,12 +293,15 @@ def _fetch_all(run: _Run, missing: Sequence[Wanted], threads: int) -> None:
             raise
 
 
-def _task(run: _Run, pack: PackRef, wanted: Sequence[Wanted]) -> None:
+def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int]) -> None:
     if run.stopped:
         return
+    wanted = chosen.wanted(codes)
     space = wanted[0].space
     where = space.object("packs", pack.name)
     try:
+        for folder in {one.entry.name[:2] for one in wanted}:
+            Path(run.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
         if wanted[0].entry.section.codec is Codec.BARE:
             for one in wanted:
                 mtime = min(one.entry.slot.mtime, run.now)

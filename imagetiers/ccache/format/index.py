@@ -122,6 +122,10 @@ class Rows(Sequence[Entry]):
         """The entries' kinds, in order."""
         return bytes(map([section.kind for _, section in self._places].__getitem__, self._columns[0]))
 
+    def pack(self, at: int) -> PackRef:
+        """Return the pack in which an entry lies."""
+        return self._places[self._columns[0][at]][0]
+
     @property
     def contents(self) -> bytes:
         """The entries' content ids, in order, 16 bytes each."""

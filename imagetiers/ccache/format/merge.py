@@ -18,6 +18,7 @@ from operator import or_
 from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, Use, decode_bits, encode_bits, fitting
 from imagetiers.ccache.format.index import Entry, Rows, names_of
+from imagetiers.ccache.format.pack import PackRef
 from imagetiers.errors import CorruptError
 
 __all__ = ["Live", "View", "carry_uses", "fold", "make_use", "supersedes", "unite", "used_names", "version_of"]
@@ -62,9 +63,22 @@ class Live(Mapping[str, Entry]):
                 yield contents[16 * number : 16 * number + 16] if kinds[number] else b""
 
     def __getitem__(self, name: str) -> Entry:
-        number = self._numbers[name]
+        return self.entry(self._numbers[name])
+
+    def numbers(self) -> Iterable[tuple[str, int]]:
+        """Return every name with its number, which is less than 2^32 and all that has to be held of an entry."""
+        return self._numbers.items()
+
+    def entry(self, number: int) -> Entry:
+        """Return the entry of a number."""
         segment = bisect_right(self._starts, number) - 1
         return self._rows[segment][number - self._starts[segment]]
+
+    def pack(self, number: int) -> PackRef:
+        """Return the pack of the entry of a number."""
+        segment = bisect_right(self._starts, number) - 1
+        rows, at = self._rows[segment], number - self._starts[segment]
+        return rows.pack(at) if isinstance(rows, Rows) else rows[at].pack
 
 
 @dataclass(frozen=True)
