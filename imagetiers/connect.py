@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -30,9 +31,12 @@ def _patience(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return max(float(text), 0.0)
+        seconds = float(text)
     except ValueError:
-        raise PipelineError(Problem(PATIENCE, f"'{text}' is not a number of seconds", "such as 120")) from None
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise PipelineError(Problem(PATIENCE, f"'{text}' is not a number of seconds", "such as 120"))
+    return seconds
 
 
 def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:

@@ -46,6 +46,11 @@ class MomentaryError(Exception):
         self.error = error
 
 
+# Variables by which buildx changes what an image holds, although no key knows of them: an argument, another source in the
+# place of an image, labels.
+_NOT_IN_KEYS = dict.fromkeys(("SOURCE_DATE_EPOCH", "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDX_GIT_LABELS"))
+
+
 class DockerEngine:
     """The real Engine. Connects when it is first asked something; `docker` is imported then, too.
 
@@ -109,7 +114,7 @@ class DockerEngine:
             full = full or DISK_FULL in line
             on_line(line)
 
-        code = run(build.argv(), stdin=context, on_line=watch, cancel=self._cancel, seconds=seconds)
+        code = run(build.argv(), stdin=context, env=_NOT_IN_KEYS, on_line=watch, cancel=self._cancel, seconds=seconds)
         if self._cancel.requested:
             raise Interrupted(Problem("", f"the build of {build.tags[0]} was interrupted"))
         if full and code != 0:

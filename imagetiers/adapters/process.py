@@ -24,12 +24,14 @@ def run(
     argv: tuple[str, ...],
     *,
     stdin: bytes = b"",
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     on_line: OnLine = lambda _line: None,
     cancel: Cancellation | None = None,
     seconds: float | None = None,
 ) -> int:
     """Run a program, pass on its lines (stdout and stderr together, no piece longer than `LONGEST_LINE`), return its exit code.
+
+    `env` is laid over our own environment; None takes a variable away.
 
     It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
     FileNotFoundError when there is no such program, TimeoutError when it has not ended after so many `seconds`.
@@ -39,7 +41,7 @@ def run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=None if env is None else {**os.environ, **env},
+        env=None if env is None else {k: v for k, v in {**os.environ, **env}.items() if v is not None},
         start_new_session=True,  # Ctrl-C reaches us first; we end the child in our own order
     )
     watch = cancel.on_request(process.terminate) if cancel is not None else contextlib.nullcontext()

@@ -6,11 +6,12 @@ The texts here go before those of the schema for the same value.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path as Folder
 
-from imagetiers.config.layout import PIPELINE_FILE
+from imagetiers.config.layout import DEFAULT_CACHE, IMAGES, KEPT, PIPELINE_FILE
 from imagetiers.config.references import check_image, check_place
 from imagetiers.config.schema import place
 from imagetiers.config.yamltree import Node
@@ -143,7 +144,22 @@ def _cache(text: str, root: Folder) -> tuple[str, str] | None:
         return "'~' means nothing here: no shell reads this", "write the whole path"
     if len(text.encode()) > _LONGEST_PATH:
         return f"is longer than {_LONGEST_PATH:,} bytes", cure
-    return _in_the_way(root / text, cure)
+    if not text:
+        return None  # the schema says what there should be
+    return _among_the_own(Folder(os.path.normpath(root / text)), root) or _in_the_way(root / text, cure)
+
+
+def _among_the_own(folder: Folder, root: Folder) -> tuple[str, str] | None:
+    """Say where a cache would lie among the files that keys are made of, or among what imagetiers keeps beside it."""
+    cure = f"write a folder of its own, such as {DEFAULT_CACHE}"
+    if folder == root:
+        return "is the repository itself", cure
+    if folder.is_relative_to(root / IMAGES):
+        return f"lies in {IMAGES}/, among the files of which images are made", cure
+    beside = root / Folder(DEFAULT_CACHE).parent
+    if folder == beside or (folder.is_relative_to(beside) and folder.relative_to(beside).parts[0] in KEPT):
+        return f"{folder.relative_to(root)} is where imagetiers keeps other things", cure
+    return None
 
 
 def _in_the_way(folder: Folder, cure: str) -> tuple[str, str] | None:

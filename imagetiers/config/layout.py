@@ -9,6 +9,8 @@ from pathlib import Path
 __all__ = [
     "DEFAULT_CACHE",
     "DOCKERFILE",
+    "IMAGES",
+    "KEPT",
     "MANIFEST",
     "PIPELINE_FILE",
     "PIPELINE_LOCK",
@@ -25,6 +27,9 @@ DOCKERFILE = "Dockerfile"
 MANIFEST = ".image-manifest"
 VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
+IMAGES = "images"
+# What lies beside the cache in .imagetiers/.
+KEPT = frozenset({"ccache", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 
 
@@ -82,7 +87,7 @@ class Layout:
 
     def tier(self, name: str) -> Path:
         """Return the folder of a tier."""
-        return self.root / "images" / name
+        return self.root / IMAGES / name
 
     @property
     def work(self) -> Path:

@@ -36,6 +36,8 @@ def check_place(text: str) -> tuple[str, str] | None:
 def check_image(text: str) -> tuple[str, str] | None:
     """Say what is wrong with an outside image's reference, and the cure; None for one with a tag or a digest."""
     wrong = check_reference(text)
+    if text.partition("@")[0].partition(":")[0] == "scratch":
+        return "'scratch' is no image", "remove it, and write FROM scratch in the Dockerfile"
     if wrong is None and "@" not in text and ":" not in text.rpartition("/")[2]:
         return "has no tag, so it would mean another image each month", f"write {text}:TAG"
     return wrong

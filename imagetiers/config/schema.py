@@ -44,7 +44,8 @@ def place(tree: Node, path: KeyPath, name: str, *, key: bool = False) -> str:
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
     """Return a hint that names the nearest known word, or all of them."""
     options = sorted(known)
-    close = difflib.get_close_matches(word, options, n=1)
+    same = [option for option in options if option.casefold() == word.casefold()]
+    close = same or difflib.get_close_matches(word, options, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"{what}: {', '.join(options)}" if options else f"{what}: none"

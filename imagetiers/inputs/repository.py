@@ -298,6 +298,9 @@ def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference
     close = did_you_mean(image.lower(), earlier, "its stages")
     if close.startswith("did you mean"):
         return Problem(where, f"there is no stage '{image}'", close)
+    wrong = check_reference(image)
+    if wrong is not None:
+        return Problem(where, f"the image {cut(image)}: {wrong[0]}", wrong[1])
     hint = f"ARG BASE, FROM ${{BASE}}, and under tiers.{tier.name}: bases: {{BASE: '{image}'}}"
     what = f"the outside image {image} is not named in pipeline.yaml, so it can be neither pinned nor keyed"
     return Problem(where, what, hint)

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import Command
@@ -35,6 +36,7 @@ __all__ = ["Clean", "DumpDB", "Forget", "Help", "Ignore", "Info", "List", "Promp
 # "Error parsing parameter 'days' <function ...>.\n'x' is not a whole number\n  hint: ...\n"
 _LINE = "the command line"
 _ALL_TASKS = "doit list --all shows the tasks, doit help the commands"
+_NO_DODO = "Could not find dodo file"
 _PROCESSES = "num_process"  # doit's name of -n
 _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)' .*?\.\n(.+)", re.DOTALL)
 
@@ -48,6 +50,13 @@ class _Plain(Command):
             return super().parse_execute(in_args)
         except CmdParseError as error:
             raise refused([_command_line_problem(str(error))], _LINE) from None
+        except InvalidDodoFile as error:
+            if not str(error).startswith(_NO_DODO):
+                raise
+            hint = (
+                "doit -k … looks for it in the folders above, doit -f FILE … takes another; both stand before the task"
+            )
+            raise InvalidDodoFile(str(Problem(str(Path.cwd()), "there is no dodo.py", hint))) from None
 
 
 def _command_line_problem(told: str) -> Problem:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 
 from doit import doit_cmd
-from doit.exceptions import InvalidDodoFile
 
 from imagetiers.config.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
 from imagetiers.config.loader import load_config
@@ -16,7 +15,7 @@ from imagetiers.config.model import Trust, branch_name
 from imagetiers.config.schema import did_you_mean
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.repository import Repository, load_repository
-from imagetiers.visible import visible
+from imagetiers.tasks.options import refused
 
 __all__ = [
     "Variables",
@@ -62,16 +61,19 @@ def read_volume() -> Volume | None:
         return parse_volume(text)
     except ValueError:
         what = "is not NAME:/PATH, a Docker volume and where it is"
-        raise InvalidDodoFile(visible(f"{VOLUME_VARIABLE}={text}: {what}")) from None
+        told = Problem(f"{VOLUME_VARIABLE}={text}", what, "such as cloudbuild:/workspace/volume; nothing for none")
+        raise refused([told], "the environment") from None
 
 
 def read_trust(variables: Variables) -> Trust:
     """Read whose build this is. Raises InvalidDodoFile."""
     level, branch = variables("trust", "trusted"), variables("branch", "main")
     if level not in {"trusted", "untrusted"}:
-        raise InvalidDodoFile(visible(f"trust={level}: is neither 'trusted' nor 'untrusted'"))
+        hint = did_you_mean(level or "", ("trusted", "untrusted"), "either")
+        raise refused([Problem(f"trust={level}", "is neither 'trusted' nor 'untrusted'", hint)], "the command line")
     if not branch or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", branch):
-        raise InvalidDodoFile(visible(f"branch={branch}: is no name of a branch"))
+        hint = "begin with a letter or digit; then also '.', '_', '/' and '-', 100 characters at most"
+        raise refused([Problem(f"branch={branch}", "is no name of a branch", hint)], "the command line")
     return Trust(level == "trusted", branch_name(branch))
 
 

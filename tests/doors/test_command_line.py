@@ -94,6 +94,46 @@ def test_names_beyond_ascii_give_the_same_keys_in_each_locale(env: dict[str, str
         assert inner.doit(verb).code == 0
 
 
+def test_a_folder_without_dodo_is_told_where_to_look(offline: Checkout) -> None:
+    inner = Checkout(offline.root / "images", offline.name, offline.env)
+
+    for args in (("status",), ("status", "-k"), ("list",), ("clean",)):
+        run = inner.doit(*args)
+        assert (run.code, run.out) == (3, "")
+        assert run.err == (
+            f"ERROR: {inner.root}: there is no dodo.py\n"
+            "  hint: doit -k … looks for it in the folders above, doit -f FILE … takes another; both stand before the task\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("variable", "values", "said"),
+    [
+        ("IMAGETIERS_CACHE_PATIENCE", ("x", "", "nan", "inf", "-1"), "is not a number of seconds\n  hint: such as 120"),
+        ("IMAGETIERS_VOLUME", ("x", "x:y", ":/x", "a b:/x"), "a Docker volume and where it is\n  hint: such as"),
+    ],
+)
+def test_wrong_variables_of_the_environment(
+    variable: str, values: tuple[str, ...], said: str, offline: Checkout
+) -> None:
+    for value in values:
+        env: dict[str, Any] = {variable: value}
+        run = offline.doit("check", **env)
+        assert (run.code, run.out, said in run.err) == (3, "", True), run.text
+
+
+def test_wrong_values_of_variables(offline: Checkout) -> None:
+    for word, hint in (
+        ("trust=Trusted", "did you mean 'trusted'?"),
+        ("trust=", "either: "),
+        ("branch=-x", "begin with"),
+    ):
+        run = offline.doit(word, "check")
+        assert (run.code, run.out) == (3, "")
+        assert f"\n{word}: is n" in run.err
+        assert f"\n  hint: {hint}" in run.err
+
+
 @pytest.mark.parametrize("flag", [("-k",), ("-f", "../../dodo.py")])
 def test_from_a_subfolder(flag: tuple[str, ...], offline: Checkout) -> None:
     below = offline.root / "images" / "arr-base"
