@@ -241,9 +241,12 @@ def _plan(space: Namespace, loaded: Loaded, here: _Situation) -> _Plan:
             bare.add(entry.pack)
     compact = frozenset(p for p, size in share.items() if size < options.live_share * p.size and p not in bare)
     # A state that holds the same entries as the next one is no use to go back to, and would keep dead packs alive.
-    states, packs = list(head.history), list(earlier.packs)
+    # Nor is one that is older than all that is kept: a branch that is dead would keep it for ever.
+    oldest = here.now - limits.max_age if limits.max_age is not None else 0.0
+    young = [(state, pack) for state, pack in zip(head.history, earlier.packs, strict=True) if state.written >= oldest]
+    states, packs = [state for state, _ in young], [pack for _, pack in young]
     if dropped or loaded.lost:
-        states.append(head.state)
+        states.append(replace(head.state, written=here.now))  # its age as an earlier state begins
         packs.append(frozenset(f"packs/{pack.name}" for rows in loaded.view.rows for pack in packs_in(rows)))
     keep = max(options.keep_history, 1 if loaded.lost else 0)
     states, packs = (states[-keep:], packs[-keep:]) if keep else ([], [])

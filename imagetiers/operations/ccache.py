@@ -14,6 +14,7 @@ from imagetiers.ccache.namespace import is_namespace
 from imagetiers.ccache.prune import PruneOptions, prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
+from imagetiers.ccache.remove import remove_if_empty
 from imagetiers.ccache.rollback import rebuild, rollback
 from imagetiers.ccache.stats import stats
 from imagetiers.ccache.verify import verify
@@ -189,7 +190,10 @@ def prune_all(
 
 def prune_report(store: Store, name: str, options: PruneOptions, *, dry_run: bool, accept_loss: bool) -> Report:
     """Prune a namespace and say what was done. Raises StoreError."""
-    return Report(str(prune(store, name, options, dry_run=dry_run, accept_loss=accept_loss)))
+    text = str(prune(store, name, options, dry_run=dry_run, accept_loss=accept_loss))
+    if not dry_run and remove_if_empty(store, name):
+        text += "\n  removed, for nothing was left of it"
+    return Report(text)
 
 
 def verify_all(
