@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from imagetiers.config.layout import Layout
+from imagetiers.planning.decide import TierDecision, decide, tier_decisions
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan
 from tests.gcs.harness import GcsServer
 from tests.registry_server import BINARY, RegistryServer
 
@@ -27,6 +30,11 @@ def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:
         target.write_text(text.replace(old, new, 1))
 
     return apply
+
+
+def tiers_of(plan: Plan, observed: ObservedState) -> tuple[TierDecision, ...]:
+    """Decide, and say what that comes to for each tier."""
+    return tier_decisions(plan, observed, decide(plan, observed))
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from imagetiers.ccache.namespace import describe
 from imagetiers.config.layout import Layout
 from imagetiers.errors import NotBuiltError, Problem, StoreError
 from imagetiers.operations.outfile import write_out
+from imagetiers.planning.decide import Decisions, TierDecision, TierState, decide, forgotten, tier_decisions
 from imagetiers.planning.forecast import TierForecast
-from imagetiers.planning.plan import Decision, Plan, TierState, decide
+from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_document, forecast_table, total_document
 from imagetiers.report.tables import plan_table
 from imagetiers.services import Bar, Services
@@ -45,29 +46,41 @@ def show_plan(
     seen = observe(plan, layout, asking)
     notes.lines += seen.notes
     decisions = decide(plan, seen)
-    cpus = processors(services) if any(decision.state is TierState.BUILD for decision in decisions) else 0
+    tiers = tier_decisions(plan, seen, decisions)
+    cpus = processors(services) if any(tier.builds for tier in tiers) else 0
+    notes.lines += _asked_for(decisions, tiers)
     try:
-        outlook = tier_forecasts(plan, decisions, seen, layout, asking, cpus=cpus)
+        outlook = tier_forecasts(plan, tiers, seen, layout, asking, cpus=cpus)
     except StoreError as error:
         outlook = None
         notes.line(f"no forecast: the cache does not tell: {describe(error)}")
     if store.silent:  # everybody who has asked it says so; once is enough
         silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.silent}"
-        notes.lines = [*seen.notes, silent]
+        notes.lines = [*seen.notes, *_asked_for(decisions, tiers), silent]
     if to:
-        text = _document(plan, decisions, outlook, notes.lines, cpus)
+        text = _document(plan, decisions, tiers, outlook, notes.lines, cpus=cpus)
         if to == "-":
             sys.stdout.write(text)
         else:
             write_out(Path(to), text, f"--json {to}")
     else:
-        _print(plan, decisions, outlook, services, cpus, every_reason=every_reason)
+        _print(plan, tiers, outlook, services, cpus, every_reason=every_reason)
         if seen.unknown is not None:
             services.console.line(seen.unknown)
         for line in notes.lines:
             services.console.line(line)
     if require_built:
-        NotBuiltError.raise_if(_not_built(decisions))
+        NotBuiltError.raise_if(_not_built(tiers))
+
+
+def _asked_for(decisions: Decisions, tiers: tuple[TierDecision, ...]) -> list[str]:
+    """Say which forgotten tasks a doit without a task's name does not come to: the wheels of an image that is here."""
+    runs = {task for tier in tiers for task in tier.runs}
+    return [
+        f"{task}: doit forget was asked; it runs with the next doit {task}"
+        for task in forgotten(decisions)
+        if task not in runs
+    ]
 
 
 class _Notes:
@@ -89,14 +102,14 @@ class _Notes:
 
 def _print(
     plan: Plan,
-    decisions: tuple[Decision, ...],
+    tiers: tuple[TierDecision, ...],
     outlook: Mapping[str, TierForecast] | None,
     services: Services,
     cpus: int,
     *,
     every_reason: bool,
 ) -> None:
-    services.console.print(plan_table(plan, decisions, every_reason=every_reason))
+    services.console.print(plan_table(plan, tiers, every_reason=every_reason))
     table = forecast_table(plan, outlook, cpus) if outlook is not None else None
     if table is not None:
         services.console.print(table)
@@ -104,27 +117,35 @@ def _print(
 
 def _document(
     plan: Plan,
-    decisions: tuple[Decision, ...],
+    decisions: Decisions,
+    tiers: tuple[TierDecision, ...],
     outlook: Mapping[str, TierForecast] | None,
     notes: list[str],
+    *,
     cpus: int,
 ) -> str:
     machine = plan.pipeline.cloudbuild
     document = plan.document()
-    for tier, decision in zip(document["tiers"], decisions, strict=True):
-        tier.update(state=decision.state.value, why=list(decision.why), runs=list(decision.runs))
-        tier["forecast"] = forecast_document(outlook[decision.tier.name], machine) if outlook is not None else None
+    for entry, tier in zip(document["tiers"], tiers, strict=True):
+        name = tier.tier.name
+        entry.update(state=tier.state.value, why=list(tier.why), runs=list(tier.runs))
+        entry["reasons"] = {
+            task: None if reason is None else str(reason)
+            for task, reason in decisions.items()
+            if task.endswith(f":{name}")
+        }
+        entry["forecast"] = forecast_document(outlook[name], machine) if outlook is not None else None
     document["forecast"] = total_document(outlook, machine, cpus) if outlook is not None else None
     document["notes"] = notes
     return visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
-def _not_built(decisions: tuple[Decision, ...]) -> Iterator[Problem]:
-    for decision in decisions:
-        where, why = f"plan --require-built: {decision.tier.name}", "; ".join(decision.why)
-        if decision.state is TierState.UNKNOWN:
+def _not_built(tiers: tuple[TierDecision, ...]) -> Iterator[Problem]:
+    for tier in tiers:
+        where, why = f"plan --require-built: {tier.tier.name}", "; ".join(tier.why)
+        if tier.unknown:
             hint = "that is no answer: ask again when it can be told"
             yield Problem(where, f"nobody can tell whether it is built: {why}", hint)
-        elif decision.state is TierState.BUILD:
-            built = " ".join(task for task in decision.runs if task.startswith(("compile:", "image:")))
-            yield Problem(where, f"is not built, {built} would run: {why}", f"doit explain {decision.tier.name}")
+        elif tier.state is TierState.BUILD:
+            built = " ".join(task for task in tier.runs if task.startswith(("compile:", "image:")))
+            yield Problem(where, f"is not built, {built} would run: {why}", f"doit explain {tier.tier.name}")

@@ -37,10 +37,13 @@ def fetch(tier: TierPlan, digest: str, services: Services) -> ImageInfo:
     return image
 
 
-def pull_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services) -> None:
-    """Bring the image here, with its friendly tags, when the registry holds it. Raises RegistryError, EngineError."""
+def pull_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False) -> None:
+    """Bring the image here, with its friendly tags, when the registry holds it.
+
+    With `again` the registry's image takes the place of one of this key that is here. Raises RegistryError, EngineError.
+    """
     seen = observe(plan, layout, services)
-    if seen.image(tier) is None:
+    if again or seen.image(tier) is None:
         published = seen.published(tier)
         if published is None:
             found = seen.registered.get(tier.name)

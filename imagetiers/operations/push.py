@@ -147,10 +147,13 @@ def _agree_here(plan: Plan, tier: TierPlan, digest: str, layout: Layout, service
     seen = observe(plan, layout, services)
     image, published = seen.image(tier), seen.published(tier)
     same = published is not None and image is not None and image.id == published.image
-    if image is not None and not same and f"{tier.repository}@{digest}" not in image.digests:
+    adopted = image is not None and not same and f"{tier.repository}@{digest}" not in image.digests
+    if adopted:
         services.console.line(
             f"push:{tier.name}: another builder was first with this key, its {digest[:19]} is adopted"
         )
         fetch(tier, digest, services)
     if not observe(plan, layout, services).verified(tier):
         verify_image(plan, tier, layout, services)
+    elif adopted:
+        services.engine.tag(tier.ref, tier.tags)

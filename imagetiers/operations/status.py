@@ -6,6 +6,7 @@ from imagetiers.ccache.namespace import describe
 from imagetiers.config.layout import Layout
 from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
+from imagetiers.planning.decide import decide, forgotten
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import Plan
 from imagetiers.report.tables import age_text, status_table
@@ -28,6 +29,8 @@ def show_status(plan: Plan, layout: Layout, services: Services) -> None:
     for name, found in seen.registered.items():
         if found.unknown or found.wrong:
             services.console.line(f"{name}: {found.unknown or found.wrong}")
+    for task in forgotten(decide(plan, seen)):
+        services.console.line(f"{task}: doit forget was asked, so it runs once more")
     for note in (*seen.notes, *notes):
         services.console.line(note)
 

@@ -15,6 +15,7 @@ from typing import Any
 from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import REFRESH_ARG
+from imagetiers.planning.decide import decide
 from imagetiers.planning.keys import UNPINNED, KeyChange, diff, instruction_lines
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan
@@ -129,9 +130,11 @@ def explain(
     plan: Plan, tier: TierPlan, seen: ObservedState, candidates: Callable[[], Iterable[Candidate]], sources: Sources
 ) -> Explanation:
     """Explain a tier. `candidates` and `sources` are asked only when it would be built."""
-    found = _found(tier, seen)
-    if found is not None:
-        return found
+    reason = decide(plan, seen)[f"image:{tier.name}"]
+    if reason is None:
+        return _found(tier, seen)
+    if reason.fails or reason.forgotten:
+        return Explanation(tier, (Cause.UNKNOWN if reason.fails else Cause.FORCED,), str(reason))
     known = list(candidates())
     registered = seen.registered.get(tier.name)
     if registered is not None and registered.wrong:
@@ -153,18 +156,12 @@ def explain(
     return Explanation(tier, causes, _summary(origins), nearest, origins)
 
 
-def _found(tier: TierPlan, seen: ObservedState) -> Explanation | None:
+def _found(tier: TierPlan, seen: ObservedState) -> Explanation:
     registered, published = seen.registered.get(tier.name), seen.published(tier)
-    if f"image:{tier.name}" in seen.forced:
-        return Explanation(tier, (Cause.FORCED,), "doit forget was asked")
-    if seen.image(tier) is not None:
-        wrong = registered.wrong if registered is not None else ""
-        return Explanation(tier, (Cause.FOUND,), "found locally" + (f"; {wrong}" if wrong else ""))
-    if published is not None:
-        wrong = f"; {published.wrong}" if published.wrong else ""
-        return Explanation(tier, (Cause.FOUND,), f"found in registry, {published.digest[:19]}{wrong}")
-    unknown = seen.unknown or (registered.unknown if registered is not None else "")
-    return Explanation(tier, (Cause.UNKNOWN,), unknown) if unknown else None
+    wrong = f"; {registered.wrong}" if registered is not None and registered.wrong else ""
+    here = seen.image(tier) is not None or published is None
+    where = "found locally" if here or published is None else f"found in registry, {published.digest[:19]}"
+    return Explanation(tier, (Cause.FOUND,), where + wrong)
 
 
 def _origins(

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from imagetiers.planning.decide import TierDecision, TierState
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Decision, Plan, TierPlan, TierState
+from imagetiers.planning.plan import Plan, TierPlan
 
 __all__ = [
     "READ",
@@ -202,17 +203,17 @@ def image_change(tier: TierPlan, here: Collection[str], *, afresh: bool) -> Buil
 
 
 def expected_steps(
-    plan: Plan, decisions: Iterable[Decision], seen: ObservedState, wheels: Mapping[str, Wheels]
+    plan: Plan, decisions: Iterable[TierDecision], seen: ObservedState, wheels: Mapping[str, Wheels]
 ) -> Mapping[str, tuple[Step, ...]]:
     """Return by tier what would be built, in order, without forecasts yet. `wheels` by tier, where they are not here."""
     listed = tuple(decisions)
     here = {name for name, tier in plan.tiers.items() if seen.image(tier) is not None}
     # When a child's turn comes, its parent was built, or pulled for its own checks.
-    here |= {d.tier.name for d in listed if d.state is TierState.BUILD or f"verify:{d.tier.name}" in d.runs}
+    here |= {d.tier.name for d in listed if d.builds or f"verify:{d.tier.name}" in d.runs}
     steps: dict[str, tuple[Step, ...]] = {}
     for decision in listed:
         name, found = decision.tier.name, wheels.get(decision.tier.name)
-        if decision.state is not TierState.BUILD:
+        if not decision.builds:
             steps[name] = ()
             continue
         afresh = f"image:{name}" in seen.forced
@@ -226,7 +227,7 @@ def expected_steps(
 
 
 def pulls(
-    plan: Plan, decision: Decision, steps: Iterable[Step], seen: ObservedState, wheels: Wheels | None
+    plan: Plan, decision: TierDecision, steps: Iterable[Step], seen: ObservedState, wheels: Wheels | None
 ) -> tuple[Pull, ...]:
     """Return what a tier would fetch from the cache and the registry. Outside bases are not told: only BuildKit has them."""
     name, changes, found = decision.tier.name, {step.change for step in steps}, []

@@ -1,4 +1,4 @@
-"""The plan: order, keys and references of all tiers (pure), and, given what is there, what has to be done and why."""
+"""The plan: order, keys and references of all tiers. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -18,18 +17,13 @@ from imagetiers.inputs.snapshot import InputFile
 from imagetiers.naming import ending_in_hash
 from imagetiers.planning import keys
 from imagetiers.planning.keys import KeyManifest, short
-from imagetiers.planning.observed import ObservedState
 
 __all__ = [
     "CompilePlan",
-    "Decision",
     "Plan",
     "TierPlan",
-    "TierState",
     "VerifyPlan",
-    "decide",
     "make_plan",
-    "push_reason",
     "unpinned",
 ]
 
@@ -229,70 +223,6 @@ def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:
     return VerifyPlan(tuple(scripts), tier.budget.size)
 
 
-class TierState(Enum):
-    """What is known of a tier's image. UNKNOWN: somebody who should know did not answer; never taken for absent."""
-
-    FOUND_LOCALLY = "found locally"
-    FOUND_IN_REGISTRY = "found in registry"
-    BUILD = "build"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is to be done for a tier: its state, why (one line first, details after), and the tasks that would run."""
-
-    tier: TierPlan
-    state: TierState
-    why: tuple[str, ...]
-    runs: tuple[str, ...]
-
-
-def decide(plan: Plan, seen: ObservedState) -> tuple[Decision, ...]:
-    """Return the decision for each tier."""
-    return tuple(_decide(plan, tier, seen) for tier in plan.tiers.values())
-
-
-def _decide(plan: Plan, tier: TierPlan, seen: ObservedState) -> Decision:
-    name = tier.name
-    forced = f"image:{name}" in seen.forced
-    registered, published = seen.registered.get(name), seen.published(tier)
-    push = (f"push:{name}",) if seen.trust.trusted and push_reason(tier, seen) else ()
-    verify = () if seen.verified(tier) else (f"verify:{name}",)
-    if seen.unknown is None and seen.image(tier) is not None and not forced:
-        return Decision(tier, TierState.FOUND_LOCALLY, ("the image of this key is here",), (*verify, *push))
-    if published is not None and not forced:
-        told = published.wrong or f"{published.digest[:19]} is in the registry"
-        return Decision(tier, TierState.FOUND_IN_REGISTRY, (told,), (*verify, *push))
-    if seen.unknown is not None:
-        return Decision(tier, TierState.UNKNOWN, (seen.unknown,), ())
-    if registered is not None and registered.unknown and not forced:
-        return Decision(tier, TierState.UNKNOWN, (registered.unknown,), ())
-    runs = [f"image:{name}", f"verify:{name}", *push]
-    if tier.compile is not None and tier.compile.key not in seen.wheels:
-        runs.insert(0, f"compile:{name}")
-    why = ("doit forget was asked",) if forced else why_absent(plan, tier, seen)
-    return Decision(tier, TierState.BUILD, why, tuple(runs))
-
-
-def push_reason(tier: TierPlan, seen: ObservedState) -> str:
-    """Say why the tier must be pushed, or its tags moved; nothing when all is as it should be, or there is no registry."""
-    found = seen.registered.get(tier.name)
-    if found is None:
-        return ""
-    if found.unknown or f"push:{tier.name}" in seen.forced:
-        return found.unknown or "doit forget was asked"
-    if found.wrong or not found.digest:
-        return found.wrong or "not in the registry yet"
-    image = seen.image(tier)
-    if image is not None and image.id != found.image and f"{tier.repository}@{found.digest}" not in image.digests:
-        return f"the registry holds another image of this key ({found.digest[:19]}), which is adopted"
-    if not seen.verified(tier):
-        return "these checks have not passed on this image"
-    moved = [tag for tag in tier.tags if tag not in found.tags]
-    return f"the registry's tag {moved[0]} points elsewhere" if moved else ""
-
-
 def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:
     """Return what the tier or its wheels are made from without a pin: outside images first, then git refs."""
     manifests = (tier.manifest, *((tier.compile.manifest,) if tier.compile is not None else ()))
@@ -302,22 +232,3 @@ def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:
         source.name for name, source in tier.tier.sources.items() if name in used and pipeline.commit(source) is None
     }
     return (*sorted(images), *sorted(refs))
-
-
-def why_absent(plan: Plan, tier: TierPlan, seen: ObservedState) -> tuple[str, ...]:
-    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
-    registered = seen.registered.get(tier.name)
-    if registered is not None and registered.wrong:
-        return (registered.wrong,)
-    here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
-    others = [image for image in seen.images.values() if (image.pipeline, image.variant, image.tier) == here]
-    if not others:
-        return ("never built here" + ("" if registered is None else ", and not in the registry"),)
-    newest = max(others, key=lambda image: (image.key == tier.key, image.created))
-    if newest.key == tier.key:
-        if not newest.usable(seen.trust):
-            return (f"{tier.ref} was built by {newest.trust}",)
-        return (f"the tag {tier.ref} was removed or moved",)
-    before = keys.read_manifest(newest.manifest, newest.key)
-    changes = () if before is None else keys.diff(before, tier.manifest.document())
-    return tuple(str(change) for change in changes) or ("inputs changed",)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
+from imagetiers.planning.decide import TierDecision, TierState
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Decision, Plan, TierPlan, TierState
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.report.fitted import Fitted
 
 __all__ = ["age_text", "plan_table", "size_text", "status_table", "titled"]
@@ -46,7 +47,7 @@ def titled(plan: Plan, what: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
 
 
-def plan_table(plan: Plan, decisions: tuple[Decision, ...], *, every_reason: bool = False) -> Fitted:
+def plan_table(plan: Plan, decisions: tuple[TierDecision, ...], *, every_reason: bool = False) -> Fitted:
     """Return the plan: state, key, why, and what would run for each tier. Of a reason with a hint only the reason."""
     table = titled(plan, "plan")
     for column in ("tier", "state", "key", "why", "would run"):

@@ -17,6 +17,7 @@ from imagetiers.ccache.pull import Peek, peek
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, EngineError, NotFoundError, StoreError
+from imagetiers.planning.decide import TierDecision
 from imagetiers.planning.forecast import (
     READ,
     Accuracy,
@@ -35,7 +36,7 @@ from imagetiers.planning.forecast import (
     read_sample,
 )
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import CompilePlan, Decision, Plan, TierPlan, TierState
+from imagetiers.planning.plan import CompilePlan, Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
 from imagetiers.state.records import Record
@@ -110,14 +111,20 @@ def processors(services: Services) -> int:
 
 
 def tier_forecasts(
-    plan: Plan, decisions: tuple[Decision, ...], seen: ObservedState, layout: Layout, services: Services, *, cpus: int
+    plan: Plan,
+    decisions: tuple[TierDecision, ...],
+    seen: ObservedState,
+    layout: Layout,
+    services: Services,
+    *,
+    cpus: int,
 ) -> Mapping[str, TierForecast]:
     """Say of each tier what it would take on an engine with so many processors. Raises StoreError.
 
     Of a plan with nothing to build the cache is asked nothing.
     """
     compiled = [d.tier for d in decisions if f"compile:{d.tier.name}" in d.runs]
-    wheels = dict(_in_parallel(compiled, lambda tier: (tier.name, _wheels(tier, layout, services))))
+    wheels = dict(_in_parallel(compiled, lambda tier: (tier.name, _wheels(tier, seen, layout, services))))
     steps = expected_steps(plan, decisions, seen, wheels)
     asked = [(name, step.change.kind) for name, some in steps.items() for step in some]
     samples = _samples(services.store, services.trust, asked)
@@ -139,16 +146,17 @@ def tier_forecasts(
             tuple(told(d.tier.name, step) for step in steps[d.tier.name]),
             pulls(plan, d, steps[d.tier.name], seen, wheels.get(d.tier.name)),
             so_far(d.tier.name),
-            unknown=d.state is TierState.UNKNOWN,
+            unknown=d.unknown,
         )
         for d in decisions
     }
 
 
-def _wheels(tier: TierPlan, layout: Layout, services: Services) -> Wheels:
+def _wheels(tier: TierPlan, seen: ObservedState, layout: Layout, services: Services) -> Wheels:
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers run compile:
-    for trust in dict.fromkeys((Trust(), services.trust)):
+    again = f"compile:{tier.name}" in seen.forced  # then finished wheels are not fetched
+    for trust in () if again else dict.fromkeys((Trust(), services.trust)):
         blob = services.store.stat(object_name(step.key, trust))
         if blob is not None:
             return Wheels(size=blob.size)

@@ -21,10 +21,9 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.config.schema import did_you_mean
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
+from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
 from imagetiers.planning.keys import short
-from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
-from imagetiers.planning.reasons import Reasons
 from imagetiers.report.cloudbuild import Mode
 from imagetiers.services import Services
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
@@ -81,19 +80,18 @@ class Tasks:
         self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
         with contextlib.suppress(OSError):  # who only looks needs no place to write; who makes something is told by it
             self.layout.work.mkdir(parents=True, exist_ok=True)
-        # Whether a doit without a task's name ends in the registry.
-        self._pushes = self.plan.pipeline.registry is not None and self.services.trust.trusted
-        self.reasons = Reasons(self.plan, self.seen, self._pushes)
-        self._seen: ObservedState | None = None
+        self._default = default_tasks(self.plan, self.services.trust)
+        self._decisions: Decisions | None = None
         self._lock = threading.Lock()
         self._changed = False
         self._deadlines: dict[str, Deadline] = {}
+        self._failed: set[str] = set()
 
     @property
     def config(self) -> Task:
         """DOIT_CONFIG."""
         return {
-            "default_tasks": ["push", "_summary"] if self._pushes else ["image", "verify", "_summary"],
+            "default_tasks": [*self._default, "_summary"],
             "backend": "prompt",
             "dep_file": str(self.layout.work / "doit.db"),
             "par_type": "thread",  # processes hang on what they cannot pickle
@@ -101,12 +99,15 @@ class Tasks:
             "verbosity": 2,
         }
 
-    def seen(self) -> ObservedState:
-        """Return what is there; looked for once, and again after something was made."""
+    def decisions(self) -> Decisions:
+        """Return what must run, and why. Decided once, so that a run does what the plan says, and no task decides for another.
+
+        What somebody else does meanwhile is found by the operations, which look again once they hold their lock.
+        """
         with self._lock:
-            if self._seen is None:
-                self._seen = observe(self.plan, self.layout, self.services)
-            return self._seen
+            if self._decisions is None:
+                self._decisions = decide(self.plan, observe(self.plan, self.layout, self.services))
+            return self._decisions
 
     # ---- task creators, in the order of `doit list` ----
 
@@ -128,18 +129,13 @@ class Tasks:
         yield {
             "name": None,
             "doc": "compile wheels, through ccache",
-            "uptodate": [self._all(tiers, self.reasons.wheels)],
+            "uptodate": [self._all(tiers, "compile")],
         }
         for tier in tiers:
-            needed = functools.partial(self.reasons.image, tier)
-            yield self._task(tier, "compile", "wheels", self.reasons.wheels, self._compile) | {
-                "uptodate": [
-                    UpToDate(
-                        functools.partial(self.reasons.wheels, tier),
-                        needed=needed,
-                        within=functools.partial(self._ask_within, f"compile:{tier.name}"),
-                    )
-                ],
+            check, needed = (functools.partial(self._reason, f"{verb}:{tier.name}") for verb in ("compile", "image"))
+            within = functools.partial(self._ask_within, f"compile:{tier.name}")
+            yield self._task(tier, "compile", "wheels", self._compile) | {
+                "uptodate": [UpToDate(check, needed=needed, within=within)],
                 "params": COMPILE_PARAMS,
                 "clean": [(self._clean, ["clean_compile", tier])],
             }
@@ -147,36 +143,26 @@ class Tasks:
     def image(self) -> Iterator[Task]:
         """image:<tier>: images, parents first."""
         tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, self.reasons.image)]}
+        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, "image")]}
         for tier in tiers:
-            setup = [f"image:{tier.tier.parent}"] if tier.tier.parent else []
-            if tier.compile is not None:
-                setup.append(f"compile:{tier.name}")
-            task = self._task(tier, "image", "image", self.reasons.image, self._image)
+            task = self._task(tier, "image", "image", self._image)
             task["meta"]["missing"] = functools.partial(self._missing, tier)
-            yield task | {
-                "setup": setup,
-                "clean": [(self._clean, ["clean_image", tier])],
-            }
+            yield task | {"clean": [(self._clean, ["clean_image", tier])]}
 
     def verify(self) -> Iterator[Task]:
         """verify:<tier>: the checks of a tier and its ancestors."""
         tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, self.reasons.verified)]}
+        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, "verify")]}
         for tier in tiers:
-            yield self._task(tier, "verify", "verified", self.reasons.verified, self._verify) | {
-                "params": VERIFY_PARAMS,
-                "setup": [f"image:{tier.name}"],
-                "clean": [(self._clean, ["clean_verdicts", tier])],
-            }
+            task = self._task(tier, "verify", "verified", self._verify)
+            yield task | {"params": VERIFY_PARAMS, "clean": [(self._clean, ["clean_verdicts", tier])]}
 
     def pull(self) -> Iterator[Task]:
         """pull:<tier>: bring images here that the registry holds."""
         tiers = list(self.plan.tiers.values())
-        reason = self.reasons.here
-        yield {"name": None, "doc": "pull images that the registry holds", "uptodate": [self._all(tiers, reason)]}
+        yield {"name": None, "doc": "pull images that the registry holds", "uptodate": [self._all(tiers, "pull")]}
         for tier in tiers:
-            yield self._task(tier, "pull", "image", reason, self._pull)
+            yield self._task(tier, "pull", "image", self._pull)
 
     def push(self) -> Iterator[Task]:
         """push:<tier>: publish verified images, parents first."""
@@ -184,16 +170,12 @@ class Tasks:
         yield {
             "name": None,
             "doc": "publish verified images, then move the friendly tags",
-            "uptodate": [self._all(tiers, self.reasons.published)],
+            "uptodate": [self._all(tiers, "push")],
         }
         for tier in tiers:
-            # The parent first, as task_dep: so the child is built FROM what everybody has agreed on.
-            task = self._task(tier, "push", "published", self.reasons.published, self._push)
+            task = self._task(tier, "push", "published", self._push)
             task["meta"]["missing"] = self._push_problems
-            yield task | {
-                "task_dep": [f"push:{tier.tier.parent}"] if tier.tier.parent else [],
-                "setup": [f"verify:{tier.name}"],
-            }
+            yield task
 
     def explain(self) -> Task:
         """explain: why a tier would be built, down to the root cause."""
@@ -253,21 +235,25 @@ class Tasks:
         """The status table after a run that did something."""
         return {
             "actions": [(self._act, [self._status])],
-            "task_dep": ["push" if self._pushes else "verify"],
+            "task_dep": [self._default[-1]],
             "uptodate": [lambda: not self._changed],
             "meta": {"quiet": True},
         }
 
     # ---- actions ----
 
-    def _all(self, tiers: list[TierPlan], reason: Callable[[TierPlan], str]) -> UpToDate:
-        return UpToDate(lambda: next((text for tier in tiers if (text := reason(tier))), ""), rebuild=False)
+    def _reason(self, task: str) -> str:
+        reason = self.decisions()[task]
+        return "" if reason is None else str(reason)
 
-    def _task(
-        self, tier: TierPlan, verb: str, noun: str, reason: Callable[[TierPlan], str], action: Callable[..., Any]
-    ) -> Task:
+    def _all(self, tiers: list[TierPlan], verb: str) -> UpToDate:
+        return UpToDate(
+            lambda: next((text for tier in tiers if (text := self._reason(f"{verb}:{tier.name}"))), ""), rebuild=False
+        )
+
+    def _task(self, tier: TierPlan, verb: str, noun: str, action: Callable[..., Any]) -> Task:
         name = f"{verb}:{tier.name}"
-        check = functools.partial(reason, tier)
+        check = functools.partial(self._reason, name)
         within = functools.partial(self._ask_within, name)
         up_to_date = (
             UpToDate(check, details=functools.partial(self._details, tier), within=within)
@@ -281,6 +267,8 @@ class Tasks:
             "title": lambda _task: f"{name}  {short(key)}",
             "actions": [(action, [tier])],
             "uptodate": [up_to_date],
+            "task_dep": list(run_after(self.plan, name)),
+            "setup": list(run_before(self.plan, name)),
             "params": [REBUILD],
             "io": {"capture": False},
             "meta": {"forget": functools.partial(mark_forced, self.layout, name), "up_to_date": up_to_date},
@@ -315,9 +303,6 @@ class Tasks:
             return TaskFailed(str(error))
         except OSError as error:
             return TaskFailed(str(os_problem(error)))
-        finally:
-            with self._lock:
-                self._seen = None
         return None
 
     def _make(self, task: str, work: Callable[[], None]) -> TaskFailed | None:
@@ -326,7 +311,16 @@ class Tasks:
             work()
             clear_forced(self.layout, task)
 
-        return self._act(all_of_it)
+        # With --continue, doit goes on to a task although what it needs has failed: an image that has not passed its checks
+        # would be published.
+        failed = [needed for needed in run_before(self.plan, task) if needed in self._failed]
+        if failed:
+            result: TaskFailed | None = TaskFailed(str(Problem(task, f"was not done, since {failed[0]} failed")))
+        else:
+            result = self._act(all_of_it)
+        if result is not None:
+            self._failed.add(task)
+        return result
 
     def _ask_within(self, task: str, timeout: float | None, ask: Callable[[], str]) -> str:
         """Ask whether a task is up to date, within its time: a compile's begins with the first request of it.
@@ -349,7 +343,7 @@ class Tasks:
 
         def work() -> None:
             deadline.check(task)
-            again = rebuild or task in forced_tasks(self.layout)
+            again = rebuild or self._forgotten(task)
             compile_wheels(self.plan, tier, self.layout, self.services, deadline, again=again)
 
         return self._make(task, work)
@@ -358,7 +352,7 @@ class Tasks:
         from imagetiers.operations.image import ensure_image
 
         task = f"image:{tier.name}"
-        again = rebuild or task in self.seen().forced
+        again = rebuild or self._forgotten(task)
         return self._make(task, lambda: ensure_image(self.plan, tier, self.layout, self.services, rebuild=again))
 
     def _verify(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001
@@ -367,19 +361,22 @@ class Tasks:
         task = f"verify:{tier.name}"
 
         def work() -> None:
-            again = rebuild or task in forced_tasks(self.layout)
+            again = rebuild or self._forgotten(task)
             verify_image(self.plan, tier, self.layout, self.services, again=again, limit=timeout)
 
         return self._make(task, work)
 
-    def _pull(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: ARG002, FBT001
+    def _pull(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.pull import pull_image
 
-        return self._make(f"pull:{tier.name}", lambda: pull_image(self.plan, tier, self.layout, self.services))
+        task = f"pull:{tier.name}"
+        again = rebuild or self._forgotten(task)
+        return self._make(task, lambda: pull_image(self.plan, tier, self.layout, self.services, again=again))
 
     def _push(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.push import push_image
 
+        # Forgotten it only looks once more: what overwrites a tag that holds something else is asked for in so many letters.
         work = functools.partial(push_image, self.plan, tier, self.layout, self.services, again=rebuild)
         return self._make(f"push:{tier.name}", work)
 
@@ -389,6 +386,10 @@ class Tasks:
             for name in dict.fromkeys(names)
             if name not in self.plan.tiers and name != _AS_JSON
         ]
+
+    def _forgotten(self, task: str) -> bool:
+        # Not asked of the decision: a task with a time limit does not wait for it any more.
+        return task in forced_tasks(self.layout)
 
     def _explain(self, json: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.explain import show_explanations

@@ -196,7 +196,7 @@ def test_a_failing_build_names_the_step(checkout: Checkout) -> None:
 
     assert run.code == 2, "doit's code for tasks that could not run because another one failed"
     assert "exit code: 7" in run.err or "so bad" in run.err
-    assert "its parent arr-base is not built" in run.err
+    assert "image:arr-training: was not done, since image:arr-base failed" in run.err
     assert "Traceback" not in run.text
 
 

@@ -24,11 +24,12 @@ from imagetiers.errors import EngineError, ImagetiersError, NotBuiltError, Regis
 from imagetiers.operations.plan import show_plan
 from imagetiers.operations.pull import pull_image
 from imagetiers.operations.push import push_image
+from imagetiers.planning.decide import TierDecision, TierState, decide
 from imagetiers.planning.observed import Answer, RegistryState
-from imagetiers.planning.plan import Plan, TierState, decide, push_reason
+from imagetiers.planning.plan import Plan
 from imagetiers.state.observe import observe
 from imagetiers.state.registry import publication_name
-from tests.conftest import HERE
+from tests.conftest import HERE, tiers_of
 from tests.registry.harness import QUICK, Builder, builder, upload
 from tests.registry_server import RegistryServer
 
@@ -63,6 +64,15 @@ def found(machine: Builder) -> RegistryState:
     return observe(machine.plan, machine.layout, machine.services).registered["arr-base"]
 
 
+def decided(machine: Builder) -> tuple[TierDecision, ...]:
+    return tiers_of(machine.plan, observe(machine.plan, machine.layout, machine.services))
+
+
+def push_reason(machine: Builder) -> str:
+    seen = observe(machine.plan, machine.layout, machine.services)
+    return str(decide(machine.plan, seen)["push:arr-base"] or "")
+
+
 def place(machine: Builder) -> tuple[str, str]:
     """Return repository (without host) and tag of the tier's key."""
     repository, _, tag = machine.tier().ref.partition("/")[2].rpartition(":")
@@ -72,7 +82,7 @@ def place(machine: Builder) -> tuple[str, str]:
 def test_published_once_and_found_by_others(machine: Machine, registry_server: RegistryServer) -> None:
     first, second = machine(), machine()
     image = first.make()
-    assert push_reason(first.tier(), observe(first.plan, first.layout, first.services)) == "not in the registry yet"
+    assert push_reason(first) == "not in the registry yet"
     push(first)
     repository, tag = place(first)
     tags = registry_server.tags(repository)
@@ -82,15 +92,15 @@ def test_published_once_and_found_by_others(machine: Machine, registry_server: R
     assert found(second).tags == {second.tier().tags[0]}
     seen = observe(second.plan, second.layout, second.services)
     assert seen.verified(second.tier()), "the verdict is the cache's"
-    assert push_reason(second.tier(), seen) == ""
-    decision = decide(second.plan, seen)[1]
+    assert push_reason(second) == ""
+    decision = decided(second)[1]
     assert (decision.state, decision.runs) == (TierState.FOUND_IN_REGISTRY, ())
 
     push(second)
     assert registry_server.tags(repository) == tags
     pull_image(second.plan, second.tier(), second.layout, second.services)
     assert second.engine.table[second.tier().ref].id == image.id
-    assert push_reason(second.tier(), observe(second.plan, second.layout, second.services)) == ""
+    assert push_reason(second) == ""
 
 
 def test_a_deploy_job_needs_the_registry_and_no_docker(machine: Machine, tmp_path: Path) -> None:
@@ -133,7 +143,7 @@ def test_who_comes_second_adopts(machine: Machine, registry_server: RegistryServ
     second.make()
     push(first)
     before = registry_server.listing()
-    reason = push_reason(second.tier(), observe(second.plan, second.layout, second.services))
+    reason = push_reason(second)
     assert "another image of this key" in reason
 
     push(second)
@@ -240,7 +250,7 @@ def test_friendly_tags_apart_from_key_tags(
 
     seen = observe(second.plan, second.layout, second.services)
     assert seen.registered["arr-base"].tags == {latest}
-    assert push_reason(second.tier(), seen) == "", "a fresh machine has nothing to do"
+    assert push_reason(second) == "", "a fresh machine has nothing to do"
     pull_image(second.plan, second.tier(), second.layout, second.services)
     assert second.engine.table[latest].id == image.id
 
@@ -254,7 +264,7 @@ def test_friendly_tags_apart_from_key_tags(
     digests.append(registry_server.digest(repository, new))
     assert registry_server.tags(repository) == dict(sorted({old: digests[0], new: digests[1]}.items()))
     assert registry_server.tags(f"channels/{repository}") == {"latest": digests[1]}
-    assert push_reason(second.tier(), observe(second.plan, second.layout, second.services)).endswith("points elsewhere")
+    assert push_reason(second).endswith("points elsewhere")
     push(first)
     assert registry_server.tags(f"channels/{repository}") == {"latest": digests[0]}
     assert registry.moved == [latest] * 3, "a repository whose tags are immutable would have refused nothing"
@@ -364,10 +374,7 @@ def test_a_tag_that_was_removed_is_said_and_put_back(machine: Machine, registry_
     state = found(second)
     assert state.digest == digest, "it is found by its digest, and nothing is built"
     assert "was removed" in state.wrong
-    assert (
-        decide(second.plan, observe(second.plan, second.layout, second.services))[1].state
-        is TierState.FOUND_IN_REGISTRY
-    )
+    assert decided(second)[1].state is TierState.FOUND_IN_REGISTRY
 
     push(second)
     assert registry_server.digest(repository, tag) == digest
@@ -384,7 +391,7 @@ def test_an_image_that_was_collected_is_evicted(machine: Machine, registry_serve
     state = found(second)
     assert (state.digest, state.unknown) == ("", "")
     assert state.wrong.startswith("evicted: sha256:")
-    decision = decide(second.plan, observe(second.plan, second.layout, second.services))[1]
+    decision = decided(second)[1]
     assert decision.state is TierState.BUILD
     assert decision.why[0].startswith("evicted")
 
@@ -502,7 +509,7 @@ def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server:
 def test_a_registry_that_does_not_answer_builds_nothing(machine: Machine) -> None:
     only = machine(host="127.0.0.1:9")
     seen = observe(only.plan, only.layout, only.services)
-    decision = decide(only.plan, seen)[1]
+    decision = decided(only)[1]
 
     assert decision.state is TierState.UNKNOWN
     assert decision.runs == ()
@@ -510,7 +517,7 @@ def test_a_registry_that_does_not_answer_builds_nothing(machine: Machine) -> Non
     with pytest.raises(RegistryError, match="nothing is built for hours on a guess"):
         check_may_build(only.plan, only.tier(), seen, "image:arr-base", rebuild=False)
     only.engine.make(only.tier())
-    assert decide(only.plan, observe(only.plan, only.layout, only.services))[1].state is TierState.FOUND_LOCALLY
+    assert decided(only)[1].state is TierState.FOUND_LOCALLY
     with pytest.raises(RegistryError, match="nothing was pushed"):
         push(only)
 

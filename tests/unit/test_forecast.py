@@ -47,7 +47,7 @@ from imagetiers.planning.forecast import (
     usd,
 )
 from imagetiers.planning.observed import ObservedState, RegistryState
-from imagetiers.planning.plan import Plan, decide
+from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_document, forecast_table, usd_text
 from imagetiers.services import Services
 from imagetiers.state.history import expect_image
@@ -56,7 +56,7 @@ from imagetiers.state.records import Record, keep
 from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.gcs import GcsStore
 from imagetiers.stores.timeout import TimeoutStore
-from tests.conftest import HERE, Golden
+from tests.conftest import HERE, Golden, tiers_of
 from tests.registry.harness import Builder, builder
 
 LIKE = BuildProfile("tiny", "", BuildKind.COMPILE_WARM.value, 2)
@@ -186,7 +186,7 @@ def test_kinds_of_compiles() -> None:
 
 def changes(plan: Plan, seen: ObservedState, **wheels: Wheels) -> dict[str, list[str]]:
     given_ = {name.replace("_", "-"): value for name, value in wheels.items()}
-    steps = expected_steps(plan, decide(plan, seen), seen, given_)
+    steps = expected_steps(plan, tiers_of(plan, seen), seen, given_)
     return {name: [step.change.value for step in some] for name, some in steps.items()}
 
 
@@ -204,20 +204,20 @@ def test_a_parent_that_only_the_registry_has_is_pulled_once(me: Builder) -> None
     check = me.tier("pytorch-clean").verify.check
     states = {"pytorch-clean": published, "arr-base": RegistryState(), "arr-training": RegistryState()}
     seen = ObservedState(registered=states, verdicts=frozenset({("sha256:b", check)}))
-    steps = expected_steps(me.plan, decide(me.plan, seen), seen, {})
+    steps = expected_steps(me.plan, tiers_of(me.plan, seen), seen, {})
 
     assert {name: [step.change.value for step in some] for name, some in steps.items()} == {
         "pytorch-clean": [], "arr-base": ["image, parent pulled"], "arr-training": ["image"],
     }  # fmt: skip
-    told = {d.tier.name: pulls(me.plan, d, steps[d.tier.name], seen, None) for d in decide(me.plan, seen)}
+    told = {d.tier.name: pulls(me.plan, d, steps[d.tier.name], seen, None) for d in tiers_of(me.plan, seen)}
     assert told["arr-base"] == (Pull("image pytorch-clean", 80),)
     tier_forecasts = [TierForecast(name, pulls=some) for name, some in told.items()]
     assert all_pulls([*tier_forecasts, TierForecast("sister", pulls=told["arr-base"])]) == 80
 
     unchecked = replace(seen, verdicts=frozenset())
-    steps = expected_steps(me.plan, decide(me.plan, unchecked), unchecked, {})
+    steps = expected_steps(me.plan, tiers_of(me.plan, unchecked), unchecked, {})
     assert steps["arr-base"][0].change is BuildKind.IMAGE, "the parent is pulled for its own checks"
-    assert pulls(me.plan, decide(me.plan, unchecked)[0], (), unchecked, None) == (Pull("image pytorch-clean", 80),)
+    assert pulls(me.plan, tiers_of(me.plan, unchecked)[0], (), unchecked, None) == (Pull("image pytorch-clean", 80),)
 
 
 def test_the_plan_and_the_build_agree_on_an_image(me: Builder) -> None:
@@ -369,7 +369,6 @@ def test_the_gate_names_what_would_be_built(me: Builder, capsys: pytest.CaptureF
         "plan --require-built: arr-training: is not built, image:arr-training would run: never built here\n"
         "  hint: doit explain arr-training"
     )
-    assert error.value.exit_code == 1
     assert json.loads(capsys.readouterr().out)["version"] == 1, "the plan is written all the same"
 
 

@@ -20,11 +20,12 @@ from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.ccache import bucket_lines
 from imagetiers.planning.commands import build_builder, build_image, compile_container, max_jobs, verify_container
 from imagetiers.planning.containers import BuildImage, Container, Mount, VolumeMount, through_volume
+from imagetiers.planning.decide import TierState
 from imagetiers.planning.observed import ImageInfo, ObservedState
-from imagetiers.planning.plan import Plan, TierState, decide, make_plan
+from imagetiers.planning.plan import Plan, make_plan
 from imagetiers.report.tables import plan_table, status_table
 from imagetiers.stores.port import BucketSettings
-from tests.conftest import HERE, Golden
+from tests.conftest import HERE, Golden, tiers_of
 
 REPO = HERE.parent
 GIB = 1 << 30
@@ -164,19 +165,21 @@ def seen(*images: ImageInfo, **more: object) -> ObservedState:
 
 
 def test_decisions(plan: Plan) -> None:
-    nothing = decide(plan, seen())
+    nothing = tiers_of(plan, seen())
     assert [d.state for d in nothing] == [TierState.BUILD] * 3
     assert nothing[0].runs == ("compile:pytorch-clean", "image:pytorch-clean", "verify:pytorch-clean")
 
     base = image(plan, "arr-base")
     check = plan.tiers["arr-base"].verify.check
-    one = decide(plan, seen(base, verdicts=frozenset({(base.id, check)})))
+    one = tiers_of(plan, seen(base, verdicts=frozenset({(base.id, check)})))
     assert (one[1].state, one[1].runs) == (TierState.FOUND_LOCALLY, ())
 
     moved = image(plan, "arr-base", key="f" * 64)
-    assert decide(plan, seen(moved))[1].state is TierState.BUILD, "a reference by key that holds another key is no find"
+    assert tiers_of(plan, seen(moved))[1].state is TierState.BUILD, (
+        "a reference by key that holds another key is no find"
+    )
 
-    down = decide(plan, seen(unknown="docker: down"))
+    down = tiers_of(plan, seen(unknown="docker: down"))
     assert {d.state for d in down} == {TierState.UNKNOWN}
     assert {d.runs for d in down} == {()}
 
@@ -191,7 +194,7 @@ def test_tables(plan: Plan, golden: Golden) -> None:
     )
     console = Console(width=150, record=True, force_terminal=False, highlight=False, file=Path("/dev/null").open("w"))  # noqa: SIM115
     for table in (
-        plan_table(plan, decide(plan, now)),
+        plan_table(plan, tiers_of(plan, now)),
         status_table(plan, now, 8200, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
     ):
         console.print(table)

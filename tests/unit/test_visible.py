@@ -20,11 +20,11 @@ from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Plan, decide, make_plan
+from imagetiers.planning.plan import Plan, make_plan
 from imagetiers.report.forecast import forecast_table
 from imagetiers.report.tables import plan_table, status_table, titled
 from imagetiers.visible import visible, visible_json
-from tests.conftest import HERE, Golden
+from tests.conftest import HERE, Golden, tiers_of
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\u202ed\u2066e\rf\x00g\u2028h\ud800i\U000e0041j\u200bk\x7f"
 
@@ -115,7 +115,7 @@ def plan() -> Plan:
 
 
 def test_the_tiers_name_is_the_last_column_to_go(plan: Plan, golden: Golden) -> None:
-    decisions = decide(plan, ObservedState())
+    decisions = tiers_of(plan, ObservedState())
     tier_forecasts = {name: TierForecast(name, (), (), {}, unknown=True) for name in plan.tiers}
     texts = []
     for width in (100, 60, 40, 20, 8):

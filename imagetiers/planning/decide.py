@@ -1,0 +1,304 @@
+"""Whether each task must run, and why: one answer, read by doit's tasks, plan, explain, status, forecasts and gates. Pure.
+
+`decide` says it of every task by itself. What a command then runs is another question, since a task that is needed only
+by others runs only with them: `will_run` answers it from the same edges that the tasks are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+
+from imagetiers.config.model import Trust
+from imagetiers.planning import keys
+from imagetiers.planning.keys import short
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan, TierPlan
+
+__all__ = [
+    "Decisions",
+    "Reason",
+    "TierDecision",
+    "TierState",
+    "decide",
+    "default_tasks",
+    "forgotten",
+    "pushes",
+    "run_after",
+    "run_before",
+    "tier_decisions",
+    "will_run",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a task must run, in lines.
+
+    `fails`: the task will fail with these words and make nothing, since somebody who should know did not answer, or it is
+    not allowed; only a compile may still find finished wheels in the cache.
+    `forgotten`: `doit forget` was asked.
+    """
+
+    lines: tuple[str, ...]
+    fails: bool = False
+    forgotten: bool = False
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines)
+
+
+Decisions = Mapping[str, Reason | None]
+"""The answer by task, such as `image:arr-base`; None: it is up to date."""
+
+_FORGOTTEN = Reason(("doit forget was asked",), forgotten=True)
+
+
+def decide(plan: Plan, observed: ObservedState) -> Decisions:
+    """Say of every task of every tier whether it must run, and why."""
+    return MappingProxyType(
+        {task: reason for tier in plan.tiers.values() for task, reason in _tier(plan, tier, observed).items()}
+    )
+
+
+def pushes(plan: Plan, trust: Trust) -> bool:
+    """Say whether a build of that trust publishes what it makes."""
+    return plan.pipeline.registry is not None and trust.trusted
+
+
+def default_tasks(plan: Plan, trust: Trust) -> tuple[str, ...]:
+    """Return the groups of tasks that a doit without a task's name selects."""
+    return ("push",) if pushes(plan, trust) else ("image", "verify")
+
+
+def run_before(plan: Plan, task: str) -> tuple[str, ...]:
+    """Return what a task needs once it must run itself, and not otherwise: doit's `setup`."""
+    verb, _, name = task.partition(":")
+    tier = plan.tiers[name]
+    if verb == "image":
+        parent = (f"image:{tier.tier.parent}",) if tier.tier.parent is not None else ()
+        return (*parent, *((f"compile:{name}",) if tier.compile is not None else ()))
+    return {"verify": (f"image:{name}",), "push": (f"verify:{name}",)}.get(verb, ())
+
+
+def run_after(plan: Plan, task: str) -> tuple[str, ...]:
+    """Return what a task waits for in any case: doit's `task_dep`.
+
+    Parents are published first, so that a child is built FROM what everybody has agreed on.
+    """
+    verb, _, name = task.partition(":")
+    parent = plan.tiers[name].tier.parent
+    return (f"push:{parent}",) if verb == "push" and parent is not None else ()
+
+
+def forgotten(decisions: Decisions) -> tuple[str, ...]:
+    """Return the tasks that run, or would, because `doit forget` was asked."""
+    return tuple(task for task, reason in decisions.items() if reason is not None and reason.forgotten)
+
+
+def will_run(plan: Plan, decisions: Decisions, selected: Iterable[str]) -> tuple[str, ...]:
+    """Return what doit runs, in order, when it is asked for these tasks or groups of tasks (`image`).
+
+    Tasks that fail are not in it, nor those that need them; what comes before them is.
+    """
+    order: list[str] = []
+    done: dict[str, bool] = {}
+
+    def run(task: str) -> bool:
+        if task not in done:
+            done[task] = run_one(task)
+        return done[task]
+
+    def run_all(tasks: tuple[str, ...]) -> bool:
+        outcomes = [run(task) for task in tasks]  # one that fails does not keep doit from the others
+        return all(outcomes)
+
+    def run_one(task: str) -> bool:
+        reason = decisions[task]
+        if not run_all(run_after(plan, task)):
+            return False
+        if reason is None:
+            return True
+        if not run_all(run_before(plan, task)) or reason.fails:
+            return False
+        order.append(task)
+        return True
+
+    run_all(tuple(task for name in selected for task in decisions if name in {task, task.partition(":")[0]}))
+    return tuple(order)
+
+
+class TierState(Enum):
+    """What is known of a tier's image. UNKNOWN: somebody who should know did not answer; never taken for absent."""
+
+    FOUND_LOCALLY = "found locally"
+    FOUND_IN_REGISTRY = "found in registry"
+    BUILD = "build"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class TierDecision:
+    """What a doit without a task's name is going to do for a tier: its state, why (a line each), and the tasks it runs."""
+
+    tier: TierPlan
+    state: TierState
+    why: tuple[str, ...]
+    runs: tuple[str, ...]
+
+    @property
+    def builds(self) -> bool:
+        """Whether the image will be built."""
+        return f"image:{self.tier.name}" in self.runs
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody can tell if it will be built: of its own image, or of one that it is built from."""
+        return self.state is TierState.UNKNOWN or (self.state is TierState.BUILD and not self.builds)
+
+
+def tier_decisions(plan: Plan, observed: ObservedState, decisions: Decisions) -> tuple[TierDecision, ...]:
+    """Return what `decisions`, which were made of these, come to for each tier."""
+    runs = will_run(plan, decisions, default_tasks(plan, observed.trust))
+    return tuple(_tier_decision(plan, tier, observed, decisions, runs) for tier in plan.tiers.values())
+
+
+def _tier_decision(
+    plan: Plan, tier: TierPlan, observed: ObservedState, decisions: Decisions, all_runs: tuple[str, ...]
+) -> TierDecision:
+    runs = tuple(task for task in all_runs if task.endswith(f":{tier.name}"))
+    image = decisions[f"image:{tier.name}"]
+    if image is not None and image.fails:
+        return TierDecision(tier, TierState.UNKNOWN, image.lines, runs)
+    if image is not None:
+        waits = (f"it waits for its parent {tier.tier.parent}, which cannot be had",)
+        why = image.lines if f"image:{tier.name}" in runs else image.lines + waits
+        return TierDecision(tier, TierState.BUILD, why, runs)
+    others: dict[Reason, str] = {}
+    for verb in ("verify", "push"):
+        reason = decisions[f"{verb}:{tier.name}"]
+        refused = reason is not None and reason.fails and verb in default_tasks(plan, observed.trust)
+        if reason is not None and (refused or f"{verb}:{tier.name}" in runs):
+            others.setdefault(reason, verb)
+    why = tuple(f"{verb}: {reason}" for reason, verb in others.items())
+    published = observed.published(tier)
+    if observed.image(tier) is not None or published is None:
+        return TierDecision(tier, TierState.FOUND_LOCALLY, ("the image of this key is here", *why), runs)
+    found = published.wrong or f"{published.digest[:19]} is in the registry"
+    return TierDecision(tier, TierState.FOUND_IN_REGISTRY, (found, *why), runs)
+
+
+# ---- the tasks of one tier ----
+
+
+def _tier(plan: Plan, tier: TierPlan, observed: ObservedState) -> dict[str, Reason | None]:
+    name = tier.name
+    image = _image(plan, tier, observed)
+    verify = image or _verify(tier, observed)
+    compile_ = {f"compile:{name}": _compile(tier, observed, image)} if tier.compile is not None else {}
+    return compile_ | {
+        f"image:{name}": image,
+        f"verify:{name}": verify,
+        f"push:{name}": _push(plan, tier, observed, verify=verify, image=image),
+        f"pull:{name}": _pull(tier, observed),
+    }
+
+
+def _compile(tier: TierPlan, observed: ObservedState, image: Reason | None) -> Reason | None:
+    """Say why the wheels must be made. For an image of which nobody can tell nothing is compiled for hours."""
+    assert tier.compile is not None  # noqa: S101  the caller has looked
+    if f"compile:{tier.name}" in observed.forced:
+        return _unless_down(_FORGOTTEN, observed)
+    if tier.compile.key in observed.wheels:
+        return None
+    if image is not None and image.fails:
+        return image
+    return _unless_down(Reason((f"no wheels of the compile key {short(tier.compile.key)}",)), observed)
+
+
+def _image(plan: Plan, tier: TierPlan, observed: ObservedState) -> Reason | None:
+    registered, published = observed.registered.get(tier.name), observed.published(tier)
+    forgotten = f"image:{tier.name}" in observed.forced
+    if observed.unknown is not None and (forgotten or published is None):
+        return Reason((observed.unknown,), fails=True, forgotten=forgotten)
+    if forgotten:
+        return _FORGOTTEN
+    if observed.image(tier) is not None or published is not None:
+        return None
+    if registered is not None and registered.unknown:
+        return Reason((registered.unknown,), fails=True)
+    return Reason(_why_absent(plan, tier, observed))
+
+
+def _verify(tier: TierPlan, observed: ObservedState) -> Reason | None:
+    """Say why an image that there is must be checked, or its tags set."""
+    image = observed.image(tier)
+    if f"verify:{tier.name}" in observed.forced:
+        reason = _FORGOTTEN
+    elif not observed.verified(tier):
+        reason = Reason(("these checks have not passed on this image",))
+    else:
+        moved = [tag for tag in tier.tags if image is not None and tag not in image.refs]
+        return Reason((f"the tag {moved[0]} points elsewhere",)) if moved else None
+    return _unless_down(reason, observed)
+
+
+def _push(  # noqa: PLR0911  one return a case
+    plan: Plan, tier: TierPlan, observed: ObservedState, *, image: Reason | None, verify: Reason | None
+) -> Reason | None:
+    """Say why the tier must be pushed, or its tags moved. What is published has been verified, so that is a reason, too."""
+    found = observed.registered.get(tier.name)
+    if found is None or not pushes(plan, observed.trust):
+        return Reason(("this build pushes nothing",), fails=True)
+    if found.unknown or found.blocked:
+        return Reason((found.unknown or found.wrong,), fails=True)
+    if image is not None:
+        return image
+    if f"push:{tier.name}" in observed.forced:
+        return _FORGOTTEN
+    if found.wrong or not found.digest:
+        return Reason((found.wrong or "not in the registry yet",))
+    here = observed.image(tier)
+    if here is not None and here.id != found.image and f"{tier.repository}@{found.digest}" not in here.digests:
+        return Reason((f"the registry holds another image of this key ({found.digest[:19]}), which is adopted",))
+    if verify is not None:
+        return verify
+    moved = [tag for tag in tier.tags if tag not in found.tags]
+    return Reason((f"the registry's tag {moved[0]} points elsewhere",)) if moved else None
+
+
+def _pull(tier: TierPlan, observed: ObservedState) -> Reason | None:
+    forgotten = f"pull:{tier.name}" in observed.forced
+    if observed.image(tier) is not None and not forgotten:
+        return None
+    if observed.published(tier) is None:
+        registered = observed.registered.get(tier.name)
+        what = registered.unknown if registered is not None else ""
+        return Reason((what or "it is not in the registry",), fails=True, forgotten=forgotten)
+    return _unless_down(_FORGOTTEN if forgotten else Reason(("it is not here",)), observed)
+
+
+def _unless_down(reason: Reason, observed: ObservedState) -> Reason:
+    """Return the reason of a task that needs the engine; that it does not answer is another one."""
+    return reason if observed.unknown is None else replace(reason, lines=(observed.unknown,), fails=True)
+
+
+def _why_absent(plan: Plan, tier: TierPlan, observed: ObservedState) -> tuple[str, ...]:
+    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
+    registered = observed.registered.get(tier.name)
+    if registered is not None and registered.wrong:
+        return (registered.wrong,)
+    here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
+    others = [image for image in observed.images.values() if (image.pipeline, image.variant, image.tier) == here]
+    if not others:
+        return ("never built here" + ("" if registered is None else ", and not in the registry"),)
+    newest = max(others, key=lambda image: (image.key == tier.key, image.created))
+    if newest.key == tier.key:
+        if not newest.usable(observed.trust):
+            return (f"{tier.ref} was built by {newest.trust}",)
+        return (f"the tag {tier.ref} was removed or moved",)
+    before = keys.read_manifest(newest.manifest, newest.key)
+    changes = () if before is None else keys.diff(before, tier.manifest.document())
+    return tuple(str(change) for change in changes) or ("inputs changed",)
