@@ -321,6 +321,9 @@ class Reporter(ConsoleReporter):
         if type(fail).__name__ == "TaskFailed":
             sys.stderr.write(f"{visible(fail.get_msg().strip())}\n")
             sys.stderr.flush()
+        elif type(fail).__name__ == "UnmetDependency":
+            sys.stderr.write(f"{result['task'].name}: not done, because this failed: {fail.get_msg().strip()}\n")
+            sys.stderr.flush()
         else:
             super()._write_failure(result, write_exception)
 

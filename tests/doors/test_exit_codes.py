@@ -176,6 +176,15 @@ def test_a_mistake_on_the_command_line(line: str, offline: Checkout) -> None:
     assert "CmdOption" not in run.err
 
 
+def test_what_could_not_be_done_is_told_in_words(offline: Checkout) -> None:
+    run = offline.doit("--continue", "image", "check")
+
+    assert run.code == 2
+    assert "image: not done, because this failed: image:pytorch-clean image:arr-base image:arr-training\n" in run.err
+    assert "taskid" not in run.text
+    assert "3 tiers are right" in run.out
+
+
 def test_stars_that_match_and_stars_of_another_thing(offline: Checkout) -> None:
     listed = offline.doit("ch*", "explain", "arr-base")
     named = offline.doit("ccache:stats", "--namespace", "a*")

@@ -300,3 +300,22 @@ def test_a_platform_that_an_argument_gives_is_part_of_the_key(tiny: Layout) -> N
 
     assert one.key != other.key
     assert "FROM --platform=linux/arm64 debian:trixie-slim AS runtime" in other.dockerfile.decode()
+
+
+def test_what_git_does_not_keep_is_neither_in_a_key_nor_sent(tiny: Layout) -> None:
+    """Modes but for the owner's x-bit, empty folders, times."""
+
+    def planned() -> tuple[str, bytes]:
+        tier = make_plan(load_repository(tiny, None), DAY).tiers["arr-base"]
+        return tier.key, context_tar(tier.files, tier.dockerfile)
+
+    before = planned()
+    file = tiny.root / "images/arr-base/config/arr-base.txt"
+    file.chmod(0o600)
+    os.utime(file, (1, 1))
+    file.parent.chmod(0o700)
+    (file.parent / "empty").mkdir()
+    assert planned() == before
+
+    file.chmod(0o700)
+    assert planned()[0] != before[0]
