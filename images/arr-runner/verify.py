@@ -2,12 +2,12 @@
 
     python3 verify.py EXPECTATIONS.json
 
-EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
+EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it and its `params` name is checked.
 
     versions: {pytorch-c10: "2.6.0"}   what `arr-run --version` names; local parts such as +cu124 do not count
-    run: true                          `arr-run run` trains and leaves a result
-    agent: vertex                      `arr-run agent` is there, with what it needs to submit jobs to Vertex AI
-    params: {steps: 50}                the options of that training
+    params.run: true                   `arr-run run` trains and leaves a result
+    params.agent: vertex               `arr-run agent` is there, with what it needs to submit jobs to Vertex AI
+    params.options: {steps: 50}        the options of that training
 """
 
 import importlib
@@ -73,7 +73,7 @@ def check_agent(expected, _options):
 
 def check_unknown(name):
     """A misspelt expectation must not pass for one that holds."""
-    raise Failed(f"{name} is no check of this tier; there are params, " + ", ".join(CHECKS))
+    raise Failed(f"{name} is no check of this tier; there are params.options, " + ", ".join(CHECKS))
 
 
 VERTEX = ("agent", "environment.gcp_environment", "runner.vertex_runner", "builder.noop")
@@ -96,9 +96,11 @@ def main():
     """Run what the expectations name."""
     with open(sys.argv[1], encoding="utf-8") as file:
         expected = json.load(file)
-    options = expected.pop("params", {})
+    params = expected.pop("params", {})
+    options = params.pop("options", {})
+    wanted = {**expected, **params}
     passed = [run("help", check_help, None, options)]
-    passed += [run(n, CHECKS[n], v, options) if n in CHECKS else run(n, check_unknown, n) for n, v in expected.items()]
+    passed += [run(n, CHECKS[n], v, options) if n in CHECKS else run(n, check_unknown, n) for n, v in wanted.items()]
     return 0 if all(passed) else 1
 
 

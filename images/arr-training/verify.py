@@ -2,12 +2,12 @@
 
     python3 verify.py EXPECTATIONS.json
 
-EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it names is checked.
+EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what its `params` name is checked.
 
     backend: c10                           what does the arithmetic
     fit: {weight: 3, bias: -2, within: 0.05}   of the program c10: train, and compare what was learned
     learn: {accuracy: 0.9}                 of the program torch: train half of the steps, go on from the checkpoint, and be judged
-    params: {steps: 400}                   the options of that training
+    options: {steps: 400}                  the options of that training
 """
 
 import json
@@ -64,7 +64,7 @@ def check_learn(expected, options):
 
 def check_unknown(name):
     """A misspelt expectation must not pass for one that holds."""
-    raise Failed(f"{name} is no check of this tier; there are params, " + ", ".join(CHECKS))
+    raise Failed(f"{name} is no check of this tier; there are options, " + ", ".join(CHECKS))
 
 
 CHECKS = {"backend": check_backend, "fit": check_fit, "learn": check_learn}
@@ -86,8 +86,10 @@ def main():
     """Run what the expectations name."""
     with open(sys.argv[1], encoding="utf-8") as file:
         expected = json.load(file)
-    options = expected.pop("params", {})
-    passed = [run(n, CHECKS[n], v, options) if n in CHECKS else run(n, check_unknown, n) for n, v in expected.items()]
+    params = expected.pop("params", {})
+    options = params.pop("options", {})
+    wanted = {**expected, **params}
+    passed = [run(n, CHECKS[n], v, options) if n in CHECKS else run(n, check_unknown, n) for n, v in wanted.items()]
     return 0 if all(passed) else 1
 
 

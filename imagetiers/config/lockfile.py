@@ -1,27 +1,19 @@
-"""pipeline.lock.yaml as text: pins are changed line by line, so that comments and order stay as people left them. Pure."""
+"""pipeline.lock.yaml as text: written whole, from the pins alone. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-__all__ = ["GIT", "IMAGES", "PinChange", "changes", "with_pins"]
+__all__ = ["GIT", "IMAGES", "PinChange", "changes", "lock_text"]
 
 IMAGES, GIT = "images", "git"  # the sections
-HEADERS = {
-    IMAGES: """\
-# Outside images, pinned: reference -> digest. Written by `doit lock`; comments stay.
-images: {}
-""",
-    GIT: """\
-
-# Git refs, pinned: repository#ref -> commit. Written by `doit lock`; comments stay.
-git: {}
-""",
+_HEADER = "# Written by `doit lock`, which replaces the whole file: comments do not stay.\n"
+_ABOVE = {
+    IMAGES: "# Outside images: reference -> digest.",
+    GIT: "# Git refs: repository#ref -> commit.",
 }
-_ENTRY = re.compile(r"""(?P<indent> +)(?P<quote>["']?)(?P<ref>\S+?)(?P=quote): +(?P<value>\S+)(?P<rest>.*)""")
-_SECTION = re.compile(r"\w+:\s*(\{\s*\})?\s*(#.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +40,14 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[PinCha
     )
 
 
-def with_pins(text: str, pins: Mapping[str, str], section: str = IMAGES) -> str:
-    """Return the file with these pins and no others in a section: known ones change in place, new ones stand at the end.
-
-    A file without the section gets it; but without git refs it needs none.
-    """
-    if not re.search(rf"^{section}:", text, re.MULTILINE):
-        if section != IMAGES and not pins:
-            return text
-        text = text.rstrip("\n") + "\n" if text else ""
-        text += HEADERS[section] if text else HEADERS[section].lstrip()
-    lines = text.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith(f"{section}:"))
-    if not _SECTION.fullmatch(lines[at]):  # all of it in one line: {a: b, c: d}
-        lines[at] = f"{section}:"
-    left = dict(pins)
-    body: list[str] = []
-    number = _end(lines, at + 1)
-    for line in lines[at + 1 : number]:
-        entry = _ENTRY.fullmatch(line)
-        if entry is None:
-            body.append(line)
-        elif entry["ref"] in left:
-            digest = left.pop(entry["ref"])
-            quote = entry["quote"]
-            body.append(f"{entry['indent']}{quote}{entry['ref']}{quote}: {digest}{entry['rest']}")
-    while body and not body[-1].strip():
-        body.pop()
-    body += [f"  {ref}: {digest}" for ref, digest in sorted(left.items())]
-    title = _SECTION.fullmatch(lines[at])
-    comment = title[2] if title else None
-    head = f"{section}:" if pins else f"{section}: {{}}"
-    lines[at:number] = [head + (f"  {comment}" if comment else ""), *body]
-    return "\n".join(lines) + "\n"
+def lock_text(images: Mapping[str, str], commits: Mapping[str, str]) -> str:
+    """Return the file that holds these pins; equal pins give equal texts. Without git refs there is no section for them."""
+    sections = {IMAGES: images} | ({GIT: commits} if commits else {})
+    return "\n".join([_HEADER, *("\n".join([*_section(name, pins), ""]) for name, pins in sections.items())])
 
 
-def _end(lines: list[str], begin: int) -> int:
-    """Return where a section ends: before the comments and empty lines that stand above the next one."""
-    end = begin
-    while end < len(lines) and (not lines[end] or lines[end].startswith((" ", "#"))):
-        end += 1
-    while begin < end < len(lines) and not lines[end - 1].startswith(" "):
-        end -= 1
-    return end
+def _section(name: str, pins: Mapping[str, str]) -> Iterator[str]:
+    yield _ABOVE[name]
+    yield f"{name}:" if pins else f"{name}: {{}}"
+    for ref, pin in sorted(pins.items()):
+        yield f"  {json.dumps(ref)}: {pin}"  # quoted: YAML has an opinion on texts such as 12:30

@@ -123,7 +123,7 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
         for key in error.instance:
             if key not in known:
                 where = place(tree, (*path, key), name, key=True)
-                yield (*path, key), Problem(where, _NO_SUCH_KEY, did_you_mean(key, known, "keys here"))
+                yield (*path, key), Problem(where, _NO_SUCH_KEY, _instead(key, known))
         return
     if "propertyNames" in error.absolute_schema_path:  # about a key itself; its path ends at the mapping
         where = place(tree, (*path, str(error.instance)), name, key=True)
@@ -147,6 +147,14 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
         yield path, Problem(f"{where}: {shown}" if shown else where, f"{what}, because this removes it", hint)
         return
     yield path, Problem(place(tree, path, name), what, hint)
+
+
+def _instead(key: str, known: Iterable[str]) -> str:
+    """Return a hint for a key that is not known. Where there are `params`, they take what imagetiers does not know."""
+    hint = did_you_mean(key, known, "keys here")
+    if "params" in known and not hint.startswith("did you mean "):
+        return f"what only your verify.py knows is written as params: {{{cut(key)}: …}}"
+    return hint
 
 
 def _removed(error: Any, node: Node) -> Node | None:

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from imagetiers.config.layout import PIPELINE_LOCK, Layout
 from imagetiers.config.loader import load_config
-from imagetiers.config.lockfile import GIT, changes, with_pins
+from imagetiers.config.lockfile import changes, lock_text
 from imagetiers.config.model import GitRef, Tier
 from imagetiers.errors import PipelineError, Problem, RegistryError
 from imagetiers.operations.outfile import write_out
@@ -38,8 +38,7 @@ def lock_pins(layout: Layout, variants: Iterable[str], services: Services, *, ch
             Problem(PIPELINE_LOCK, f"is stale:\n{shown}", "doit lock, then look at the change and commit it")
         )
     else:
-        text = layout.lock.read_text(encoding="utf-8") if layout.lock.exists() else ""
-        write_out(layout.lock, with_pins(with_pins(text, images), commits, GIT), PIPELINE_LOCK)
+        write_out(layout.lock, lock_text(images, commits), PIPELINE_LOCK)
         services.console.line(f"{PIPELINE_LOCK}:\n{shown}")
 
 

@@ -22,7 +22,7 @@ from imagetiers.adapters.process import run
 from imagetiers.building.preconditions import check_may_build
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
-from imagetiers.config.lockfile import GIT, with_pins
+from imagetiers.config.lockfile import lock_text
 from imagetiers.config.model import Trust
 from imagetiers.errors import PipelineError, RegistryError
 from imagetiers.inputs.repository import load_repository
@@ -239,13 +239,8 @@ def test_lock(locked: Builder, upstream: Upstream) -> None:
     assert not layout.lock.exists()
 
     lock(locked)
-    assert layout.lock.read_text() == (
-        "# Outside images, pinned: reference -> digest. Written by `doit lock`; comments stay.\n"
-        f"images:\n  debian:trixie-slim: {DIGEST}\n"
-        "\n"
-        "# Git refs, pinned: repository#ref -> commit. Written by `doit lock`; comments stay.\n"
-        f"git:\n  {url}#light: {first}\n  {url}#main: {third}\n  {url}#v1.0: {first}\n"
-    )
+    pins, commits = {"debian:trixie-slim": DIGEST}, {f"{url}#light": first, f"{url}#main": third, f"{url}#v1.0": first}
+    assert layout.lock.read_text() == lock_text(pins, commits)
     tier = plan(layout).tiers["pytorch-clean"]
     assert tier.compile is not None
     assert (tier.compile.args["SOURCE_COMMIT"], tier.compile.manifest.args["SOURCE_COMMIT"]) == (first, first)
@@ -311,17 +306,6 @@ def test_a_trusted_build_for_others_wants_its_refs_pinned(locked: Builder, upstr
     check_may_build(made, tier, untrusted, "image:x", rebuild=False)
 
 
-def test_sections_of_the_lock_stay_apart() -> None:
-    text = "images: {}\n# above git\n\ngit:  # refs\n  # the first\n  'https://x/y#v1': 1\n\n# the end\nother: 1\n"
-
-    assert with_pins(with_pins(text, {"a:1": DIGEST}), {"https://x/y#v1": "2", "https://x/z#v1": "3"}, GIT) == (
-        f"images:\n  a:1: {DIGEST}\n# above git\n\ngit:  # refs\n  # the first\n  'https://x/y#v1': 2\n"
-        "  https://x/z#v1: 3\n\n# the end\nother: 1\n"
-    )
-    assert with_pins("images: {}\n", {}, GIT) == "images: {}\n"
-    assert with_pins("git: {a#b: c}\n", {}, GIT) == "git: {}\n"
-
-
 def test_production_is_pinned_to_what_the_dockerfile_says() -> None:
     """`docker build images/pytorch-clean` and doit take the same commits, from the same repositories."""
     text = (REPO / "images/pytorch-clean/Dockerfile").read_text()
@@ -333,8 +317,7 @@ def test_production_is_pinned_to_what_the_dockerfile_says() -> None:
     }
     fetched = {name: url for url, name in re.findall(r'fetch-git (\S+) "\$\{(\w+)\}"', text)}
     assert fetched == {name: source.git for name, source in sources.items()}
-    assert (REPO / "pipeline.lock.yaml").read_text() == with_pins(
-        (REPO / "pipeline.lock.yaml").read_text(), pipeline.commits, GIT
-    ), "written as `doit lock` writes it"
+    written = lock_text(pipeline.pins, pipeline.commits)
+    assert (REPO / "pipeline.lock.yaml").read_text() == written, "written as `doit lock` writes it"
     for variant in ("cpu", "quickstart"):
         assert load_config(Layout(REPO), variant).pipeline.tiers["pytorch-clean"].sources == {}

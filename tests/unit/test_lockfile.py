@@ -1,14 +1,16 @@
-"""pipeline.lock.yaml: what is written can be read, nothing else changes, and a diff says what did."""
+"""pipeline.lock.yaml: it is written whole, can be read, and a diff says what changed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
-from imagetiers.config.lockfile import changes, with_pins
+from imagetiers.config.lockfile import changes, lock_text
 from imagetiers.config.yamltree import parse_yaml
 from imagetiers.errors import PipelineError, RegistryError
 from imagetiers.operations.lock import lock_pins
@@ -16,50 +18,37 @@ from imagetiers.planning.observed import Absent, Answer, Present, Unknown
 from tests.registry.harness import builder
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
-FILE = f"""\
-# Pinned by hand, on a Monday.
-images:  # outside images
-  # the devel image
-  nvidia/cuda:12.4.1-devel: {A}  # as on the node
-  'host:5000/base:x': {B}
+PINS = {"nvidia/cuda:12.4.1-devel": A, "host:5000/base:x": B, "12:30": C}
+COMMITS = {"https://x/y#v1": "a" * 40}
 
-  gone:1: {C}
+
+def test_the_file_is_written_whole_and_in_one_order() -> None:
+    text = f"""\
+# Written by `doit lock`, which replaces the whole file: comments do not stay.
+
+# Outside images: reference -> digest.
+images:
+  "12:30": {C}
+  "host:5000/base:x": {B}
+  "nvidia/cuda:12.4.1-devel": {A}
+
+# Git refs: repository#ref -> commit.
+git:
+  "https://x/y#v1": {"a" * 40}
 """
 
-
-def test_comments_and_order_stay() -> None:
-    text = with_pins(FILE, {"nvidia/cuda:12.4.1-devel": B, "host:5000/base:x": B, "debian:trixie-slim": C})
-
-    assert (
-        text
-        == f"""\
-# Pinned by hand, on a Monday.
-images:  # outside images
-  # the devel image
-  nvidia/cuda:12.4.1-devel: {B}  # as on the node
-  'host:5000/base:x': {B}
-  debian:trixie-slim: {C}
-"""
-    )
+    assert lock_text(PINS, COMMITS) == text
+    assert lock_text(dict(reversed(PINS.items())), COMMITS) == text
+    assert lock_text({}, {}).endswith("images: {}\n")
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        "",
-        "images: {}\n",
-        "# only a comment\n",
-        f"images: {{a:1: {A}}}\n",
-        f"images:\n  a:1: {A}\n",
-        "images: {} # none",
-    ],
+@given(
+    st.dictionaries(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=300), st.just(A))
 )
-def test_whatever_there_was_the_result_can_be_read(before: str) -> None:
-    pins = {"debian:trixie-slim": A, "127.0.0.1:5000/base/debian:x": B}
-    for wanted in (pins, {}, pins):
-        before = with_pins(before, wanted)
-        assert parse_yaml(before.encode(), "pipeline.lock.yaml").at(("images",)).plain() == wanted
-    assert with_pins(before, pins) == before
+def test_what_is_written_can_be_read(pins: dict[str, str]) -> None:
+    tree = parse_yaml(lock_text(pins, COMMITS).encode(), "pipeline.lock.yaml")
+
+    assert tree.plain() == {"images": pins, "git": COMMITS}
 
 
 def test_changes() -> None:
@@ -87,6 +76,7 @@ def test_lock(tiny: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not tiny.lock.exists()
     lock()
     assert load_config(tiny, None).pipeline.pins == {"debian:trixie-slim": A}
+    assert tiny.lock.read_text() == lock_text({"debian:trixie-slim": A}, {})
     lock(check=True)
     assert "1 pins are up to date" in me.said
 
