@@ -51,16 +51,26 @@ def _run(argv: Sequence[str] | None) -> list[str]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     init = commands.add_parser("init", help="write a pipeline into this folder; nothing is overwritten")
     known = "; ".join(f"{name}: {what}" for name, what in VARIANTS.items())
-    init.add_argument("--variant", default="minimal", metavar="NAME", help=f"which one ({known}); default: minimal")
+    init.add_argument("--variant", metavar="NAME", help=f"which one ({known}); default: minimal")
+    init.add_argument(
+        "--from-bake", metavar="FILE", help="port a bake file, such as docker-bake.hcl, and list what is left"
+    )
     given = parser.parse_args(argv)
     if given.version:
         return [f"imagetiers {__version__}"]
     if given.command is None:
         return parser.format_help().splitlines()
-    return _init(Path.cwd(), given.variant)
+    if given.from_bake is None:
+        return _init(Path.cwd(), given.variant or "minimal")
+    if given.variant is not None:
+        raise PipelineError(Problem("--variant", "means nothing beside --from-bake", "keep one of the two"))
+    from imagetiers.cli.from_bake import init_from_bake
+
+    return init_from_bake(Path.cwd(), given.from_bake)
 
 
 def _init(root: Path, variant: str) -> list[str]:
+    from imagetiers.cli.texts import said
     from imagetiers.config.schema import did_you_mean
     from imagetiers.scaffold.files import write_new
     from imagetiers.scaffold.variants import VARIANTS, pipeline_name, variant_files
@@ -70,8 +80,4 @@ def _init(root: Path, variant: str) -> list[str]:
             Problem(f"--variant {variant}", "there is no such variant", did_you_mean(variant, VARIANTS, "variants"))
         )
     written = write_new(root, variant_files(variant, pipeline_name(root.name)))
-    shown = [path for path in written if not path.startswith(".imagetiers/")]
-    lines = [f"{path} written" for path in shown]
-    if ".gitignore" not in written:
-        lines.append("add .imagetiers/ to .gitignore, which stays as it is")
-    return [*lines, "next: doit plan shows what would be done, doit does it"]
+    return [*said(written), "next: doit plan shows what would be done, doit does it"]

@@ -1,0 +1,92 @@
+"""`imagetiers init --from-bake FILE`: a bake file as a pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from imagetiers.adapters.process import run
+from imagetiers.bake.evaluate import Outline, evaluate, load_blocks, outline_of
+from imagetiers.bake.model import parse_print
+from imagetiers.bake.port import port
+from imagetiers.cli.texts import said
+from imagetiers.config.layout import Layout
+from imagetiers.errors import PipelineError, Problem, os_problem
+from imagetiers.inputs.repository import load_repository
+from imagetiers.scaffold.files import write_new
+from imagetiers.scaffold.variants import common_files, pipeline_name
+
+__all__ = ["init_from_bake"]
+
+_SECONDS = 60.0  # bake may fetch a remote definition
+
+
+def init_from_bake(root: Path, file: str) -> list[str]:
+    """Write the pipeline of a bake file, and return what is said: files, what was not ported, what is still wrong.
+
+    Raises PipelineError when the bake file is wrong, OutputError when a file is there already.
+    """
+    try:
+        text = (root / file).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise PipelineError(Problem(file, "is no UTF-8")) from None
+    except OSError as error:
+        raise PipelineError(Problem(file, os_problem(error).what)) from None
+    if not file.endswith((".hcl", ".json")):
+        raise PipelineError(
+            Problem(
+                file,
+                "is neither .hcl nor .json",
+                f"docker buildx bake --print --file {file} >bake.json, then --from-bake bake.json",
+            )
+        )
+    outline = outline_of(text, file)
+    if not outline.targets:
+        raise PipelineError(Problem(file, "has no target", 'target "app" { ... }'))
+    printed = _printed(root, file, outline)
+    if printed is None:
+        printed = evaluate(load_blocks(text, file), file, os.environ)
+    ported = port(parse_print(printed, file), outline, root, file, pipeline_name(root.name))
+    written = write_new(root, sorted((*ported.files, *common_files()), key=lambda each: each.path))
+    lines = [*said(written), *(f"changed: {line}" for line in ported.changed)]
+    lines += [f"not ported: {line}" for line in ported.left]
+    lines += [f"to be mended: {line}" for problem in _problems(root) for line in str(problem).splitlines()]
+    return [*lines, "next: doit check, then doit plan"]
+
+
+def _printed(root: Path, file: str, outline: Outline) -> dict[str, Any] | None:
+    """Return what docker buildx prints of the file, None where there is none. Raises PipelineError when it refuses the file."""
+    try:
+        if run(("docker", "buildx", "version")) != 0:
+            return None
+    except FileNotFoundError:
+        return None
+    printed = _bake(root, file, outline.targets)
+    # Each group by itself: bake calls `default` whatever it was asked for.
+    found = {name: _bake(root, file, [name])["group"][name] for name in outline.groups}
+    found |= {name: group for name, group in printed.get("group", {}).items() if name in outline.targets}  # a matrix
+    return {"group": found, "target": printed["target"]}
+
+
+def _bake(root: Path, file: str, names: Sequence[str]) -> dict[str, Any]:
+    lines: list[str] = []
+    argv = ("docker", "buildx", "bake", "--print", "--file", str(root / file), *names)
+    code = run(argv, on_line=lines.append, seconds=_SECONDS)
+    if code != 0 or "{" not in lines:
+        what = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+        raise PipelineError(
+            Problem(file, f"docker buildx refuses it: {what}", "correct it: bake itself cannot read it")
+        )
+    printed: dict[str, Any] = json.loads("\n".join(lines[lines.index("{") :]))
+    return printed
+
+
+def _problems(root: Path) -> Sequence[Problem]:
+    try:
+        load_repository(Layout(root), None)
+    except PipelineError as error:
+        return error.problems
+    return ()

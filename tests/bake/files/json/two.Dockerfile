@@ -1,0 +1,2 @@
+FROM one
+COPY --from=files /x /x
