@@ -148,7 +148,8 @@ def bases(server: RegistryServer) -> tuple[str, tuple[str, ...]]:
         for command in (("tag", built, reference), ("push", "-q", reference)):
             subprocess.run(["docker", *command], check=True, capture_output=True)
         digests.append(server.digest("oracle/base", "1") or "")
-    subprocess.run(["docker", "rmi", reference], check=True, capture_output=True)
+    pushed = [f"{reference.rpartition(':')[0]}@{digest}" for digest in digests]  # each push leaves such a name behind
+    subprocess.run(["docker", "rmi", reference, *pushed], check=False, capture_output=True)
     return reference, tuple(digests)
 
 
