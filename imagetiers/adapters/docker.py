@@ -15,7 +15,7 @@ from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_error
 from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
-from imagetiers.planning.containers import BuildImage, Container, Label, Mount, VolumeMount, through_volume
+from imagetiers.planning.containers import BindMount, BuildImage, Container, Label, VolumeMount, through_volume
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.retry import RetryDecision, RetryPolicy, retry
 from imagetiers.services import Cancellation, ContainerState, EngineInfo, OnLine
@@ -357,10 +357,10 @@ def _addressable() -> Iterator[None]:
         raise docker.errors.DockerException(f"Invalid bind address: {error}") from error
 
 
-def _mount(mount: Mount | VolumeMount) -> types.Mount:
+def _mount(mount: BindMount | VolumeMount) -> types.Mount:
     from docker import types
 
-    if isinstance(mount, Mount):
+    if isinstance(mount, BindMount):
         return types.Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)
     made = types.Mount(mount.target, mount.volume, type="volume", read_only=mount.read_only, no_copy=True)
     if mount.subpath:

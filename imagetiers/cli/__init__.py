@@ -71,9 +71,9 @@ def _run(argv: Sequence[str] | None) -> list[str]:
 
 def _init(root: Path, variant: str) -> list[str]:
     from imagetiers.cli.texts import said
-    from imagetiers.config.schema import did_you_mean
     from imagetiers.scaffold.files import write_new
     from imagetiers.scaffold.variants import VARIANTS, pipeline_name, variant_files
+    from imagetiers.suggestions import did_you_mean
 
     if variant not in VARIANTS:
         raise PipelineError(

@@ -6,10 +6,11 @@ A cubin runs on devices of the same major capability and an equal or higher mino
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from imagetiers.suggestions import nearest
 
 __all__ = ["GPUS", "Capability", "arch_list", "cuda_targets", "gpu_named", "nearest_gpu"]
 
@@ -66,8 +67,8 @@ def gpu_named(text: str) -> str | None:
 def nearest_gpu(text: str) -> str:
     """Return a hint to the GPU that an unknown name may mean, or all that are known."""
     plain = re.sub(r"NVIDIA|GEFORCE|TESLA|QUADRO|[^A-Z0-9]", "", text.upper())
-    close = [plain] if plain in _SPELT else difflib.get_close_matches(plain, _SPELT, n=1)
-    return f"did you mean '{_SPELT[close[0]]}'?" if close else f"known: {', '.join(sorted(GPUS))}"
+    close = plain if plain in _SPELT else nearest(plain, _SPELT)
+    return f"did you mean '{_SPELT[close]}'?" if close is not None else f"known: {', '.join(sorted(GPUS))}"
 
 
 _UP_TO_HOPPER = "5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 7.5 8.0 8.6 8.7 8.9 9.0"

@@ -29,11 +29,12 @@ from imagetiers.config.model import (
     TrustSettings,
     Verify,
 )
-from imagetiers.config.schema import cut, did_you_mean, place, schema_problems
+from imagetiers.config.schema import cut, place, schema_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import read_file
+from imagetiers.suggestions import did_you_mean
 
 __all__ = ["Config", "load_config"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import re
@@ -15,8 +14,9 @@ from typing import Any
 from imagetiers.config.yamltree import Node, show_path
 from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
+from imagetiers.suggestions import did_you_mean
 
-__all__ = ["cut", "did_you_mean", "place", "schema_problems", "schema_text"]
+__all__ = ["cut", "place", "schema_problems", "schema_text"]
 
 _END = re.compile(r"\$(?=\||\)|\Z)")
 _LONGEST = 60  # characters of a value that a message repeats
@@ -39,16 +39,6 @@ def place(tree: Node, path: KeyPath, name: str, *, key: bool = False) -> str:
     node = tree.key_at(path) if key else tree.at(path)
     shown = show_path(path)
     return f"{name}:{node.line}:{node.column}" + (f": {shown}" if shown else "")
-
-
-def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
-    """Return a hint that names the nearest known word, or all of them."""
-    options = sorted(known)
-    same = [option for option in options if option.casefold() == word.casefold()]
-    close = same or difflib.get_close_matches(word, options, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"{what}: {', '.join(options)}" if options else f"{what}: none"
 
 
 def schema_text() -> bytes:

@@ -11,7 +11,7 @@ from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY
 from imagetiers.config.loader import Config, load_config
 from imagetiers.config.model import Pipeline, Tier
 from imagetiers.config.references import check_reference
-from imagetiers.config.schema import cut, did_you_mean
+from imagetiers.config.schema import cut
 from imagetiers.dockerfile.context import Patterns, has_wildcard
 from imagetiers.dockerfile.expand import LexError, Unresolved
 from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Stage, arg_words
@@ -20,6 +20,7 @@ from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.snapshot import TierFiles, take_snapshot
+from imagetiers.suggestions import did_you_mean
 
 __all__ = ["ARCH_LIST_ARG", "PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
 

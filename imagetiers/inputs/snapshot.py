@@ -20,6 +20,7 @@ from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.manifest import ManifestLine, read_manifest
 from imagetiers.repository_file import MAX_FILE_BYTES, kind_of_file, os_fault, read_file, read_input
+from imagetiers.suggestions import nearest
 
 __all__ = ["InputFile", "Snapshot", "TierFiles", "archive", "context_tar", "take_snapshot"]
 
@@ -164,11 +165,9 @@ def _target(link: Path) -> str:
 
 
 def _nearest(pattern: str, paths: list[str]) -> str:
-    import difflib
-
     folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents} - {"."}
-    close = difflib.get_close_matches(pattern, [*paths, *sorted(folders)], n=1)
-    return f"did you mean '{close[0]}'?" if close else "remove the line, or add the file"
+    close = nearest(pattern, [*paths, *sorted(folders)])
+    return "remove the line, or add the file" if close is None else f"did you mean '{close}'?"
 
 
 def _read(path: Path, shown: str, hint: str, problems: list[Problem]) -> bytes | None:

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 from imagetiers.config.layout import Layout
-from imagetiers.config.schema import did_you_mean
 from imagetiers.documents import parse_object
 from imagetiers.errors import PipelineError, Problem, StoreError
 from imagetiers.planning.explain import Candidate, Explanation, Sources, explain
@@ -22,6 +21,7 @@ from imagetiers.report.explanation import explanation_text
 from imagetiers.services import Services
 from imagetiers.state.observe import observe
 from imagetiers.state.records import inputs_name
+from imagetiers.suggestions import did_you_mean
 from imagetiers.visible import visible_json
 
 __all__ = ["explanations", "show_explanations"]

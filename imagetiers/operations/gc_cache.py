@@ -12,13 +12,13 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from imagetiers.config.model import Trust
 from imagetiers.errors import StoreError
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.forecast import Sample, read_sample
 from imagetiers.planning.housekeeping import Item
 from imagetiers.planning.keys import SHORT
@@ -42,8 +42,6 @@ _NAMED = {
     "verdicts": re.compile(r"[0-9a-f]{64}/[^/]+\.json"),
     "published": re.compile(rf"(.+:([0-9a-f]{{{SHORT}}}))\.json"),
 }
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ def _documents(
         except (ValueError, RecursionError):
             return name, None, ""
 
-    told = _in_parallel(objects, one)
+    told = map_parallel(one, objects, _THREADS)
     reading.doubts += [doubt for _, _, doubt in told if doubt]
     return {name: document for name, document, _ in told if isinstance(document, dict)}
 
@@ -236,11 +234,3 @@ def _need_verdicts(store: Store, verdicts: Iterable[_Object], keys: set[str], re
 
 def _folder(rest: str) -> str:
     return rest.rpartition("/")[0]
-
-
-def _in_parallel(things: Iterable[_In], work: Callable[[_In], _Out]) -> list[_Out]:
-    listed = list(things)
-    if not listed:
-        return []
-    with ThreadPoolExecutor(min(_THREADS, len(listed)), "cache-gc") as pool:
-        return list(pool.map(work, listed))

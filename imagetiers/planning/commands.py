@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.inputs.repository import PARENT_ARG
-from imagetiers.planning.containers import BuildImage, Container, Label, Mount
+from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyManifest
 from imagetiers.planning.plan import CompilePlan, TierPlan
 
@@ -130,7 +130,7 @@ def compile_container(
             "WHEELS_DIR": "/wheels",
             "HOME": "/tmp",  # noqa: S108  in the container: any user may write there
         },
-        mounts=(Mount(ccache, "/ccache"), Mount(wheels, "/wheels")),
+        mounts=(BindMount(ccache, "/ccache"), BindMount(wheels, "/wheels")),
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
         tmpfs={SECRETS: options} if secrets else {},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from imagetiers.config.layout import Volume
 from imagetiers.config.model import Secret
 
-__all__ = ["BuildImage", "Container", "Label", "Mount", "VolumeMount", "through_volume"]
+__all__ = ["BindMount", "BuildImage", "Container", "Label", "VolumeMount", "through_volume"]
 
 
 class Label:
@@ -57,7 +57,7 @@ class BuildImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class BindMount:
     """A folder of the host, seen in a container."""
 
     source: Path
@@ -87,7 +87,7 @@ class Container:
     argv: tuple[str, ...]
     user: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
-    mounts: tuple[Mount | VolumeMount, ...] = ()
+    mounts: tuple[BindMount | VolumeMount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     network: bool = False
     tmpfs: Mapping[str, str] = field(default_factory=dict)
@@ -99,11 +99,11 @@ def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> C
     Daemons before Docker 26 mount only whole volumes (`subpaths` is false): then the container sees all of it where we
     see it, and the environment that named the mounts' targets names the folders there.
     """
-    mounts: list[Mount | VolumeMount] = []
+    mounts: list[BindMount | VolumeMount] = []
     moved: dict[str, Path] = {}
     for mount in container.mounts:
-        subpath = volume.subpath(mount.source) if isinstance(mount, Mount) else None
-        if not isinstance(mount, Mount) or subpath is None:
+        subpath = volume.subpath(mount.source) if isinstance(mount, BindMount) else None
+        if not isinstance(mount, BindMount) or subpath is None:
             mounts.append(mount)
         elif subpaths:
             mounts.append(VolumeMount(volume.name, mount.target, subpath, mount.read_only))

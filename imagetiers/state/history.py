@@ -6,17 +6,16 @@ All questions are few and bounded (the newest records, one listing a tier), and 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from json import loads
-from typing import TypeVar
 
 from imagetiers.building.ccache_session import CcacheSession, namespace_chain
 from imagetiers.ccache.pull import Peek, peek
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, EngineError, NotFoundError, StoreError
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.decide import TierDecision
 from imagetiers.planning.forecast import (
     READ,
@@ -48,8 +47,6 @@ __all__ = ["Expected", "expect_compile", "expect_image", "processors", "tier_for
 
 _THREADS = 16
 _Asked = tuple[str, str]  # a tier and a kind of record
-_Thing = TypeVar("_Thing")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ def tier_forecasts(
     Of a plan with nothing to build the cache is asked nothing.
     """
     compiled = [d.tier for d in decisions if f"compile:{d.tier.name}" in d.runs]
-    wheels = dict(_in_parallel(compiled, lambda tier: (tier.name, _wheels(tier, seen, layout, services))))
+    wheels = dict(map_parallel(lambda tier: (tier.name, _wheels(tier, seen, layout, services)), compiled, _THREADS))
     steps = expected_steps(plan, decisions, seen, wheels)
     asked = [(name, step.change.kind) for name, some in steps.items() for step in some]
     samples = _samples(services.store, services.trust, asked)
@@ -212,15 +209,7 @@ def _samples(store: Store, trust: Trust, asked: list[_Asked]) -> dict[_Asked, li
             return []
         return [] if sample is None else [sample]
 
-    listed = dict(zip(asked, _in_parallel(asked, names), strict=True))
+    listed = dict(zip(asked, map_parallel(names, asked, _THREADS), strict=True))
     every = [name for some in listed.values() for name in some]
-    told = dict(zip(every, _in_parallel(every, read), strict=True))
+    told = dict(zip(every, map_parallel(read, every, _THREADS), strict=True))
     return {one: [sample for name in some for sample in told[name]] for one, some in listed.items()}
-
-
-def _in_parallel(things: Iterable[_Thing], work: Callable[[_Thing], _Result]) -> list[_Result]:
-    listed = list(things)
-    if not listed:
-        return []
-    with ThreadPoolExecutor(min(_THREADS, len(listed))) as pool:
-        return list(pool.map(work, listed))

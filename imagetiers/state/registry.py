@@ -7,14 +7,13 @@ digest is *the* image of that key. With the registry's own bytes by digest that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
 from imagetiers.planning.plan import Plan, TierPlan
@@ -22,7 +21,6 @@ from imagetiers.services import Services
 
 __all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]
 
-_T = TypeVar("_T")
 _THREADS = 16
 
 
@@ -62,7 +60,9 @@ def registered(plan: Plan, seen: ObservedState, services: Services) -> Mapping[s
     friendly = [tag for tier in tiers for tag in tier.tags] if services.trust.trusted else []
     answers = dict(services.registry.look_up([*(tier.ref for tier in tiers), *friendly]))
     doubtful = [tier for tier in tiers if not _known_here(tier, answers[tier.ref], seen)]
-    records = dict(zip((t.name for t in doubtful), _each(doubtful, lambda t: _record(services, t)), strict=True))
+    records = dict(
+        zip((t.name for t in doubtful), map_parallel(lambda t: _record(services, t), doubtful, _THREADS), strict=True)
+    )
     by_digest = {name: f"{plan.tiers[name].repository}@{record.digest}" for name, record in records.items() if record}
     answers |= services.registry.look_up(by_digest.values())
     wanted = {
@@ -118,7 +118,7 @@ def passed(plan: Plan, seen: ObservedState, services: Services) -> frozenset[tup
         for tier in plan.tiers.values()
         if not seen.verified(tier) and seen.image(tier) is None and (published := seen.published(tier)) is not None
     ]
-    verdicts = _each(asked, lambda pair: passed_before(services, *pair))
+    verdicts = map_parallel(lambda pair: passed_before(services, *pair), asked, _THREADS)
     return frozenset((image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good)
 
 
@@ -185,11 +185,3 @@ def _record(services: Services, tier: TierPlan) -> Publication | None:
         services.console.line(f"{tier.name}: the cache does not tell what was published: {error}")
         return None
     return record if record is not None and record.digest else None
-
-
-def _each(things: Iterable[Any], work: Callable[[Any], _T]) -> list[_T]:
-    listed = list(things)
-    if not listed:
-        return []
-    with ThreadPoolExecutor(min(_THREADS, len(listed))) as pool:
-        return list(pool.map(work, listed))

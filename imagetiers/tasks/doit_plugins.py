@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 import re
@@ -28,6 +27,7 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
 
 from imagetiers.errors import ImagetiersError, Problem, os_problem
+from imagetiers.suggestions import nearest
 from imagetiers.tasks.options import refused, split_hint
 from imagetiers.visible import visible
 
@@ -124,8 +124,8 @@ class Run(_Plain, DoitRun):
         if name in self.loader.cmd_names:
             return Problem("", f"'{name}' is a command, and no task", f"it comes first: doit {name} …")
         names = [*(task.name for task in self.task_list or ()), *self.loader.cmd_names]
-        close = difflib.get_close_matches(name, [name for name in names if name[0] != "_"], n=1)
-        hint = f"did you mean '{close[0]}'?" if close else _ALL_TASKS
+        close = nearest(name, [name for name in names if name[0] != "_"])
+        hint = _ALL_TASKS if close is None else f"did you mean '{close}'?"
         return Problem("", f"there is no task '{name}'", hint)
 
     def execute(self, params: Any, args: list[str]) -> Any:

@@ -12,9 +12,9 @@ from doit import doit_cmd
 from imagetiers.config.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
 from imagetiers.config.loader import load_config
 from imagetiers.config.model import Trust, branch_name
-from imagetiers.config.schema import did_you_mean
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.repository import Repository, load_repository
+from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.options import refused
 
 __all__ = [

@@ -19,7 +19,6 @@ from doit.exceptions import TaskFailed
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
-from imagetiers.config.schema import did_you_mean
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
 from imagetiers.planning.keys import short
@@ -27,6 +26,7 @@ from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.report.cloudbuild import Mode
 from imagetiers.services import Services
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
+from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task

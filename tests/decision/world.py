@@ -15,7 +15,7 @@ from rich.console import Console
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.config.model import Trust
 from imagetiers.errors import EngineError, RegistryError
-from imagetiers.planning.containers import BuildImage, Container, Label, Mount
+from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.services import ContainerState, EngineInfo, OnLine, Services
 from imagetiers.stores.port import Store
@@ -169,7 +169,7 @@ class FakeEngine:
             on_line(f"{mark} done")
             self.made.append(f"verify:{container.labels[Label.TIER]}")
         for mount in container.mounts:
-            if isinstance(mount, Mount) and mount.target == "/wheels":
+            if isinstance(mount, BindMount) and mount.target == "/wheels":
                 (mount.source / "tiny-1-py3-none-any.whl").write_text("a wheel")
                 self.made.append("compile")
         return 0

@@ -11,7 +11,7 @@ import pytest
 from imagetiers.adapters import docker as engine
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.config.layout import Volume
-from imagetiers.planning.containers import Container, Mount
+from imagetiers.planning.containers import BindMount, Container
 from tests.engine.conftest import Checkout, docker
 
 
@@ -38,7 +38,7 @@ def test_a_container_writes_where_we_read(
         image="debian:trixie-slim",
         argv=("sh", "-c", 'echo "$CCACHE_DIR" >"$CCACHE_DIR/word"; ls "$CCACHE_DIR/../../other"'),
         env={"CCACHE_DIR": "/ccache"},
-        mounts=(Mount(ccache, "/ccache"),),
+        mounts=(BindMount(ccache, "/ccache"),),
     )
     real = engine.DockerEngine(SignalCancellation(), volume)
     started = real.start(container)

@@ -19,7 +19,7 @@ from imagetiers.config.model import Secret, Trust
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.ccache import bucket_lines
 from imagetiers.planning.commands import build_builder, build_image, compile_container, max_jobs, verify_container
-from imagetiers.planning.containers import BuildImage, Container, Mount, VolumeMount, through_volume
+from imagetiers.planning.containers import BindMount, BuildImage, Container, VolumeMount, through_volume
 from imagetiers.planning.decide import TierState
 from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import Plan, make_plan
@@ -102,10 +102,10 @@ def test_secrets_are_named_and_never_written_out() -> None:
 def test_what_lies_on_a_volume_is_mounted_by_its_name() -> None:
     volume = parse_volume("imagetiers:/imagetiers")
     assert volume == Volume("imagetiers", Path("/imagetiers"))
-    elsewhere = Mount(Path("/other"), "/other", read_only=True)
+    elsewhere = BindMount(Path("/other"), "/other", read_only=True)
     container = Container(
         name="c", image="i", argv=("x",), env={"A": "/ccache", "B": "/wheels/log", "C": "/wheelsaw"},
-        mounts=(Mount(volume.path / "ccache/n", "/ccache"), Mount(volume.path / "wheels/k", "/wheels"), elsewhere),
+        mounts=(BindMount(volume.path / "ccache/n", "/ccache"), BindMount(volume.path / "wheels/k", "/wheels"), elsewhere),
     )  # fmt: skip
 
     folders = through_volume(container, volume, subpaths=True)

@@ -1,0 +1,26 @@
+"""The nearest known word to one that is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean", "nearest"]
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that `word` may have meant, None when none is near. The same in another case is the nearest."""
+    import difflib  # noqa: PLC0415  only when something is wrong
+
+    options = list(known)
+    same = [option for option in options if option.casefold() == word.casefold()]
+    close = same or difflib.get_close_matches(word, options, n=1)
+    return close[0] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
+    """Return a hint that names the nearest known word, or all of them."""
+    options = sorted(known)
+    close = nearest(word, options)
+    if close is not None:
+        return f"did you mean '{close}'?"
+    return f"{what}: {', '.join(options)}" if options else f"{what}: none"
