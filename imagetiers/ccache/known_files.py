@@ -92,6 +92,8 @@ def _settled(folder: Path) -> tuple[int, int]:
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
+            # Some file systems (sshfs) show the mtime for a ctime. There nothing has settled since 1970.
+            os.utime(file.fileno(), (0, 0))
             status = os.fstat(file.fileno())
             return status.st_ctime_ns - _SETTLED, status.st_dev
     return 0, -1

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -155,6 +156,23 @@ def test_what_was_changed_a_moment_ago_is_not_trusted(
     for _ in range(2):
         assert pushed(store, warm) is PushOutcome.NOTHING_NEW
     assert len(read) == 2 * COUNT
+    assert not seen_file(warm).exists()
+
+
+def test_where_the_mtime_passes_for_a_ctime_nothing_is_remembered(
+    store: DirectoryStore, warm: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fstat
+
+    def without_ctime(fd: int) -> SimpleNamespace:
+        found = real(fd)
+        fields = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return SimpleNamespace(**fields | {"st_ctime_ns": found.st_mtime_ns})
+
+    seen_file(warm).unlink()
+    monkeypatch.setattr(os, "fstat", without_ctime)
+    assert pushed(store, warm) is PushOutcome.NOTHING_NEW
+    assert len(read) == COUNT
     assert not seen_file(warm).exists()
 
 
