@@ -173,6 +173,8 @@ def pull(
     chosen = _choose(counting, namespaces, directory, step=step, everything=everything)
     run.quarantined += chosen.quarantined
     packs, missing = _by_pack(chosen, _there(directory))
+    present = len(chosen.codes) - missing
+    chosen.codes.clear()  # the packs have them now
     _fetch_all(run, chosen, packs, threads)
     for space in {chosen.sources[source][0] for source, _ in packs}:
         space.quarantine(run.bad.get(space, ()))  # the next push of this machine stores again what these held
@@ -185,7 +187,7 @@ def pull(
         run.entries,
         run.entry_bytes,
         run.fetched,
-        len(chosen.codes) - missing,
+        present,
         counting.requests,
         time.monotonic() - started,
         tuple(run.quarantined),
@@ -232,7 +234,10 @@ def _choose(
                 first[name] = _code(source, number)
             elif everything and name not in rest:
                 rest[name] = _code(source, number)
-    chosen.codes = first | {name: code for name, code in rest.items() if name not in first}
+    for name in first:
+        rest.pop(name, None)
+    first.update(rest)
+    chosen.codes = first
     return chosen
 
 
