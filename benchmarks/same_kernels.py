@@ -28,7 +28,7 @@ LAUNCHER = "/usr/local/libexec/imagetiers/nvcc-per-arch"
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 SYMBOL = struct.Struct("<IBBHQQ")
 NOBITS, SYMBOLS, STRINGS, RELOCATIONS = 8, 2, 3, {4, 9}
-ANONYMOUS = re.compile(rb"(\d+)_GLOBAL__N_")
+ANONYMOUS = re.compile(rb"(\d+)(_GLOBAL__N_|_INTERNAL)_")
 ID = re.compile(rb"_[0-9a-f]{8}_\d+_\w+?_cu_[0-9a-f]{8}(?:_\d+)?")
 HOST_FILE = re.compile(rb"tmpxft_[0-9a-f]{8}_[0-9a-f]{8}[-_]\d+_")
 
@@ -37,8 +37,7 @@ def without_id(name: bytes) -> bytes:
     """Return a symbol's name without the module id. A mangled name says how long the part that holds it is."""
     found = ANONYMOUS.search(name)
     while found is not None:
-        start = found.end() - len(b"_GLOBAL__N_")
-        name = name[: found.start()] + b"(anonymous)" + name[start + int(found[1]) :]
+        name = name[: found.start()] + found[2].lower() + name[found.start(2) + int(found[1]) :]
         found = ANONYMOUS.search(name)
     return HOST_FILE.sub(b"", ID.sub(b"(id)", name))
 
@@ -78,8 +77,10 @@ def read_elf(data: bytes) -> Object:
                 name, info, _, _, _, length = SYMBOL.unpack_from(data, at)
                 symbols.append((without_id(text(header[6], name)), info, length))
         elif header[1] != STRINGS and header[1] not in RELOCATIONS:
-            digest = hashlib.sha256(without_id(body(header))).hexdigest()
-            sections.append((without_id(text(names, header[0])), digest))
+            name, content = without_id(text(names, header[0])), without_id(body(header))
+            if b".str" in name:  # texts, each where its own length lets it begin
+                content = b"\0".join(filter(None, content.split(b"\0")))
+            sections.append((name, hashlib.sha256(content).hexdigest()))
     return Object(tuple(sorted(sections)), tuple(sorted(symbols)))
 
 
