@@ -21,7 +21,7 @@
 Policy: code below `tasks.py` raises these and never prints, exits or logs a traceback for a user's mistake. Problems
 are collected and raised together, never first-only. Their text is stable and held by golden tests.
 
-Exit codes are doit's own, as the table in README.md has them, which a test holds: 1 for a task that failed, 3 when
+Exit codes are doit's own, as the table in docs/commands.md has them, which a test holds: 1 for a task that failed, 3 when
 nothing ran, 130 interrupted.
 """
 

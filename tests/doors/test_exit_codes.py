@@ -1,4 +1,4 @@
-"""The exit codes that the README lists are those that doit ends with."""
+"""The exit codes that docs/commands.md lists are those that doit ends with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from imagetiers.tasks.tasks import Tasks
 from tests.conftest import HERE
 from tests.engine.conftest import REPO, Checkout, send
 
-ROWS = re.findall(r"^\| (\d+) \| [^|]+ \|([^|]*)\|$", (REPO / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+ROWS = re.findall(
+    r"^\| (\d+) \| [^|]+ \|([^|]*)\|$", (REPO / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE
+)
 EXAMPLES = [(int(code), example) for code, cell in ROWS for example in re.findall(r"`doit ([^`]+)`", cell)]
 
 
