@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from imagetiers.config.layout import Layout
 from imagetiers.planning.decide import TierDecision, decide, tier_decisions
@@ -17,6 +18,11 @@ from tests.gcs.harness import GcsServer
 from tests.registry_server import BINARY, RegistryServer
 
 HERE = Path(__file__).parent
+
+# A busy machine is no failure.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
+
 Golden = Callable[[str, Path], None]
 
 

@@ -23,8 +23,6 @@ from imagetiers.state.aggregates import Aggregate, decode_aggregate, encode_aggr
 
 # Threads that other tests have left draw their pauses meanwhile, which hypothesis takes for our strategies' doing.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
-settings.register_profile("quick", deadline=None, max_examples=60)  # a busy machine is no failure
-settings.load_profile("quick")
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
@@ -60,6 +58,7 @@ def sweep(
     return plan_sweep(some, needed, before, LIMITS, now, DAY, most)
 
 
+@settings(max_examples=60)
 @given(items, names, marks, bounds)
 def test_what_goes_was_marked_for_long_enough_and_not_used_since(
     some: list[Item], needed: frozenset[str], before: dict[str, Mark], most: int | None
@@ -73,6 +72,7 @@ def test_what_goes_was_marked_for_long_enough_and_not_used_since(
         assert item.kind in LIMITS
 
 
+@settings(max_examples=60)
 @given(items, names, marks, bounds)
 def test_the_latest_of_a_group_and_what_is_needed_are_not_even_marked(
     some: list[Item], needed: frozenset[str], before: dict[str, Mark], most: int | None
@@ -86,6 +86,7 @@ def test_the_latest_of_a_group_and_what_is_needed_are_not_even_marked(
             assert not going & {item.name for item in latest[: limit.keep]}
 
 
+@settings(max_examples=60)
 @given(items, names, marks, bounds)
 def test_each_thing_is_kept_marked_or_deleted_once_and_only_the_marked_have_marks(
     some: list[Item], needed: frozenset[str], before: dict[str, Mark], most: int | None
@@ -97,6 +98,7 @@ def test_each_thing_is_kept_marked_or_deleted_once_and_only_the_marked_have_mark
     assert all(mark.since <= NOW for mark in found.marks.values())
 
 
+@settings(max_examples=60)
 @given(items, names, bounds)
 def test_a_first_run_deletes_nothing_and_one_after_the_grace_all_that_was_marked(
     some: list[Item], needed: frozenset[str], most: int | None
@@ -111,6 +113,7 @@ def test_a_first_run_deletes_nothing_and_one_after_the_grace_all_that_was_marked
     assert {item.name for item in later.delete} >= {item.name for item in first.marked}
 
 
+@settings(max_examples=60)
 @given(items, names, bounds)
 def test_what_is_used_or_written_anew_in_between_stays(
     some: list[Item], needed: frozenset[str], most: int | None
@@ -123,6 +126,7 @@ def test_what_is_used_or_written_anew_in_between_stays(
     assert sweep(anew, needed, dict(first.marks), most, NOW + 2 * DAY).delete == ()
 
 
+@settings(max_examples=60)
 @given(items, marks, st.integers(0, 10_000))
 def test_the_bytes_are_within_the_limit_when_nothing_is_needed_and_none_is_young(
     some: list[Item], before: dict[str, Mark], most: int
@@ -139,6 +143,7 @@ def test_a_grace_period_that_is_shorter_than_a_build_is_refused() -> None:
         plan_sweep([], [], {}, {}, NOW, GRACE_MIN - 1)
 
 
+@settings(max_examples=60)
 @given(marks)
 def test_marks_are_read_as_they_were_written(before: dict[str, Mark]) -> None:
     assert decode_marks(encode_marks(before)) == before
@@ -163,6 +168,7 @@ records = st.dictionaries(
 )
 
 
+@settings(max_examples=60)
 @given(records, st.integers(0, 40))
 def test_folding_in_parts_or_twice_is_folding_once(some: dict[str, Sample | None], cut: int) -> None:
     listed = sorted(some.items())
@@ -172,6 +178,7 @@ def test_folding_in_parts_or_twice_is_folding_once(some: dict[str, Sample | None
     assert decode_aggregate(encode_aggregate(whole)) == whole
 
 
+@settings(max_examples=60)
 @given(records)
 def test_an_aggregate_has_the_newest_builds_of_each_kind(some: dict[str, Sample | None]) -> None:
     found = fold(Aggregate(), some.items())
