@@ -1,4 +1,4 @@
-"""The real world, put together. Nothing connects until it is used: `doit list` works offline and at once."""
+"""The real services, put together. Nothing connects until it is used: `doit check` works offline and at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.locks import FileLocks
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
-from imagetiers.adapters.streams import harden
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
@@ -40,10 +39,9 @@ def _patience(text: str | None) -> float | None:
 
 
 def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
-    """Return the world of a checkout; takes over Ctrl-C and SIGTERM."""
+    """Return the services of a checkout; takes over Ctrl-C and SIGTERM."""
     cancel = SignalCancellation()
     cancel.install()
-    harden()
     console = RichConsole()
     patience = _patience(os.environ.get(PATIENCE))
     store = open_store(pipeline.cache, layout.root, patience=patience, hurried=lambda: cancel.requested)
@@ -58,7 +56,6 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
         console=console,
         locks=FileLocks(layout.locks, console, cancel),
         cancel=cancel,
-        trust=trust,
         user=(os.getuid(), os.getgid()),
         now=time.time,
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from imagetiers.config.model import Trust
 from imagetiers.planning.containers import BuildImage, Container
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.stores.port import BucketSettings, Store
@@ -215,6 +214,5 @@ class Services:
     locks: Locks
     cancel: Cancellation
     bucket_settings: Callable[[], BucketSettings | None]
-    trust: Trust
     user: tuple[int, int]
     now: Callable[[], float]

@@ -47,7 +47,7 @@ def tiers_of(plan: Plan, observed: ObservedState) -> tuple[TierDecision, ...]:
 def tiny(tmp_path: Path) -> Layout:
     """A copy of tests/repos/tiny: three tiers that are built from nothing but a shell."""
     root = tmp_path / "tiny"
-    shutil.copytree(HERE / "repos" / "tiny", root)
+    shutil.copytree(HERE / "repos" / "tiny", root, ignore=shutil.ignore_patterns(".imagetiers"))
     return Layout(root)
 
 

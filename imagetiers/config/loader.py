@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from imagetiers.config.model import (
     TrustSettings,
     Verify,
 )
-from imagetiers.config.schema import cut, place, schema_problems
+from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
@@ -60,6 +61,7 @@ class Config:
     tree: Node
     problems: tuple[Problem, ...]
     variants: tuple[str, ...]
+    mark: pathlib.Path
 
     def place(self, *path: str | int) -> str:
         """Return `pipeline.yaml:LINE:COL: path` of a value."""
@@ -93,7 +95,8 @@ def load_config(layout: Layout, variant: str | None) -> Config:
     forms = dict(form_problems(tree, layout.root))
     problems.update(dict.fromkeys(forms.values()))
     wrong: set[Path] = set(forms)
-    for path, problem in schema_problems(tree, PIPELINE_FILE, layout.state / "schema-passed", layout.editor_schema):
+    mark = layout.state / "schema-passed" / schema_mark(tree)
+    for path, problem in schema_problems(tree, PIPELINE_FILE, mark):
         wrong.add(path)
         if path not in forms:
             problems[problem] = None
@@ -101,7 +104,7 @@ def load_config(layout: Layout, variant: str | None) -> Config:
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems)
     pipeline = _pipeline(tree, variant, pins, wrong)
-    return Config(pipeline, tree, tuple(problems), names)
+    return Config(pipeline, tree, tuple(problems), names, mark)
 
 
 def _raise_if_too_many(base: Node, tree: Node) -> None:

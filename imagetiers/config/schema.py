@@ -16,7 +16,7 @@ from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
 from imagetiers.suggestions import did_you_mean
 
-__all__ = ["cut", "place", "schema_problems", "schema_text"]
+__all__ = ["cut", "keep_mark", "place", "schema_mark", "schema_problems", "schema_text"]
 
 _END = re.compile(r"\$(?=\||\)|\Z)")
 _LONGEST = 60  # characters of a value that a message repeats
@@ -46,29 +46,35 @@ def schema_text() -> bytes:
     return files(__package__).joinpath("pipeline.schema.json").read_bytes()
 
 
-def schema_problems(tree: Node, name: str, passed: Path, editors: Path) -> Iterator[tuple[KeyPath, Problem]]:
+def schema_mark(tree: Node) -> str:
+    """Return the name, by schema and tree, of the mark that says that the tree has passed."""
+    return hashlib.sha256(schema_text() + b"\0" + json.dumps(tree.plain(), sort_keys=True).encode()).hexdigest()
+
+
+def keep_mark(mark: Path, editors: Path) -> None:
+    """Remember that a tree has passed, and let `editors` hold this version's schema, for who edits pipeline.yaml.
+
+    A read-only checkout is no reason to fail: it is only slower.
+    """
+    with contextlib.suppress(OSError):
+        if not mark.exists():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            editors.write_bytes(schema_text())
+            mark.touch()
+
+
+def schema_problems(tree: Node, name: str, mark: Path) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield (path, problem) of everything in `tree` that the schema does not allow.
 
-    A tree that passed before is not checked again: `passed` is a folder of empty files named by (schema, tree). That
-    spares the import of jsonschema, a fifth of the time of a `doit` that has nothing to do. After a check that passed,
-    `editors` holds this version's schema, for the editor that the first line of pipeline.yaml sends there.
+    A tree whose `mark` is there (`keep_mark`) is not checked again. That spares the import of jsonschema, a fifth of the
+    time of a `doit` that has nothing to do.
     """
-    schema = schema_text()
-    plain = tree.plain()
-    mark = passed / hashlib.sha256(schema + b"\0" + json.dumps(plain, sort_keys=True).encode()).hexdigest()
     with contextlib.suppress(OSError):  # somebody else's: then it is checked
         if mark.exists():
             return
-    errors = _validator()(json.loads(schema)).iter_errors(plain)
+    errors = _validator()(json.loads(schema_text())).iter_errors(tree.plain())
     found = [entry for error in errors for entry in _explain(error, tree, name)]
     yield from _without_echoes(found)
-    if not found:
-        try:
-            passed.mkdir(parents=True, exist_ok=True)
-            editors.write_bytes(schema)
-            mark.touch()
-        except OSError:  # a read-only checkout is no reason to fail: it is only slower
-            pass
 
 
 def _validator() -> Any:

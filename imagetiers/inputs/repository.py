@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.config.loader import Config, load_config
@@ -80,11 +81,15 @@ class TierInputs:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The pipeline and its tiers' inputs; `variants` are the names that `doit variant=` takes."""
+    """The pipeline and its tiers' inputs; `variants` are the names that `doit variant=` takes.
+
+    `mark` is the file that, once it is there, spares the next reading the check by the schema.
+    """
 
     pipeline: Pipeline
     inputs: Mapping[str, TierInputs]
     variants: tuple[str, ...]
+    mark: Path
 
 
 def load_repository(layout: Layout, variant: str | None) -> Repository:
@@ -111,7 +116,7 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
         inputs[name] = TierInputs(tier, tier_files, reading, args)
         problems.extend(_dockerfile_problems(config, inputs[name]))
     PipelineError.raise_if(problems)
-    return Repository(config.pipeline, inputs, config.variants)
+    return Repository(config.pipeline, inputs, config.variants, config.mark)
 
 
 def _snapshot(layout: Layout, config: Config) -> tuple[dict[str, TierFiles], list[Problem]]:

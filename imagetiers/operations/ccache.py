@@ -18,47 +18,48 @@ from imagetiers.ccache.remove import remove_if_empty
 from imagetiers.ccache.rollback import rebuild, rollback
 from imagetiers.ccache.stats import stats
 from imagetiers.ccache.verify import verify
-from imagetiers.config.layout import Layout
 from imagetiers.errors import Problem, StoreError
-from imagetiers.planning.plan import Plan
 from imagetiers.report.tables import age_text, size_text
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.stores.port import BucketSettings, Progress, Store
 
 __all__ = ["prune_all", "pull_all", "push_all", "rollback_one", "show_stats", "verify_all"]
 
 
-def _own(services: Services) -> str:
-    return f"{services.trust.level}.{services.trust.branch}."
+def _own(session: Session) -> str:
+    return f"{session.trust.level}.{session.trust.branch}."
 
 
-def _stored(plan: Plan, services: Services, only: str) -> list[str]:
+def _stored(session: Session, only: str) -> list[str]:
     """Return this pipeline's namespaces in the store. Raises StoreError, also when `only` is not one of them."""
-    found = sorted({blob.name.split("/")[1] for blob in services.store.list("ccache/") if blob.name.count("/") > 1})
-    found = [name for name in found if f".{plan.pipeline.name}." in name]
+    found = sorted(
+        {blob.name.split("/")[1] for blob in session.services.store.list("ccache/") if blob.name.count("/") > 1}
+    )
+    found = [name for name in found if f".{session.plan.pipeline.name}." in name]
     for name in found:
         if not is_namespace(name):
-            services.console.line(f"{name[:100]!a}: left alone, for it is no namespace")
+            session.services.console.line(f"{name[:100]!a}: left alone, for it is no namespace")
     found = [name for name in found if is_namespace(name)]
     if only and only not in found:
         raise StoreError(
-            Problem(services.store.url, f"holds no namespace {only}", f"it holds: {', '.join(found) or 'none'}")
+            Problem(session.services.store.url, f"holds no namespace {only}", f"it holds: {', '.join(found) or 'none'}")
         )
     return [name for name in found if only in ("", name)]
 
 
-def _writable(plan: Plan, services: Services, only: str) -> Iterator[str]:
+def _writable(session: Session, only: str) -> Iterator[str]:
     """Yield the namespaces that this build may change: an untrusted one only its own."""
-    for name in _stored(plan, services, only):
-        if services.trust.trusted or name.startswith(_own(services)):
+    for name in _stored(session, only):
+        if session.trust.trusted or name.startswith(_own(session)):
             yield name
         else:
-            services.console.line(f"{name}: left alone, for this build is untrusted")
+            session.services.console.line(f"{name}: left alone, for this build is untrusted")
 
 
-def _is_of_others(name: str, services: Services) -> bool:
+def _is_of_others(session: Session, name: str) -> bool:
     """Say whether a namespace was written by builds that this one does not trust."""
-    return not name.startswith(("trusted.", _own(services)))
+    return not name.startswith(("trusted.", _own(session)))
 
 
 def _each(names: Iterator[str] | list[str], services: Services, work: Callable[[str], object]) -> None:
@@ -76,53 +77,59 @@ def _each(names: Iterator[str] | list[str], services: Services, work: Callable[[
         services.console.line(f"{services.store.url} holds no ccache of this pipeline yet: a compile puts it there")
 
 
-def _report(name: str, services: Services, work: Callable[[], Report]) -> Report:
+def _report(session: Session, name: str, work: Callable[[], Report]) -> Report:
     """Do it here, or, to a namespace of others, in a process of its own."""
-    return apart(name, work) if _is_of_others(name, services) else work()
+    return apart(name, work) if _is_of_others(session, name) else work()
 
 
-def pull_all(plan: Plan, layout: Layout, services: Services, *, namespace: str, everything: bool) -> None:
+def pull_all(session: Session, *, namespace: str, everything: bool) -> None:
     """Restore the working sets (or everything) of what main and this branch have stored. Raises StoreError."""
-    main, own = f"trusted.{MAIN}.", _own(services)
+    main, own = f"trusted.{MAIN}.", _own(session)
     lines = {
         name.removeprefix(prefix)
-        for name in _stored(plan, services, namespace)
+        for name in _stored(session, namespace)
         for prefix in (own, main)
         if name.startswith(prefix)
     }
 
     def one(line: str) -> object:
         chain = (own + line,) if own == main else (own + line, main + line)
-        with services.console.progress(f"ccache:pull {line}") as bar:
+        with session.services.console.progress(f"ccache:pull {line}") as bar:
             return pull(
-                services.store, chain, layout.ccache(chain[0]), everything=everything, progress=BarProgress(bar)
+                session.services.store,
+                chain,
+                session.layout.ccache(chain[0]),
+                everything=everything,
+                progress=BarProgress(bar),
             )
 
-    _each(sorted(lines), services, one)
+    _each(sorted(lines), session.services, one)
 
 
-def push_all(layout: Layout, services: Services) -> None:
+def push_all(session: Session) -> None:
     """Push what this machine's ccache directories hold and the store does not. Raises StoreError."""
-    root = layout.ccache("x").parent
+    root = session.layout.ccache("x").parent
     names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
 
     def one(name: str) -> object:
-        with services.console.progress(f"ccache:push {name}") as bar:
-            return push(services.store, name, layout.ccache(name), step="by-hand", progress=BarProgress(bar))
+        with session.services.console.progress(f"ccache:push {name}") as bar:
+            return push(
+                session.services.store, name, session.layout.ccache(name), step="by-hand", progress=BarProgress(bar)
+            )
 
-    _each([name for name in names if name.startswith(_own(services))], services, one)
+    _each([name for name in names if name.startswith(_own(session))], session.services, one)
 
 
-def show_stats(plan: Plan, services: Services, *, namespace: str) -> None:
+def show_stats(session: Session, *, namespace: str) -> None:
     """Print what each namespace holds. Raises StoreError."""
 
     def one(name: str) -> object:
-        return _report(name, services, partial(stats_report, services.store, name, services.now())).text
+        return _report(session, name, partial(stats_report, session.services.store, name, session.services.now())).text
 
-    _each(_stored(plan, services, namespace), services, one)
-    settings = services.bucket_settings()
+    _each(_stored(session, namespace), session.services, one)
+    settings = session.services.bucket_settings()
     if settings is not None:
-        services.console.line("\n".join([f"bucket of {services.store.url}:", *bucket_lines(settings)]))
+        session.services.console.line("\n".join([f"bucket of {session.services.store.url}:", *bucket_lines(settings)]))
 
 
 def stats_report(store: Store, name: str, now: float) -> Report:
@@ -176,16 +183,14 @@ def _use(step: str, how: str, use: Use, now: float) -> str:
     return f"{which} run of {step}: {use.count} entries, {size_text(use.bytes)}, {age_text(now - use.at)} ago"
 
 
-def prune_all(
-    plan: Plan, services: Services, *, namespace: str, options: PruneOptions, dry_run: bool, accept_loss: bool
-) -> None:
+def prune_all(session: Session, *, namespace: str, options: PruneOptions, dry_run: bool, accept_loss: bool) -> None:
     """Drop what was not used for long, compact, delete what nothing refers to any more. Raises StoreError."""
 
     def one(name: str) -> object:
-        work = partial(prune_report, services.store, name, options, dry_run=dry_run, accept_loss=accept_loss)
-        return _report(name, services, work).text
+        work = partial(prune_report, session.services.store, name, options, dry_run=dry_run, accept_loss=accept_loss)
+        return _report(session, name, work).text
 
-    _each(_writable(plan, services, namespace), services, one)
+    _each(_writable(session, namespace), session.services, one)
 
 
 def prune_report(store: Store, name: str, options: PruneOptions, *, dry_run: bool, accept_loss: bool) -> Report:
@@ -196,9 +201,7 @@ def prune_report(store: Store, name: str, options: PruneOptions, *, dry_run: boo
     return Report(text)
 
 
-def verify_all(
-    plan: Plan, layout: Layout, services: Services, *, namespace: str, drop_bad: bool, accept_loss: bool, repair: bool
-) -> None:
+def verify_all(session: Session, *, namespace: str, drop_bad: bool, accept_loss: bool, repair: bool) -> None:
     """Read and re-hash everything; `repair`: store again what is bad and lies here. Raises StoreError naming what is bad."""
     bad: list[Problem] = []
     hint = (
@@ -208,18 +211,20 @@ def verify_all(
     )
 
     def one(name: str) -> object:
-        directory = layout.ccache(name) if repair and layout.ccache(name).is_dir() else None
-        work = partial(verify_report, services.store, name, directory, drop_bad=drop_bad, accept_loss=accept_loss)
-        if _is_of_others(name, services):
+        directory = session.layout.ccache(name) if repair and session.layout.ccache(name).is_dir() else None
+        work = partial(
+            verify_report, session.services.store, name, directory, drop_bad=drop_bad, accept_loss=accept_loss
+        )
+        if _is_of_others(session, name):
             found = apart(name, work)
         else:
-            with services.console.progress(f"ccache:verify {name}") as bar:
+            with session.services.console.progress(f"ccache:verify {name}") as bar:
                 found = work(progress=BarProgress(bar))
         bad.extend(Problem(name, line, hint) for line in found.bad)
         return found.text
 
     changes = drop_bad or repair
-    _each(_writable(plan, services, namespace) if changes else _stored(plan, services, namespace), services, one)
+    _each(_writable(session, namespace) if changes else _stored(session, namespace), session.services, one)
     StoreError.raise_if(bad)
 
 
@@ -240,19 +245,19 @@ def verify_report(
     return Report(text, found.bad)
 
 
-def rollback_one(
-    plan: Plan, services: Services, *, namespace: str, to: int | None, from_index: bool, accept_loss: bool
-) -> None:
+def rollback_one(session: Session, *, namespace: str, to: int | None, from_index: bool, accept_loss: bool) -> None:
     """Go back to an earlier state, or write a new head from the index. Raises StoreError."""
-    names = list(_writable(plan, services, namespace))
+    names = list(_writable(session, namespace))
     if len(names) > 1:
         raise StoreError(Problem("ccache:rollback", "which namespace?", f"--namespace one of: {', '.join(names)}"))
 
     def one(name: str) -> object:
-        work = partial(rollback_report, services.store, name, to=to, from_index=from_index, accept_loss=accept_loss)
-        return _report(name, services, work).text
+        work = partial(
+            rollback_report, session.services.store, name, to=to, from_index=from_index, accept_loss=accept_loss
+        )
+        return _report(session, name, work).text
 
-    _each(names, services, one)
+    _each(names, session.services, one)
 
 
 def rollback_report(store: Store, name: str, *, to: int | None, from_index: bool, accept_loss: bool) -> Report:

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import difflib
 
-from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.plan import Plan
 from imagetiers.report.cloudbuild import Mode, build_file, build_text
-from imagetiers.services import Services
+from imagetiers.session import Session
 
 __all__ = ["write_cloudbuild"]
 
 
-def write_cloudbuild(plan: Plan, layout: Layout, services: Services, *, mode: str = "", check: bool = False) -> None:
+def write_cloudbuild(session: Session, *, mode: str = "", check: bool = False) -> None:
     """Write the file of `mode` ('' = both). With `check` write nothing: raises PipelineError with a diff if one is stale."""
     modes = (mode,) if mode else Mode.ALL
     if unknown := set(modes) - set(Mode.ALL):
         raise PipelineError(Problem("--mode", f"'{unknown.pop()}' is no mode", f"write {' or '.join(Mode.ALL)}"))
     problems: list[Problem] = []
     for each in modes:
-        name = build_file(plan.pipeline.variant, each)
-        target = layout.root / name
-        text = build_text(plan, each)
+        name = build_file(session.plan.pipeline.variant, each)
+        target = session.layout.root / name
+        text = build_text(session.plan, each)
         old = target.read_text(encoding="utf-8") if target.exists() else ""
         if old == text:
-            services.console.line(f"{name} is up to date")
+            session.services.console.line(f"{name} is up to date")
         elif check:
-            problems.append(_stale(plan, name, old, text))
+            problems.append(_stale(session.plan, name, old, text))
         else:
             target.parent.mkdir(exist_ok=True)
             write_out(target, text, name)
-            services.console.line(f"{name} written")
+            session.services.console.line(f"{name} written")
     PipelineError.raise_if(problems)
 
 

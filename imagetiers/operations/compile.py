@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +29,9 @@ from imagetiers.planning.commands import (
 )
 from imagetiers.planning.containers import Label
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import CompilePlan, Plan, TierPlan
+from imagetiers.planning.plan import CompilePlan, TierPlan
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.history import expect_compile
 from imagetiers.state.observe import observe
@@ -41,115 +41,99 @@ from imagetiers.state.wheels_whole import what_is_wrong
 __all__ = ["compile_wheels"]
 
 
-def compile_wheels(
-    plan: Plan, tier: TierPlan, layout: Layout, services: Services, deadline: Deadline, *, again: bool = False
-) -> None:
+def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, again: bool = False) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
     With `again` they are compiled (through ccache) although they are there. The `deadline` is for all of it, from the
     first request to the last, and for waiting for others; the compile is ended before, as by Ctrl-C. Raises BuildError,
     EngineError or Interrupted. However it ends, the ccache directory keeps what was compiled.
     """
-    services = replace(services, store=deadline.limited(services.store))
+    session = session.with_store(deadline.limited(session.services.store))
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     try:
-        done = _with_the_lock(plan, tier, step, layout, services, deadline=deadline, again=again)
+        done = _with_the_lock(session, tier, step, deadline=deadline, again=again)
     except LockedError as error:
         deadline.reached = True
         raise deadline.error(f"compile:{tier.name}", f": it {error.problems[0].what}") from None
     if not done:
         return
     try:
-        wheels.publish(services, layout, step.key)
+        wheels.publish(session, step.key)
     except StoreError as error:
-        services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
+        session.services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
 
 
-def _with_the_lock(
-    plan: Plan,
-    tier: TierPlan,
-    step: CompilePlan,
-    layout: Layout,
-    services: Services,
-    *,
-    deadline: Deadline,
-    again: bool,
-) -> bool:
+def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, again: bool) -> bool:
     """Do so while no other doit of this checkout does; say whether anything was compiled."""
     task = f"compile:{tier.name}"
-    with services.locks.hold(f"compile-{step.key}", task, deadline.for_work):
-        wrong = what_is_wrong(layout, step.key)
+    with session.services.locks.hold(f"compile-{step.key}", task, deadline.for_work):
+        wrong = what_is_wrong(session.layout, step.key)
         if wrong is None and not again:
             return False
         if wrong:
-            services.console.line(f"{task}: {layout.wheels(step.key)}: {wrong}: the wheels count as absent")
-        if not again and wheels.restore(services, layout, step.key):
-            services.console.line(f"{task}: wheels {short(step.key)} taken from {services.store.url}")
+            session.services.console.line(
+                f"{task}: {session.layout.wheels(step.key)}: {wrong}: the wheels count as absent"
+            )
+        if not again and wheels.restore(session, step.key):
+            session.services.console.line(f"{task}: wheels {short(step.key)} taken from {session.services.store.url}")
             return False
-        if plan.pipeline.registry is not None:
-            seen = deadline.within(task, lambda: observe(plan, layout, services))
-            check_may_build(plan, tier, seen, task, rebuild=again)
-        secrets = read_secrets(tier.tier, layout, services.trust)
-        _compile(plan, tier, step, layout, services, deadline=deadline, secrets=secrets)
+        if session.plan.pipeline.registry is not None:
+            seen = deadline.within(task, lambda: observe(session))
+            check_may_build(session.plan, tier, seen, task, rebuild=again)
+        secrets = read_secrets(tier.tier, session.layout, session.trust)
+        _compile(session, tier, step, deadline=deadline, secrets=secrets)
     return True
 
 
 def _compile(
-    plan: Plan,
-    tier: TierPlan,
-    step: CompilePlan,
-    layout: Layout,
-    services: Services,
-    *,
-    deadline: Deadline,
-    secrets: Mapping[str, bytes],
+    session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, secrets: Mapping[str, bytes]
 ) -> None:
-    watch = Stopwatch(services.now)
+    watch = Stopwatch(session.services.now)
     task = f"compile:{tier.name}"
-    _builder(plan, tier, step, layout, services, deadline=deadline, secrets=secrets)
+    _builder(session, tier, step, deadline=deadline, secrets=secrets)
     watch.lap("builder image")
-    toolchain = deadline.within(task, lambda: probe(step, services))
-    warm = warmth(tier.name, step, toolchain, layout, services.trust)
+    toolchain = deadline.within(task, lambda: probe(step, session.services))
+    warm = warmth(tier.name, step, toolchain, session.layout, session.trust)
     _check_ccache(warm, step)
-    partial_wheels = layout.partial_wheels(step.key)
-    container = deadline.within(task, lambda: _running(step, layout, services))
-    expected = expect_compile(plan, tier, warm, services) if container is None else None
+    partial_wheels = session.layout.partial_wheels(step.key)
+    container = deadline.within(task, lambda: _running(session, step))
+    expected = expect_compile(session, tier, warm) if container is None else None
     if container is not None:
-        services.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
+        session.services.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
     else:
         watch.lap("probe")
-        warm_up(warm, services)
+        warm_up(warm, session.services)
         watch.lap("pull")
         deadline.check(task)
-        container = _start(step, warm.directory, layout, services, secrets)
+        container = _start(session, step, warm.directory, secrets)
     since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
-    stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
-    with services.cancel.on_request(stop), deadline.stops(stop):
-        before = last_fingerprint(warm, services) if warm.cached else None
-        with checkpoints(warm, step.step.ccache, since, services) as keeper:
-            code, log = _follow(tier, step, container, layout, services, deadline=deadline, secrets=secrets)
+    stop = partial(session.services.engine.stop, container, COMPILE_STOP_SECONDS)
+    with session.services.cancel.on_request(stop), deadline.stops(stop):
+        before = last_fingerprint(warm, session.services) if warm.cached else None
+        with checkpoints(warm, step.step.ccache, since, session.services) as keeper:
+            code, log = _follow(session, tier, step, container, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
             hits = _hits(partial_wheels / wheels.STATS_LOG)
             try:
                 # Before the last push: a compile that is done does not wait for the cache.
                 if code == 0:
-                    _judge(warm, step, hits, before, services)
-                    _report_others(task, wheels.commit(layout, step.key, task), services)
+                    _judge(warm, step, hits, before, session.services)
+                    _report_others(task, wheels.commit(session.layout, step.key, task), session.services)
             finally:
                 # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
-                services.engine.remove(container)
+                session.services.engine.remove(container)
                 watch.lap("commit")
                 if keeper is not None:
                     keeper.close(good=code == 0)
         watch.lap("push")
-    if code != 0 and services.cancel.requested:
+    if code != 0 and session.services.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
     if code != 0 and deadline.reached:
         raise deadline.error(task)
     if code != 0:
         raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
-    services.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
+    session.services.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
     record = Record(
         "compile",
         tier.name,
@@ -162,8 +146,8 @@ def _compile(
         parts=log.parts,
     )
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
-    keep(services, step.manifest, expected.onto(record) if expected is not None else record)
-    keep_inputs(services, step.key, step.files)
+    keep(session, step.manifest, expected.onto(record) if expected is not None else record)
+    keep_inputs(session, step.key, step.files)
 
 
 def _report_others(task: str, others: tuple[str, ...], services: Services) -> None:
@@ -200,25 +184,21 @@ def _judge(warm: CcacheSession, step: CompilePlan, hits: Hits, before: Fingerpri
 
 
 def _builder(
-    plan: Plan,
-    tier: TierPlan,
-    step: CompilePlan,
-    layout: Layout,
-    services: Services,
-    *,
-    deadline: Deadline,
-    secrets: Mapping[str, bytes],
+    session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, secrets: Mapping[str, bytes]
 ) -> None:
     task = f"compile:{tier.name}"
     title = f"{task}: builder image"
-    if deadline.within(task, lambda: services.engine.has_image(step.builder)):
+    if deadline.within(task, lambda: session.services.engine.has_image(step.builder)):
         return
-    build = build_builder(step, tier, plan.pipeline.platform)
-    path = layout.log(tier.name, "builder", step.key)
-    with services.console.progress(title) as bar, BuildLog(path, bar, services.now, secrets.values()) as log:
+    build = build_builder(step, tier, session.plan.pipeline.platform)
+    path = session.layout.log(tier.name, "builder", step.key)
+    with (
+        session.services.console.progress(title) as bar,
+        BuildLog(path, bar, session.services.now, secrets.values()) as log,
+    ):
         try:
             context = context_tar(step.files, step.dockerfile)
-            services.engine.build(build, context, log.take, seconds=deadline.for_work())
+            session.services.engine.build(build, context, log.take, seconds=deadline.for_work())
         except TimeoutError:
             deadline.reached = True
             raise deadline.error(title) from None
@@ -232,58 +212,57 @@ def _checkout(layout: Layout) -> str:
     return hashlib.sha256(f"{where}{layout.work.resolve()}".encode()).hexdigest()[:8]
 
 
-def _running(step: CompilePlan, layout: Layout, services: Services) -> str | None:
+def _running(session: Session, step: CompilePlan) -> str | None:
     """Return the container that a killed doit of this checkout has left compiling; remove any that ended badly.
 
     We hold the compile's lock, so no living doit owns such a container.
     """
-    name = f"imagetiers-compile-{step.key[:12]}-{_checkout(layout)}"
-    for container in services.engine.find_containers(Label.COMPILE_KEY, step.key):
+    name = f"imagetiers-compile-{step.key[:12]}-{_checkout(session.layout)}"
+    for container in session.services.engine.find_containers(Label.COMPILE_KEY, step.key):
         if container.name != name:
             continue
         usable = container.running or container.exit_code == 0
-        if usable and (layout.partial_wheels(step.key) / wheels.BEGAN).exists():
+        if usable and (session.layout.partial_wheels(step.key) / wheels.BEGAN).exists():
             return container.id
-        services.engine.remove(container.id)
+        session.services.engine.remove(container.id)
     return None
 
 
-def _start(step: CompilePlan, ccache: Path, layout: Layout, services: Services, secrets: Mapping[str, bytes]) -> str:
-    info = services.engine.info()
-    folder = layout.partial_wheels(step.key)
+def _start(session: Session, step: CompilePlan, ccache: Path, secrets: Mapping[str, bytes]) -> str:
+    info = session.services.engine.info()
+    folder = session.layout.partial_wheels(step.key)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / wheels.BEGAN).touch()
     container = compile_container(
         step,
-        user=services.user,
+        user=session.services.user,
         jobs=max_jobs(info.cpus, info.memory, step.step.job_memory),
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
-        checkout=_checkout(layout),
+        checkout=_checkout(session.layout),
         secrets=len(secrets),
     )
-    return services.engine.start(container, stdin=secrets_stream(secrets) if secrets else None)
+    return session.services.engine.start(container, stdin=secrets_stream(secrets) if secrets else None)
 
 
 def _follow(
+    session: Session,
     tier: TierPlan,
     step: CompilePlan,
     container: str,
-    layout: Layout,
-    services: Services,
     *,
     deadline: Deadline,
     secrets: Mapping[str, bytes],
 ) -> tuple[int, BuildLog]:
     """Wait for the container to end. It outlives us only when the engine is lost: then the next doit goes on with it."""
-    path = layout.log(tier.name, "compile", step.key)
+    path = session.layout.log(tier.name, "compile", step.key)
     try:
         with (
-            services.console.progress(f"compile:{tier.name}") as bar,
-            BuildLog(path, bar, services.now, secrets.values()) as log,
+            session.services.console.progress(f"compile:{tier.name}") as bar,
+            BuildLog(path, bar, session.services.now, secrets.values()) as log,
         ):
-            return deadline.to_the_end(lambda: services.engine.follow(container, log.take)), log
+            return deadline.to_the_end(lambda: session.services.engine.follow(container, log.take)), log
     except TimeoutError:
         told = ", but the engine does not say that its container has ended"
         raise deadline.error(f"compile:{tier.name}", told) from None
@@ -292,8 +271,8 @@ def _follow(
         lost = Problem(f"compile:{tier.name}", "the compile may still run in its container", hint)
         raise EngineError(*error.problems, lost) from error
     except BaseException:
-        services.engine.stop(container, COMPILE_STOP_SECONDS)
-        services.engine.remove(container)
+        session.services.engine.stop(container, COMPILE_STOP_SECONDS)
+        session.services.engine.remove(container)
         raise
 
 

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-from imagetiers.config.layout import Layout
 from imagetiers.documents import parse_object
 from imagetiers.errors import PipelineError, Problem, StoreError
 from imagetiers.planning.explain import Candidate, Explanation, Sources, explain
 from imagetiers.planning.keys import SHORT, read_manifest
 from imagetiers.planning.observed import ImageInfo, ObservedState, Present
-from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.planning.plan import TierPlan
 from imagetiers.report.explanation import explanation_text
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.observe import observe
 from imagetiers.state.records import inputs_name
 from imagetiers.suggestions import did_you_mean
@@ -32,66 +32,62 @@ _THREADS = 16
 _LATEST = 1e11  # Unix seconds: what is later is no time
 
 
-def show_explanations(plan: Plan, layout: Layout, services: Services, names: Iterable[str], *, as_json: bool) -> None:
+def show_explanations(session: Session, names: Iterable[str], *, as_json: bool) -> None:
     """Print why the named tiers (all, if none is named) would be built."""
-    chosen = list(dict.fromkeys(names)) or list(plan.tiers)
-    unknown = [name for name in chosen if name not in plan.tiers]
+    chosen = list(dict.fromkeys(names)) or list(session.plan.tiers)
+    unknown = [name for name in chosen if name not in session.plan.tiers]
     PipelineError.raise_if(
-        Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, plan.tiers, "tiers"))
+        Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, session.plan.tiers, "tiers"))
         for name in unknown
     )
-    told = explanations(plan, chosen, layout, services)
+    told = explanations(session, chosen)
     if as_json:
         document = {"version": 1, "tiers": [explanation.document() for explanation in told]}
         sys.stdout.write(visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n")
     else:
-        services.console.line(explanation_text(told, services.now()))
+        session.services.console.line(explanation_text(told, session.services.now()))
 
 
-def explanations(plan: Plan, names: Iterable[str], layout: Layout, services: Services) -> list[Explanation]:
+def explanations(session: Session, names: Iterable[str]) -> list[Explanation]:
     """Explain the tiers of those names."""
-    seen = observe(plan, layout, services)
-    prefixes = tuple(dict.fromkeys(("", services.trust.prefix)))
+    seen = observe(session)
+    prefixes = tuple(dict.fromkeys(("", session.trust.prefix)))
     local = {image.key: image for image in seen.images.values()}
 
     @cache
     def manifest(key: str) -> Mapping[str, Any] | None:
         document: Mapping[str, Any] | None
         for prefix in prefixes:
-            document = _read(services, f"{prefix}keys/{key}.json", lambda data: read_manifest(data, key))
+            document = _read(session.services, f"{prefix}keys/{key}.json", lambda data: read_manifest(data, key))
             if document is not None:
                 return document
         image = local.get(key)
         return read_manifest(image.manifest, key) if image is not None else None
 
     def texts(key: str) -> Mapping[str, str]:
-        found = (_read(services, prefix + inputs_name(key), parse_object) for prefix in prefixes)
+        found = (_read(session.services, prefix + inputs_name(key), parse_object) for prefix in prefixes)
         return next(({name: text for name, text in one.items() if isinstance(text, str)} for one in found if one), {})
 
     def path(tier: TierPlan, name: str) -> str:
         below = f"images/{tier.name}/{name}"
-        return name if not (layout.root / below).exists() and (layout.root / name).exists() else below
+        return name if not (session.layout.root / below).exists() and (session.layout.root / name).exists() else below
 
     sources = Sources(manifest, texts, path)
-    tiers = [plan.tiers[name] for name in names]
+    tiers = [session.plan.tiers[name] for name in names]
     return [
-        explain(plan, tier, seen, lambda tier=tier: _candidates(plan, tier, seen, manifest, services), sources)  # type: ignore[misc]
+        explain(session.plan, tier, seen, lambda tier=tier: _candidates(session, tier, seen, manifest), sources)  # type: ignore[misc]
         for tier in tiers
     ]
 
 
 def _candidates(
-    plan: Plan,
-    tier: TierPlan,
-    seen: ObservedState,
-    manifest: Callable[[str], Mapping[str, Any] | None],
-    services: Services,
+    session: Session, tier: TierPlan, seen: ObservedState, manifest: Callable[[str], Mapping[str, Any] | None]
 ) -> list[Candidate]:
     """Return what is known to have been built of the tier, each key once."""
     found: dict[str, Candidate] = {}
-    recorded = dict(_recorded(tier, services))
+    recorded = dict(_recorded(session, tier))
     for image in seen.images.values():
-        if (image.pipeline, image.tier) == (plan.pipeline.name, tier.name):
+        if (image.pipeline, image.tier) == (session.plan.pipeline.name, tier.name):
             document = manifest(image.key) or read_manifest(image.manifest, image.key)
             if document is not None:
                 found.setdefault(
@@ -100,24 +96,24 @@ def _candidates(
     for key, created in recorded.items():
         if key not in found and (document := manifest(key)) is not None:
             found[key] = Candidate(key, document, "the cache", created)
-    if plan.pipeline.registry is not None:
-        for image in _in_registry(tier, {key[:SHORT] for key in found}, services):
+    if session.plan.pipeline.registry is not None:
+        for image in _in_registry(tier, {key[:SHORT] for key in found}, session.services):
             document = manifest(image.key) or read_manifest(image.manifest, image.key)
             if document is not None:
                 found.setdefault(image.key, Candidate(image.key, document, "the registry", image.created))
     return list(found.values())
 
 
-def _recorded(tier: TierPlan, services: Services) -> Iterator[tuple[str, int]]:
+def _recorded(session: Session, tier: TierPlan) -> Iterator[tuple[str, int]]:
     """Yield the keys of the newest builds that the cache has records of."""
-    for prefix in dict.fromkeys(("", services.trust.prefix)):
+    for prefix in dict.fromkeys(("", session.trust.prefix)):
         try:
-            names = [blob.name for blob in services.store.list(f"{prefix}records/{tier.name}/image/")]
+            names = [blob.name for blob in session.services.store.list(f"{prefix}records/{tier.name}/image/")]
         except StoreError as error:
-            services.console.line(f"explain: the cache does not tell what was built: {error}")
+            session.services.console.line(f"explain: the cache does not tell what was built: {error}")
             return
         with ThreadPoolExecutor(_THREADS) as pool:
-            for document in pool.map(lambda name: _read(services, name, parse_object), names[-_RECORDS:]):
+            for document in pool.map(lambda name: _read(session.services, name, parse_object), names[-_RECORDS:]):
                 key, began = (document or {}).get("key"), (document or {}).get("began", 0)
                 if isinstance(key, str) and isinstance(began, int | float) and 0 <= began < _LATEST:
                     yield key, int(began)

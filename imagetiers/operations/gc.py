@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from imagetiers.ccache.apart import Report, apart
-from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust, branch_name
 from imagetiers.errors import NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.operations.gc_cache import CacheContents, Part, read_cache
@@ -26,7 +25,7 @@ from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind,
 from imagetiers.planning.keys import SHORT
 from imagetiers.planning.plan import Plan
 from imagetiers.report.tables import age_text, size_text
-from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.aggregates import AGGREGATE, Aggregate, decode_aggregate, encode_aggregate, fold
 from imagetiers.stores.port import Store
 
@@ -66,9 +65,8 @@ class GcOptions:
 
 
 def collect_garbage(
+    session: Session,
     plans: Iterable[Plan],
-    layout: Layout,
-    services: Services,
     options: GcOptions,
     *,
     alone: Callable[[str, Callable[[], Report]], Report] = apart,
@@ -80,20 +78,20 @@ def collect_garbage(
     """
     keys = frozenset(key for plan in plans for tier in plan.tiers.values() for key in _keys(plan, tier.name))
     problems: list[Problem] = []
-    with services.locks.hold("gc", "cache:gc"):
-        held = services.locks.held()
-        _here(layout, services, options, keys)
+    with session.services.locks.hold("gc", "cache:gc"):
+        held = session.services.locks.held()
+        _here(session, options, keys)
         live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held if "-" in name}
-        part = Part(services.store, services.trust, services.registry)
+        part = Part(session.services.store, session.trust, session.services.registry)
         for where, work in _parts(part, frozenset(live), options, problems):
             try:
                 report = alone(where, work) if where else work()
             except StoreError as error:
                 problems += error.problems
                 continue
-            services.console.line(report.text)
+            session.services.console.line(report.text)
             hint = "nothing that it might name was marked or removed: run it again"
-            problems += [Problem(where or services.store.url, doubt, hint) for doubt in report.bad]
+            problems += [Problem(where or session.services.store.url, doubt, hint) for doubt in report.bad]
     StoreError.raise_if(problems)
 
 
@@ -221,15 +219,15 @@ def _delete(store: Store, items: Iterable[Item]) -> None:
 # ---- this checkout ----
 
 
-def _here(layout: Layout, services: Services, options: GcOptions, keys: frozenset[str]) -> None:
-    now = services.now()
-    items = local_items(layout)
-    path = layout.state / "gc.json"
+def _here(session: Session, options: GcOptions, keys: frozenset[str]) -> None:
+    now = session.services.now()
+    items = local_items(session.layout)
+    path = session.layout.state / "gc.json"
     try:
         marks = decode_marks(path.read_bytes())
     except (FileNotFoundError, ValueError):
         marks = {}
-    needed = needed_here(layout, items, keys, services.locks.held)
+    needed = needed_here(session.layout, items, keys, session.services.locks.held)
     sweep = plan_sweep(items, needed, marks, options.limits, now, options.grace)
     if not options.dry_run:
         if marks != sweep.marks:
@@ -238,8 +236,8 @@ def _here(layout: Layout, services: Services, options: GcOptions, keys: frozense
             temporary.write_bytes(encode_marks(sweep.marks))
             temporary.replace(path)
         for item in sweep.delete:
-            remove(layout, item)
-    services.console.line("\n".join(_said(str(layout.work), sweep, options)))
+            remove(session.layout, item)
+    session.services.console.line("\n".join(_said(str(session.layout.work), sweep, options)))
 
 
 # ---- what is said ----

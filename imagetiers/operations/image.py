@@ -5,14 +5,13 @@ from __future__ import annotations
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.preconditions import check_may_build
 from imagetiers.building.secrets import read_secrets
-from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, EngineError, Problem
 from imagetiers.inputs.snapshot import context_tar
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import Plan, TierPlan
-from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.history import expect_image
 from imagetiers.state.observe import observe
@@ -21,36 +20,39 @@ from imagetiers.state.records import Record, keep, keep_inputs
 __all__ = ["ensure_image"]
 
 
-def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, rebuild: bool = False) -> None:
+def ensure_image(session: Session, tier: TierPlan, *, rebuild: bool = False) -> None:
     """Make sure that the engine holds the image of the tier's key.
 
     With `rebuild` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError or
     Interrupted.
     """
-    with services.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
-        seen = observe(plan, layout, services)
+    with session.services.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
+        seen = observe(session)
         if not rebuild and seen.image(tier) is not None:
             return  # another doit was faster
         if not rebuild and (published := seen.published(tier)) is not None:
-            services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
+            session.services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
             return
-        check_may_build(plan, tier, seen, f"image:{tier.name}", rebuild=rebuild)
-        parent = _parent(plan, tier, seen)
-        expected = expect_image(plan, tier, seen, services, afresh=rebuild)
-        began = services.now()
-        folder = layout.wheels(tier.compile.key) if tier.compile is not None else None
-        if tier.compile is not None and not wheels.have(layout, tier.compile.key):
+        check_may_build(session.plan, tier, seen, f"image:{tier.name}", rebuild=rebuild)
+        parent = _parent(session.plan, tier, seen)
+        expected = expect_image(session, tier, seen, afresh=rebuild)
+        began = session.services.now()
+        folder = session.layout.wheels(tier.compile.key) if tier.compile is not None else None
+        if tier.compile is not None and not wheels.have(session.layout, tier.compile.key):
             raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
-        secrets = read_secrets(tier.tier, layout, services.trust)
-        build = build_image(tier, plan.pipeline, folder, services.trust, parent=parent, no_cache=rebuild)
+        secrets = read_secrets(tier.tier, session.layout, session.trust)
+        build = build_image(tier, session.plan.pipeline, folder, session.trust, parent=parent, no_cache=rebuild)
         title = f"image:{tier.name}"
-        path = layout.log(tier.name, "image", tier.key)
-        with services.console.progress(title) as bar, BuildLog(path, bar, services.now, secrets.values()) as log:
+        path = session.layout.log(tier.name, "image", tier.key)
+        with (
+            session.services.console.progress(title) as bar,
+            BuildLog(path, bar, session.services.now, secrets.values()) as log,
+        ):
             try:
-                services.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
+                session.services.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
             except BuildError as error:
                 raise BuildError(log.failure(title, error.problems[0].what)) from error
-        built = _image(tier, services)
+        built = _image(session, tier)
         if built is None:
             raise EngineError(
                 Problem(
@@ -59,13 +61,13 @@ def ensure_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services,
                     "does `docker buildx ls` show another builder?",
                 )
             )
-        seconds = services.now() - began
-        services.console.line(
+        seconds = session.services.now() - began
+        session.services.console.line(
             f"image:{tier.name}: {short(tier.key)} built in {seconds:.0f} s, {built.size / 1e6:,.0f} MB"
         )
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
-        keep(services, tier.manifest, expected.onto(record))
-        keep_inputs(services, tier.key, tier.files)
+        keep(session, tier.manifest, expected.onto(record))
+        keep_inputs(session, tier.key, tier.files)
 
 
 def _parent(plan: Plan, tier: TierPlan, seen: ObservedState) -> str | None:
@@ -86,6 +88,6 @@ def _parent(plan: Plan, tier: TierPlan, seen: ObservedState) -> str | None:
     return None
 
 
-def _image(tier: TierPlan, services: Services) -> ImageInfo | None:
-    images = {ref: image for image in services.engine.images() for ref in image.refs}
-    return ObservedState(images, trust=services.trust).image(tier)
+def _image(session: Session, tier: TierPlan) -> ImageInfo | None:
+    images = {ref: image for image in session.services.engine.images() for ref in image.refs}
+    return ObservedState(images, trust=session.trust).image(tier)

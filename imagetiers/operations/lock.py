@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-from imagetiers.config.layout import PIPELINE_LOCK, Layout
+from imagetiers.config.layout import PIPELINE_LOCK
 from imagetiers.config.loader import load_config
 from imagetiers.config.lockfile import changes, lock_text
 from imagetiers.config.model import GitRef, Tier
@@ -13,33 +13,34 @@ from imagetiers.errors import PipelineError, Problem, RegistryError
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.observed import Present, Unknown
 from imagetiers.services import Services
+from imagetiers.session import Session
 
 __all__ = ["lock_pins"]
 
 
-def lock_pins(layout: Layout, variants: Iterable[str], services: Services, *, check: bool, keep: bool) -> None:
+def lock_pins(session: Session, variants: Iterable[str], *, check: bool, keep: bool) -> None:
     """Pin what every variant is built from; with `keep` only what has no pin; with `check` only say what is stale.
 
     All or nothing: one that cannot be resolved leaves the file as it is. Raises RegistryError, and PipelineError when
     `check` finds it stale.
     """
-    configs = [load_config(layout, variant) for variant in (None, *variants)]
+    configs = [load_config(session.layout, variant) for variant in (None, *variants)]
     tiers = [tier for config in configs for tier in config.pipeline.tiers.values()]
     problems: list[Problem] = []
     pinned = configs[0].pipeline
-    images = _images(tiers, pinned.pins, services, problems, keep=keep)
-    commits = _commits(tiers, pinned.commits, services, problems, keep=keep)
+    images = _images(tiers, pinned.pins, session.services, problems, keep=keep)
+    commits = _commits(tiers, pinned.commits, session.services, problems, keep=keep)
     RegistryError.raise_if(problems)
     shown = "\n".join(map(str, (*changes(pinned.pins, images), *changes(pinned.commits, commits))))
     if not shown:
-        services.console.line(f"{PIPELINE_LOCK}: {len(images) + len(commits)} pins are up to date")
+        session.services.console.line(f"{PIPELINE_LOCK}: {len(images) + len(commits)} pins are up to date")
     elif check:
         raise PipelineError(
             Problem(PIPELINE_LOCK, f"is stale:\n{shown}", "doit lock, then look at the change and commit it")
         )
     else:
-        write_out(layout.lock, lock_text(images, commits), PIPELINE_LOCK)
-        services.console.line(f"{PIPELINE_LOCK}:\n{shown}")
+        write_out(session.layout.lock, lock_text(images, commits), PIPELINE_LOCK)
+        session.services.console.line(f"{PIPELINE_LOCK}:\n{shown}")
 
 
 def _images(

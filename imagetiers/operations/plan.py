@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagetiers.ccache.namespace import describe
-from imagetiers.config.layout import Layout
 from imagetiers.errors import NotBuiltError, Problem, StoreError
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.decide import Decisions, TierDecision, TierState, decide, forgotten, tier_decisions
@@ -19,6 +18,7 @@ from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_document, forecast_table, total_document
 from imagetiers.report.tables import plan_table
 from imagetiers.services import Bar, Services
+from imagetiers.session import Session
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
 from imagetiers.stores.timeout import TimeoutStore
@@ -27,30 +27,22 @@ from imagetiers.visible import visible_json
 __all__ = ["show_plan"]
 
 
-def show_plan(
-    plan: Plan,
-    layout: Layout,
-    services: Services,
-    *,
-    to: str = "",
-    every_reason: bool = False,
-    require_built: bool = False,
-) -> None:
+def show_plan(session: Session, *, to: str = "", every_reason: bool = False, require_built: bool = False) -> None:
     """Print the plan as a table; or write it as JSON, with the key manifests, to the file `to` (`-` = stdout).
 
     A cache that does not answer costs a note and the forecasts, and seconds at most. With `require_built`, raises
     NotBuiltError afterwards when anything would be built, or when nobody can tell.
     """
-    store, notes = TimeoutStore(services.store), _Notes(services)
-    asking = replace(services, store=store, console=notes)
-    seen = observe(plan, layout, asking)
+    store, notes = TimeoutStore(session.services.store), _Notes(session.services)
+    asking = replace(session, services=replace(session.services, store=store, console=notes))
+    seen = observe(asking)
     notes.lines += seen.notes
-    decisions = decide(plan, seen)
-    tiers = tier_decisions(plan, seen, decisions)
-    cpus = processors(services) if any(tier.builds for tier in tiers) else 0
+    decisions = decide(session.plan, seen)
+    tiers = tier_decisions(session.plan, seen, decisions)
+    cpus = processors(session.services) if any(tier.builds for tier in tiers) else 0
     notes.lines += _asked_for(decisions, tiers)
     try:
-        outlook = tier_forecasts(plan, tiers, seen, layout, asking, cpus=cpus)
+        outlook = tier_forecasts(asking, tiers, seen, cpus=cpus)
     except StoreError as error:
         outlook = None
         notes.line(f"no forecast: the cache does not tell: {describe(error)}")
@@ -58,17 +50,17 @@ def show_plan(
         silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.silent}"
         notes.lines = [*seen.notes, *_asked_for(decisions, tiers), silent]
     if to:
-        text = _document(plan, decisions, tiers, outlook, notes.lines, cpus=cpus)
+        text = _document(session.plan, decisions, tiers, outlook, notes.lines, cpus=cpus)
         if to == "-":
             sys.stdout.write(text)
         else:
             write_out(Path(to), text, f"--json {to}")
     else:
-        _print(plan, tiers, outlook, services, cpus, every_reason=every_reason)
+        _print(session.plan, tiers, outlook, session.services, cpus, every_reason=every_reason)
         if seen.unknown is not None:
-            services.console.line(seen.unknown)
+            session.services.console.line(seen.unknown)
         for line in notes.lines:
-            services.console.line(line)
+            session.services.console.line(line)
     if require_built:
         NotBuiltError.raise_if(_not_built(tiers))
 

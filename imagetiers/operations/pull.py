@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError, Problem
 from imagetiers.planning.observed import ImageInfo, ObservedState
-from imagetiers.planning.plan import Plan, TierPlan
-from imagetiers.services import Services
+from imagetiers.planning.plan import TierPlan
+from imagetiers.session import Session
 from imagetiers.state.observe import observe
 
 __all__ = ["fetch", "pull_image"]
 
 
-def fetch(tier: TierPlan, digest: str, services: Services) -> ImageInfo:
+def fetch(session: Session, tier: TierPlan, digest: str) -> ImageInfo:
     """Pull the image of that digest and let the reference by key point to it. Raises RegistryError, EngineError."""
     ref = f"{tier.repository}@{digest}"
-    began = services.now()
+    began = session.services.now()
     with (
-        services.locks.hold(f"pull-{tier.key}", f"pull:{tier.name}"),
-        services.console.progress(f"pull:{tier.name}") as bar,
+        session.services.locks.hold(f"pull-{tier.key}", f"pull:{tier.name}"),
+        session.services.console.progress(f"pull:{tier.name}") as bar,
     ):
         layers: dict[str, bool] = {}
 
@@ -27,22 +26,22 @@ def fetch(tier: TierPlan, digest: str, services: Services) -> ImageInfo:
             layers[layer] = layers.get(layer, False) or status.startswith(("Pull complete", "Already exists"))
             bar.update(sum(layers.values()), len(layers), status)
 
-        services.engine.pull(ref, take)
-        services.engine.tag(ref, (tier.ref,))
-    images = {ref: image for image in services.engine.images() for ref in image.refs}
-    image = ObservedState(images, trust=services.trust).image(tier)
+        session.services.engine.pull(ref, take)
+        session.services.engine.tag(ref, (tier.ref,))
+    images = {ref: image for image in session.services.engine.images() for ref in image.refs}
+    image = ObservedState(images, trust=session.trust).image(tier)
     if image is None:
         raise EngineError(Problem(ref, f"was pulled, but is not the image of {tier.ref}", "doit explain says more"))
-    services.console.line(f"pull:{tier.name}: {digest[:19]} pulled in {services.now() - began:.0f} s")
+    session.services.console.line(f"pull:{tier.name}: {digest[:19]} pulled in {session.services.now() - began:.0f} s")
     return image
 
 
-def pull_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False) -> None:
+def pull_image(session: Session, tier: TierPlan, *, again: bool = False) -> None:
     """Bring the image here, with its friendly tags, when the registry holds it.
 
     With `again` the registry's image takes the place of one of this key that is here. Raises RegistryError, EngineError.
     """
-    seen = observe(plan, layout, services)
+    seen = observe(session)
     if again or seen.image(tier) is None:
         published = seen.published(tier)
         if published is None:
@@ -51,5 +50,5 @@ def pull_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *
             raise EngineError(
                 Problem(f"pull:{tier.name}", what or "it is not in the registry", f"doit image:{tier.name}")
             )
-        fetch(tier, published.digest, services)
-    services.engine.tag(tier.ref, tier.tags)
+        fetch(session, tier, published.digest)
+    session.services.engine.tag(tier.ref, tier.tags)

@@ -11,14 +11,14 @@ import contextlib
 import json
 
 from imagetiers.building.preconditions import push_problems
-from imagetiers.config.layout import Layout
 from imagetiers.errors import PreconditionError, Problem, RegistryError, StoreError, TagMovedError
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.verify import verify_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, ObservedState, Present, RegistryState, Unknown
-from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.observe import observe
 from imagetiers.state.registry import publication, publication_name
 
@@ -27,16 +27,16 @@ __all__ = ["push_image"]
 _ROUNDS = 10
 
 
-def push_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *, again: bool = False) -> None:
+def push_image(session: Session, tier: TierPlan, *, again: bool = False) -> None:
     """Make sure that the registry holds one image of the tier's key, and that the friendly tags point to it.
 
     With `again`, a key tag that somebody has overwritten with another image is written all the same. Raises
     RegistryError, EngineError, VerifyError.
     """
     task = f"push:{tier.name}"
-    RegistryError.raise_if(push_problems(plan, services.trust))
-    with services.locks.hold(f"push-{tier.key}", task):
-        seen = observe(plan, layout, services)
+    RegistryError.raise_if(push_problems(session.plan, session.trust))
+    with session.services.locks.hold(f"push-{tier.key}", task):
+        seen = observe(session)
         found = seen.registered[tier.name]
         if found.unknown:
             raise RegistryError(
@@ -45,28 +45,28 @@ def push_image(plan: Plan, tier: TierPlan, layout: Layout, services: Services, *
         if found.blocked and not again:
             hint = f"find out who did that; remove the tag, or doit {task} --rebuild puts the right image there"
             raise RegistryError(Problem(task, found.wrong, hint))
-        digest = _restore(tier, found, services) if found.digest else _publish(tier, seen, services)
-        _agree_here(plan, tier, digest, layout, services)
+        digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)
+        _agree_here(session, tier, digest)
         for tag in tier.tags:
             if tag not in found.tags or digest != found.digest:
-                services.registry.point(tag, digest, tier.repository)
-                services.console.line(f"{task}: {tag} -> {digest[:19]}")
+                session.services.registry.point(tag, digest, tier.repository)
+                session.services.console.line(f"{task}: {tag} -> {digest[:19]}")
 
 
-def _restore(tier: TierPlan, found: RegistryState, services: Services) -> str:
+def _restore(session: Session, tier: TierPlan, found: RegistryState) -> str:
     """The key was published before: put right what is wrong with its tag or its record."""
     if found.wrong:
-        services.console.line(f"push:{tier.name}: {found.wrong}")
-    return _settle(tier, found.digest, services)
+        session.services.console.line(f"push:{tier.name}: {found.wrong}")
+    return _settle(session, tier, found.digest)
 
 
-def _publish(tier: TierPlan, seen: ObservedState, services: Services) -> str:
+def _publish(session: Session, tier: TierPlan, seen: ObservedState) -> str:
     task = f"push:{tier.name}"
     image = seen.image(tier)
     if image is None:
         raise RegistryError(Problem(task, "there is no image of this key here", f"doit image:{tier.name}"))
-    began = services.now()
-    with services.console.progress(task) as bar:
+    began = session.services.now()
+    with session.services.console.progress(task) as bar:
         layers: dict[str, bool] = {}
 
         def take(line: str) -> None:
@@ -75,32 +75,34 @@ def _publish(tier: TierPlan, seen: ObservedState, services: Services) -> str:
             bar.update(sum(layers.values()), len(layers), status)
 
         try:
-            ours = services.engine.push(tier.ref, take)
+            ours = session.services.engine.push(tier.ref, take)
         except RegistryError:
-            answer = services.registry.look_up([tier.ref])[tier.ref]
+            answer = session.services.registry.look_up([tier.ref])[tier.ref]
             if not isinstance(answer, Present):
                 raise
             ours = ""  # refused because somebody was first: registries with immutable tags say so
-    digest = _settle(tier, ours, services)
+    digest = _settle(session, tier, ours)
     if digest == ours:
-        services.console.line(f"{task}: {short(tier.key)} is {digest[:19]}, pushed in {services.now() - began:.0f} s")
+        session.services.console.line(
+            f"{task}: {short(tier.key)} is {digest[:19]}, pushed in {session.services.now() - began:.0f} s"
+        )
     return digest
 
 
-def _settle(tier: TierPlan, ours: str, services: Services) -> str:
+def _settle(session: Session, tier: TierPlan, ours: str) -> str:
     """Let the tag, the record and everybody agree on one digest; return it. `ours` is empty when nothing was pushed."""
     for _ in range(_ROUNDS):
-        answer = services.registry.look_up([tier.ref])[tier.ref]
+        answer = session.services.registry.look_up([tier.ref])[tier.ref]
         if isinstance(answer, Unknown):
             what = f"cannot be read back: {answer.reason}"
             raise RegistryError(Problem(f"push:{tier.name}", what, "run doit again: what was pushed is found then"))
         there = "" if isinstance(answer, Absent) else answer.digest
-        winner = _claim(tier, ours or there, services)
+        winner = _claim(tier, ours or there, session.services)
         if winner == there:
-            _check_labels(tier, answer, services)
+            _check_labels(session, tier, answer)
             return winner
         with contextlib.suppress(TagMovedError):  # one more builder has pushed; the next round sees what is there now
-            services.registry.point(tier.ref, winner)
+            session.services.registry.point(tier.ref, winner)
     raise RegistryError(Problem(f"push:{tier.name}", f"{tier.ref} changes all the time", "who else pushes there?"))
 
 
@@ -132,28 +134,28 @@ def _claim(tier: TierPlan, digest: str, services: Services) -> str:
     raise RegistryError(Problem(f"push:{tier.name}", "its record of publication changes all the time"))
 
 
-def _check_labels(tier: TierPlan, answer: Present | Absent, services: Services) -> None:
+def _check_labels(session: Session, tier: TierPlan, answer: Present | Absent) -> None:
     if not isinstance(answer, Present):
         return
-    info = services.registry.describe({tier.ref: answer}).get(tier.ref)
+    info = session.services.registry.describe({tier.ref: answer}).get(tier.ref)
     if isinstance(info, Unknown):
         raise RegistryError(Problem(f"push:{tier.name}", f"cannot be read back: {info.reason}", "doit again"))
-    if info is None or info.key != tier.key or not info.usable(services.trust):
+    if info is None or info.key != tier.key or not info.usable(session.trust):
         raise RegistryError(Problem(tier.ref, "was pushed by somebody else, and is not the image of this key"))
 
 
-def _agree_here(plan: Plan, tier: TierPlan, digest: str, layout: Layout, services: Services) -> None:
+def _agree_here(session: Session, tier: TierPlan, digest: str) -> None:
     """Take the published image in the place of our own, when it is another one, and make sure that it was verified."""
-    seen = observe(plan, layout, services)
+    seen = observe(session)
     image, published = seen.image(tier), seen.published(tier)
     same = published is not None and image is not None and image.id == published.image
     adopted = image is not None and not same and f"{tier.repository}@{digest}" not in image.digests
     if adopted:
-        services.console.line(
+        session.services.console.line(
             f"push:{tier.name}: another builder was first with this key, its {digest[:19]} is adopted"
         )
-        fetch(tier, digest, services)
-    if not observe(plan, layout, services).verified(tier):
-        verify_image(plan, tier, layout, services)
+        fetch(session, tier, digest)
+    if not observe(session).verified(tier):
+        verify_image(session, tier)
     elif adopted:
-        services.engine.tag(tier.ref, tier.tags)
+        session.services.engine.tag(tier.ref, tier.tags)

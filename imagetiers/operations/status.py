@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from imagetiers.ccache.namespace import describe
-from imagetiers.config.layout import Layout
 from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
 from imagetiers.planning.decide import decide, forgotten
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import Plan
 from imagetiers.report.tables import age_text, status_table
-from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record
 
@@ -19,33 +17,33 @@ __all__ = ["show_status"]
 _RECORDS = 10
 
 
-def show_status(plan: Plan, layout: Layout, services: Services) -> None:
+def show_status(session: Session) -> None:
     """Print the status table, and what is not known, or not as it was published."""
-    seen = observe(plan, layout, services)
-    warmth, notes = _warmth(plan, services)
-    services.console.print(status_table(plan, seen, services.now(), warmth))
+    seen = observe(session)
+    warmth, notes = _warmth(session)
+    session.services.console.print(status_table(session.plan, seen, session.services.now(), warmth))
     if seen.unknown is not None:
-        services.console.line(seen.unknown)
+        session.services.console.line(seen.unknown)
     for name, found in seen.registered.items():
         if found.unknown or found.wrong:
-            services.console.line(f"{name}: {found.unknown or found.wrong}")
-    for task in forgotten(decide(plan, seen)):
-        services.console.line(f"{task}: doit forget was asked, so it runs once more")
+            session.services.console.line(f"{name}: {found.unknown or found.wrong}")
+    for task in forgotten(decide(session.plan, seen)):
+        session.services.console.line(f"{task}: doit forget was asked, so it runs once more")
     for note in (*seen.notes, *notes):
-        services.console.line(note)
+        session.services.console.line(note)
 
 
-def _warmth(plan: Plan, services: Services) -> tuple[dict[str, str], tuple[str, ...]]:
+def _warmth(session: Session) -> tuple[dict[str, str], tuple[str, ...]]:
     """Say how the last compile of each compile key went, from the cache's records of this pipeline and variant.
 
     The lines tell why a record could not be read, the first time that happens: it would be the same again.
     """
     warmth: dict[str, str] = {}
-    for tier in plan.tiers.values():
+    for tier in session.plan.tiers.values():
         if tier.compile is None:
             continue
         try:
-            record = _record(plan, tier.name, tier.compile.key, services)
+            record = _record(session, tier.name, tier.compile.key)
         except StoreError as error:
             return warmth, (f"the cache does not tell how compiles went: {describe(error)}",)
         if record is not None:
@@ -55,13 +53,13 @@ def _warmth(plan: Plan, services: Services) -> tuple[dict[str, str], tuple[str, 
     return warmth, ()
 
 
-def _record(plan: Plan, tier: str, key: str, services: Services) -> Record | None:
+def _record(session: Session, tier: str, key: str) -> Record | None:
     """Return the newest record of that compile key. One that was adopted names no pipeline; its key is enough."""
-    names = [blob.name for blob in services.store.list(f"{services.trust.prefix}records/{tier}/compile/")]
-    own = {(plan.pipeline.name, plan.pipeline.variant or ""), ("", "")}
+    names = [blob.name for blob in session.services.store.list(f"{session.trust.prefix}records/{tier}/compile/")]
+    own = {(session.plan.pipeline.name, session.plan.pipeline.variant or ""), ("", "")}
     for name in [name for name in reversed(names) if name.endswith(f"-{short(key)}.json")][:_RECORDS]:
         try:
-            record = Record(**(parse_object(services.store.read(name)[0]) or {}))
+            record = Record(**(parse_object(session.services.store.read(name)[0]) or {}))
             if (
                 record.key == key
                 and (record.pipeline, record.variant) in own

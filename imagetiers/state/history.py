@@ -12,7 +12,6 @@ from json import loads
 
 from imagetiers.building.ccache_session import CcacheSession, namespace_chain
 from imagetiers.ccache.pull import Peek, peek
-from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, EngineError, NotFoundError, StoreError
 from imagetiers.parallel import map_parallel
@@ -37,6 +36,7 @@ from imagetiers.planning.forecast import (
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import CompilePlan, Plan, TierPlan
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
 from imagetiers.state.records import Record
 from imagetiers.state.wheels import object_name
@@ -69,27 +69,27 @@ class Expected:
         )
 
 
-def expect_compile(plan: Plan, tier: TierPlan, warm: CcacheSession, services: Services) -> Expected:
+def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Expected:
     """Say what is expected of a compile that is about to begin. What the cache does not tell is not forecast."""
-    store = TimeoutStore(services.store)
+    store = TimeoutStore(session.services.store)
     try:
         found = peek(store, warm.chain, warm.directory, step=warm.step) if warm.cached else Peek()
     except (StoreError, OSError):
-        return Expected(_like(plan, "", 0))
-    return _expect(plan, tier, compile_change(good=found.good, some=found.some), store, services)
+        return Expected(_like(session.plan, "", 0))
+    return _expect(session, tier, compile_change(good=found.good, some=found.some), store)
 
 
-def expect_image(plan: Plan, tier: TierPlan, seen: ObservedState, services: Services, *, afresh: bool) -> Expected:
+def expect_image(session: Session, tier: TierPlan, seen: ObservedState, *, afresh: bool) -> Expected:
     """Say what is expected of an image build that is about to begin."""
-    here = {name for name, other in plan.tiers.items() if seen.image(other) is not None}
-    return _expect(plan, tier, image_change(tier, here, afresh=afresh), TimeoutStore(services.store), services)
+    here = {name for name, other in session.plan.tiers.items() if seen.image(other) is not None}
+    return _expect(session, tier, image_change(tier, here, afresh=afresh), TimeoutStore(session.services.store))
 
 
-def _expect(plan: Plan, tier: TierPlan, change: BuildKind, store: Store, services: Services) -> Expected:
-    like = _like(plan, change.value, processors(services))
+def _expect(session: Session, tier: TierPlan, change: BuildKind, store: Store) -> Expected:
+    like = _like(session.plan, change.value, processors(session.services))
     asked = (tier.name, change.kind)
     try:
-        told = forecast(_samples(store, services.trust, [asked])[asked], like)
+        told = forecast(_samples(store, session.trust, [asked])[asked], like)
     except StoreError:
         told = None
     return Expected(like, told.document() if told is not None else None)
@@ -108,40 +108,34 @@ def processors(services: Services) -> int:
 
 
 def tier_forecasts(
-    plan: Plan,
-    decisions: tuple[TierDecision, ...],
-    seen: ObservedState,
-    layout: Layout,
-    services: Services,
-    *,
-    cpus: int,
+    session: Session, decisions: tuple[TierDecision, ...], seen: ObservedState, *, cpus: int
 ) -> Mapping[str, TierForecast]:
     """Say of each tier what it would take on an engine with so many processors. Raises StoreError.
 
     Of a plan with nothing to build the cache is asked nothing.
     """
     compiled = [d.tier for d in decisions if f"compile:{d.tier.name}" in d.runs]
-    wheels = dict(map_parallel(lambda tier: (tier.name, _wheels(tier, seen, layout, services)), compiled, _THREADS))
-    steps = expected_steps(plan, decisions, seen, wheels)
+    wheels = dict(map_parallel(lambda tier: (tier.name, _wheels(session, tier, seen)), compiled, _THREADS))
+    steps = expected_steps(session.plan, decisions, seen, wheels)
     asked = [(name, step.change.kind) for name, some in steps.items() for step in some]
-    samples = _samples(services.store, services.trust, asked)
-    there = plan.pipeline.cloudbuild.cpus
+    samples = _samples(session.services.store, session.trust, asked)
+    there = session.plan.pipeline.cloudbuild.cpus
 
     def told(name: str, step: Step) -> Step:
         known = samples[name, step.change.kind]
-        like = _like(plan, step.change.value, cpus)
+        like = _like(session.plan, step.change.value, cpus)
         return replace(step, here=forecast(known, like), there=forecast(known, replace(like, cpus=there)))
 
     def so_far(name: str) -> Mapping[str, Accuracy]:
         kinds = [step.change.kind for step in steps[name]]
-        held = {kind: accuracy(samples[name, kind], _like(plan, "", 0)) for kind in kinds}
+        held = {kind: accuracy(samples[name, kind], _like(session.plan, "", 0)) for kind in kinds}
         return {kind: found for kind, found in held.items() if found is not None}
 
     return {
         d.tier.name: TierForecast(
             d.tier.name,
             tuple(told(d.tier.name, step) for step in steps[d.tier.name]),
-            pulls(plan, d, steps[d.tier.name], seen, wheels.get(d.tier.name)),
+            pulls(session.plan, d, steps[d.tier.name], seen, wheels.get(d.tier.name)),
             so_far(d.tier.name),
             unknown=d.unknown,
         )
@@ -149,36 +143,36 @@ def tier_forecasts(
     }
 
 
-def _wheels(tier: TierPlan, seen: ObservedState, layout: Layout, services: Services) -> Wheels:
+def _wheels(session: Session, tier: TierPlan, seen: ObservedState) -> Wheels:
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers run compile:
     again = f"compile:{tier.name}" in seen.forced  # then finished wheels are not fetched
-    for trust in () if again else dict.fromkeys((Trust(), services.trust)):
-        blob = services.store.stat(object_name(step.key, trust))
+    for trust in () if again else dict.fromkeys((Trust(), session.trust)):
+        blob = session.services.store.stat(object_name(step.key, trust))
         if blob is not None:
             return Wheels(size=blob.size)
-    version = _ccache_version(step, layout, services)
+    version = _ccache_version(session, step)
     if version is None:
         return Wheels()
-    chain = namespace_chain(step.namespace, services.trust, version)
-    found = peek(services.store, chain, layout.ccache(chain[0]), step=tier.name)
+    chain = namespace_chain(step.namespace, session.trust, version)
+    found = peek(session.services.store, chain, session.layout.ccache(chain[0]), step=tier.name)
     return Wheels(None, found.good, found.some, found.bytes)
 
 
-def _ccache_version(step: CompilePlan, layout: Layout, services: Services) -> str | None:
+def _ccache_version(session: Session, step: CompilePlan) -> str | None:
     """Return the version of ccache that the builder most likely has: a plan cannot ask an image that is not built.
 
     That is the one in the name of the namespace that was written last, in the cache, or else of one on this machine.
     """
     found: dict[str, float] = {}
-    for name in namespace_chain(step.namespace, services.trust, ""):
-        for blob in services.store.list(f"ccache/{name}"):
+    for name in namespace_chain(step.namespace, session.trust, ""):
+        for blob in session.services.store.list(f"ccache/{name}"):
             space, _, rest = blob.name.removeprefix(f"ccache/{name}").partition("/")
             if rest == "head":
                 found[space] = max(found.get(space, 0.0), blob.updated)
     if not found:
-        own = namespace_chain(step.namespace, services.trust, "")[0]
-        found = {path.name.removeprefix(own): 0.0 for path in layout.ccache(own).parent.glob(f"{own}*")}
+        own = namespace_chain(step.namespace, session.trust, "")[0]
+        found = {path.name.removeprefix(own): 0.0 for path in session.layout.ccache(own).parent.glob(f"{own}*")}
     return max(found, key=lambda version: found[version]) if found else None
 
 

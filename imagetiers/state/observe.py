@@ -9,44 +9,43 @@ from pathlib import Path
 from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Plan
-from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.registry import passed, registered
 from imagetiers.state.wheels_whole import what_is_wrong
 
 __all__ = ["clear_forced", "drop_verdicts", "forced_tasks", "keep_verdict", "mark_forced", "observe"]
 
 
-def observe(plan: Plan, layout: Layout, services: Services) -> ObservedState:
+def observe(session: Session) -> ObservedState:
     """Look for images, wheels and verdicts. Who does not answer makes its tiers `unknown`, never absent.
 
     What the registry holds is asked only of a pipeline that has one.
     """
-    keys = [tier.compile.key for tier in plan.tiers.values() if tier.compile is not None]
+    keys = [tier.compile.key for tier in session.plan.tiers.values() if tier.compile is not None]
     notes: list[OSError] = []
     damaged: list[str] = []
-    have = frozenset(key for key in keys if _have_wheels(layout, key, notes, damaged))
-    forced = forced_tasks(layout, notes)
+    have = frozenset(key for key in keys if _have_wheels(session.layout, key, notes, damaged))
+    forced = forced_tasks(session.layout, notes)
     unknown = None
     try:
-        images = {ref: image for image in services.engine.images() for ref in image.refs}
+        images = {ref: image for image in session.services.engine.images() for ref in image.refs}
     except EngineError as error:
         images, unknown = {}, str(error)
     verdicts = frozenset(
         (f"sha256:{image}", check)
-        for name in _listed(layout.state / "verdicts", notes)
+        for name in _listed(session.layout.state / "verdicts", notes)
         for image, _, check in [name.partition(".")]
     )
     seen = ObservedState(
-        images, have, verdicts, forced, unknown, trust=services.trust, notes=(*_left_out(notes), *damaged)
+        images, have, verdicts, forced, unknown, trust=session.trust, notes=(*_left_out(notes), *damaged)
     )
-    if plan.pipeline.registry is None:
+    if session.plan.pipeline.registry is None:
         return seen
-    seen = replace(seen, registered=registered(plan, seen, services))
-    new = passed(plan, seen, services)
+    seen = replace(seen, registered=registered(session, seen))
+    new = passed(session, seen)
     try:
         for image, check in new:
-            keep_verdict(layout, image, check)
+            keep_verdict(session.layout, image, check)
     except OSError as error:
         note = f"{error.filename}: {error.strerror}: what the cache knows of checks is not kept here"
         seen = replace(seen, notes=(*seen.notes, note))

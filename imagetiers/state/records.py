@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from imagetiers.errors import PreconditionError, StoreError
 from imagetiers.inputs.snapshot import InputFile
 from imagetiers.planning.keys import KeyManifest
-from imagetiers.services import Services
+from imagetiers.session import Session
 
 __all__ = ["Record", "inputs_name", "keep", "keep_inputs"]
 
@@ -45,17 +45,17 @@ class Record:
     predicted: Mapping[str, float] | None = None
 
 
-def keep(services: Services, manifest: KeyManifest, record: Record) -> None:
+def keep(session: Session, manifest: KeyManifest, record: Record) -> None:
     """Write key manifest and record. A cache that does not take them costs a line, never the build."""
     try:
         with contextlib.suppress(PreconditionError):  # the same key has the same manifest
-            services.store.write(
-                f"{services.trust.prefix}keys/{manifest.key}.json", manifest.json().encode(), if_generation=0
+            session.services.store.write(
+                f"{session.trust.prefix}keys/{manifest.key}.json", manifest.json().encode(), if_generation=0
             )
-        name = f"{services.trust.prefix}records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
-        services.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
+        name = f"{session.trust.prefix}records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
+        session.services.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
     except StoreError as error:
-        services.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")
+        session.services.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")
 
 
 def inputs_name(key: str) -> str:
@@ -63,7 +63,7 @@ def inputs_name(key: str) -> str:
     return f"inputs/{key}.json"
 
 
-def keep_inputs(services: Services, key: str, files: Iterable[InputFile]) -> None:
+def keep_inputs(session: Session, key: str, files: Iterable[InputFile]) -> None:
     """Keep the texts that an image or wheels were made from, so that `doit explain` can show which line has changed.
 
     Large and binary files are left out; nothing depends on this object.
@@ -78,4 +78,4 @@ def keep_inputs(services: Services, key: str, files: Iterable[InputFile]) -> Non
                 total += size
     with contextlib.suppress(StoreError):
         data = json.dumps(texts, sort_keys=True).encode()
-        services.store.write(services.trust.prefix + inputs_name(key), data, if_generation=0)
+        session.services.store.write(session.trust.prefix + inputs_name(key), data, if_generation=0)

@@ -16,8 +16,9 @@ from imagetiers.errors import NotFoundError, StoreError, UntrustedError
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
-from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
+from imagetiers.session import Session
 
 __all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]
 
@@ -54,24 +55,30 @@ def publication(services: Services, tier: TierPlan) -> Publication | None:
     return Publication(str(digest) if good else "", generation)
 
 
-def registered(plan: Plan, seen: ObservedState, services: Services) -> Mapping[str, RegistryState]:
+def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistryState]:
     """Ask the registry for every tier's key (and the friendly tags, if this build may move them)."""
-    tiers = tuple(plan.tiers.values())
-    friendly = [tag for tier in tiers for tag in tier.tags] if services.trust.trusted else []
-    answers = dict(services.registry.look_up([*(tier.ref for tier in tiers), *friendly]))
+    tiers = tuple(session.plan.tiers.values())
+    friendly = [tag for tier in tiers for tag in tier.tags] if session.trust.trusted else []
+    answers = dict(session.services.registry.look_up([*(tier.ref for tier in tiers), *friendly]))
     doubtful = [tier for tier in tiers if not _known_here(tier, answers[tier.ref], seen)]
     records = dict(
-        zip((t.name for t in doubtful), map_parallel(lambda t: _record(services, t), doubtful, _THREADS), strict=True)
+        zip(
+            (t.name for t in doubtful),
+            map_parallel(lambda t: _record(session.services, t), doubtful, _THREADS),
+            strict=True,
+        )
     )
-    by_digest = {name: f"{plan.tiers[name].repository}@{record.digest}" for name, record in records.items() if record}
-    answers |= services.registry.look_up(by_digest.values())
+    by_digest = {
+        name: f"{session.plan.tiers[name].repository}@{record.digest}" for name, record in records.items() if record
+    }
+    answers |= session.services.registry.look_up(by_digest.values())
     wanted = {
         ref: answer
         for tier in doubtful
         for ref in (tier.ref, by_digest.get(tier.name, tier.ref))
         if isinstance(answer := answers[ref], Present)
     }
-    infos = services.registry.describe(wanted)
+    infos = session.services.registry.describe(wanted)
     found = {}
     for tier in tiers:
         answer = answers[tier.ref]
@@ -79,9 +86,9 @@ def registered(plan: Plan, seen: ObservedState, services: Services) -> Mapping[s
             ref = by_digest.get(tier.name, "")
             one = _judge(
                 tier,
-                _usable(tier, answer, infos.get(tier.ref), services.trust),
+                _usable(tier, answer, infos.get(tier.ref), session.trust),
                 records[tier.name],
-                _usable(tier, answers.get(ref, Absent()), infos.get(ref), services.trust),
+                _usable(tier, answers.get(ref, Absent()), infos.get(ref), session.trust),
             )
         else:
             assert isinstance(answer, Present)  # noqa: S101  as _known_here has said
@@ -96,29 +103,31 @@ def verdict_name(tier: TierPlan, image: str, trust: Trust) -> str:
     return f"{trust.prefix}verdicts/{image.removeprefix('sha256:')}/{tier.verify.check}.json"
 
 
-def passed_before(services: Services, tier: TierPlan, image: str) -> bool:
+def passed_before(session: Session, tier: TierPlan, image: str) -> bool:
     """Ask the cache whether the image has passed these very checks. What it cannot tell has not passed."""
-    for trust in dict.fromkeys((Trust(), services.trust)):
+    for trust in dict.fromkeys((Trust(), session.trust)):
         try:
-            data, _ = services.store.read(verdict_name(tier, image, trust))
+            data, _ = session.services.store.read(verdict_name(tier, image, trust))
             if (parse_object(data) or {}).get("passed") is True:
                 return True
         except NotFoundError:
             continue
         except StoreError as error:
-            services.console.line(f"verify:{tier.name}: the cache does not tell ({error}), so the checks are run")
+            session.services.console.line(
+                f"verify:{tier.name}: the cache does not tell ({error}), so the checks are run"
+            )
             break
     return False
 
 
-def passed(plan: Plan, seen: ObservedState, services: Services) -> frozenset[tuple[str, str]]:
+def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:
     """Return the cache's verdicts (image, check) on images that only the registry holds, where none is known here."""
     asked = [
         (tier, published.image)
-        for tier in plan.tiers.values()
+        for tier in session.plan.tiers.values()
         if not seen.verified(tier) and seen.image(tier) is None and (published := seen.published(tier)) is not None
     ]
-    verdicts = map_parallel(lambda pair: passed_before(services, *pair), asked, _THREADS)
+    verdicts = map_parallel(lambda pair: passed_before(session, *pair), asked, _THREADS)
     return frozenset((image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good)
 
 

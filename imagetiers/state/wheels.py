@@ -14,7 +14,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.documents import parse_object
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
-from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.wheels_whole import MAX_LIST_BYTES, WHEELS_LIST, file_sha256, mark_whole, what_is_wrong
 
 __all__ = ["BEGAN", "STATS_LOG", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
@@ -89,15 +89,15 @@ def forget(layout: Layout, key: str) -> bool:
     return there
 
 
-def publish(services: Services, layout: Layout, key: str) -> None:
+def publish(session: Session, key: str) -> None:
     """Put the finished wheels into the cache, create-only. Raises StoreError; somebody else's are as good as ours."""
-    folder = layout.wheels(key)
-    archive = _scratch(layout, key)
+    folder = session.layout.wheels(key)
+    archive = _scratch(session.layout, key)
     try:
         with tarfile.open(archive, "w") as tar:
             for path in sorted(folder.iterdir()):
                 tar.add(path, arcname=path.name)
-        services.store.write_file(object_name(key, services.trust), archive, if_generation=0)
+        session.services.store.write_file(object_name(key, session.trust), archive, if_generation=0)
     except PreconditionError:
         pass
     except OSError as error:
@@ -106,35 +106,37 @@ def publish(services: Services, layout: Layout, key: str) -> None:
         archive.unlink(missing_ok=True)
 
 
-def restore(services: Services, layout: Layout, key: str) -> bool:
+def restore(session: Session, key: str) -> bool:
     """Fetch the wheels of a compile key from the cache; say whether it had them.
 
     What comes back is checked against its own list before it gets its final name; a bad one counts as none.
     """
-    archive = _scratch(layout, key)
+    archive = _scratch(session.layout, key)
     unpacked = archive.with_suffix(".unpacked")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
         try:
-            services.store.read_file(object_name(key, Trust()), archive)
+            session.services.store.read_file(object_name(key, Trust()), archive)
         except (NotFoundError, CorruptError) as error:
-            if services.trust.trusted:
+            if session.trust.trusted:
                 raise
             if isinstance(error, CorruptError):
-                services.console.line(
+                session.services.console.line(
                     f"wheels {key[:12]} of trusted builds cannot be taken, so this branch's are: {error}"
                 )
-            services.store.read_file(object_name(key, services.trust), archive)
+            session.services.store.read_file(object_name(key, session.trust), archive)
         _unpack(archive, unpacked)
-        if layout.wheels(key).exists():
-            shutil.rmtree(layout.wheels(key))
-        unpacked.rename(layout.wheels(key))
-        mark_whole(layout, key)
+        if session.layout.wheels(key).exists():
+            shutil.rmtree(session.layout.wheels(key))
+        unpacked.rename(session.layout.wheels(key))
+        mark_whole(session.layout, key)
     except NotFoundError:
         return False
     # The archive may be anybody's: what tarfile makes of a malformed one has many names.
     except (StoreError, tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
-        services.console.line(f"wheels {key[:12]} cannot be taken from the cache, so they are compiled: {error}")
+        session.services.console.line(
+            f"wheels {key[:12]} cannot be taken from the cache, so they are compiled: {error}"
+        )
         return False
     finally:
         archive.unlink(missing_ok=True)

@@ -7,19 +7,16 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from imagetiers.config.layout import Layout
-from imagetiers.planning.plan import Plan
-from imagetiers.services import Services
+from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import number, option, size, switch, text
 
 __all__ = ["ccache_tasks"]
 
-Act = Callable[[Callable[[], None]], TaskFailed | None]
 Task = dict[str, Any]
 
 
-def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> Iterator[Task]:
-    """Yield the tasks; `act` runs their work and turns failures into texts.
+def ccache_tasks(act: Act) -> Iterator[Task]:
+    """Yield the tasks; `act` runs their work in a session and turns failures into texts.
 
     Tasks of their own and no group: `doit ccache` would prune and roll back.
     """
@@ -27,17 +24,17 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> It
     def pull(namespace: str, all: bool) -> TaskFailed | None:  # noqa: A002, FBT001  doit passes options so, by their names
         from imagetiers.operations import ccache as ccache_verbs
 
-        return act(lambda: ccache_verbs.pull_all(plan, layout, services, namespace=namespace, everything=all))
+        return act(lambda session: ccache_verbs.pull_all(session, namespace=namespace, everything=all))
 
     def push() -> TaskFailed | None:
         from imagetiers.operations import ccache as ccache_verbs
 
-        return act(lambda: ccache_verbs.push_all(layout, services))
+        return act(ccache_verbs.push_all)
 
     def stats(namespace: str) -> TaskFailed | None:
         from imagetiers.operations import ccache as ccache_verbs
 
-        return act(lambda: ccache_verbs.show_stats(plan, services, namespace=namespace))
+        return act(lambda session: ccache_verbs.show_stats(session, namespace=namespace))
 
     def prune(  # doit passes options so, by their names
         namespace: str,
@@ -51,8 +48,8 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> It
 
         options = PruneOptions(max_age=days * 86_400.0, max_bytes=max_size)
         return act(
-            lambda: ccache_verbs.prune_all(
-                plan, services, namespace=namespace, options=options, dry_run=dry_run, accept_loss=accept_loss
+            lambda session: ccache_verbs.prune_all(
+                session, namespace=namespace, options=options, dry_run=dry_run, accept_loss=accept_loss
             )
         )
 
@@ -60,8 +57,8 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> It
         from imagetiers.operations import ccache as ccache_verbs
 
         return act(
-            lambda: ccache_verbs.rollback_one(
-                plan, services, namespace=namespace, to=to, from_index=rebuild, accept_loss=accept_loss
+            lambda session: ccache_verbs.rollback_one(
+                session, namespace=namespace, to=to, from_index=rebuild, accept_loss=accept_loss
             )
         )
 
@@ -69,10 +66,8 @@ def ccache_tasks(act: Act, plan: Plan, layout: Layout, services: Services) -> It
         from imagetiers.operations import ccache as ccache_verbs
 
         return act(
-            lambda: ccache_verbs.verify_all(
-                plan,
-                layout,
-                services,
+            lambda session: ccache_verbs.verify_all(
+                session,
                 namespace=namespace,
                 drop_bad=drop_bad,
                 accept_loss=accept_loss,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import re
 import sqlite3
 import sys
@@ -26,6 +27,7 @@ from doit.dependency import DatabaseException, SqliteDB
 from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
 
+from imagetiers.adapters.streams import harden
 from imagetiers.errors import ImagetiersError, Problem, os_problem
 from imagetiers.suggestions import nearest
 from imagetiers.tasks.options import refused, split_hint
@@ -46,6 +48,7 @@ class _Plain(Command):
 
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
+        harden()
         try:
             return super().parse_execute(in_args)
         except CmdParseError as error:
@@ -248,22 +251,38 @@ class PromptDB(SqliteDB):
     doit holds the write lock from a task's failure to the end of the run (`--continue`), and another doit dies with
     "database is locked" after 5 seconds. Here each removal is committed at once, and the other one waits.
 
-    A file that cannot be opened or written costs nothing but `doit ignore`, which is all that it is kept for: then that
-    fails, and everything else goes on without it.
+    Nothing but `doit ignore` is kept in it, so there is no file before. One that cannot be opened or written costs only that:
+    then `doit ignore` fails, and everything else goes on without it.
     """
 
     desc = "sqlite3, safe for two doits at once"
 
     def _sqlite3(self, name: str) -> sqlite3.Connection:
         self._broken = ""
+        if not os.path.exists(name):  # noqa: PTH110  False for whatever is wrong with it
+            return self._in_memory()
         try:
             connection: sqlite3.Connection = super()._sqlite3(name)
             connection.execute("pragma busy_timeout = 60000")
             connection.execute("select count(*) from doit").fetchone()
         except (sqlite3.Error, DatabaseException) as error:
             self._broken = str(error).rpartition("Original error: ")[2]
-            connection = super()._sqlite3(":memory:")
+            connection = self._in_memory()
         return connection
+
+    def _in_memory(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._sqlite3(":memory:")
+        return connection
+
+    def _make_file(self) -> None:
+        folder, _ = os.path.split(self.name)
+        try:
+            os.makedirs(folder or ".", exist_ok=True)  # noqa: PTH103  as above
+            self._conn = super()._sqlite3(self.name)
+        except OSError as error:
+            self._broken = str(os_problem(error))
+        except (sqlite3.Error, DatabaseException) as error:
+            self._broken = str(error).rpartition("Original error: ")[2]
 
     def remove(self, task_id: str) -> None:
         """Remove a task's state and let go of the lock."""
@@ -275,7 +294,10 @@ class PromptDB(SqliteDB):
 
     def dump(self) -> None:
         """Save and close. Raises InvalidDodoFile when it is `doit ignore` that cannot be kept."""
-        ignored = any("ignore:" in self._cache.get(task, {}) for task in self._dirty)
+        self._dirty = {task for task in self._dirty if "ignore:" in self._cache.get(task, {})}
+        ignored = bool(self._dirty)
+        if ignored and not os.path.exists(self.name):  # noqa: PTH110  as above
+            self._make_file()
         self._forgiving(lambda: SqliteDB.dump(self), commit=False)
         if ignored and self._broken:
             raise InvalidDodoFile(visible(f"{self.name}: doit ignore cannot be kept: {self._broken}"))
@@ -293,13 +315,15 @@ class Reporter(ConsoleReporter):
     """doit's console output, without a title line for tasks that only print, and errors as plain text on stderr."""
 
     desc = "console, errors as plain text"
+    begin: Callable[[], object] = staticmethod(lambda: None)
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
-        """Refuse a run that would end in hours for want of something that can be looked for now."""
+        """Begin, and refuse a run that would end in hours for want of something that can be looked for now."""
         super().initialize(tasks, selected_tasks)
         wrong = [problem for name in selected_tasks for problem in _wrong(tasks[name])]
         if wrong:
             raise refused(wrong, _LINE)
+        self.begin()
         problems: dict[Problem, None] = {}
         try:
             for name in _would_run(tasks, selected_tasks):

@@ -8,10 +8,9 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from imagetiers.config.layout import Layout
 from imagetiers.planning.housekeeping import GRACE_MIN
 from imagetiers.planning.plan import Plan
-from imagetiers.services import Services
+from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import number, option, size, switch
 
 __all__ = ["gc_task"]
@@ -21,13 +20,8 @@ _DAY = 24 * _HOUR
 _GRACE_HOURS = math.ceil(GRACE_MIN / _HOUR)
 
 
-def gc_task(
-    act: Callable[[Callable[[], None]], TaskFailed | None],
-    plans: Callable[[], Iterable[Plan]],
-    layout: Layout,
-    services: Services,
-) -> dict[str, Any]:
-    """Return the task; `plans` makes the plans of all variants, `act` runs the work and turns failures into texts."""
+def gc_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
+    """Return the task; `plans` makes the plans of all variants, `act` runs the work in a session."""
 
     def gc(  # noqa: PLR0917
         dry_run: bool,  # noqa: FBT001  doit passes options so, by their names
@@ -40,7 +34,7 @@ def gc_task(
         from imagetiers.operations.gc import GcOptions, collect_garbage
 
         options = GcOptions(days * _DAY, max_count or None, max_size, keep, grace * _HOUR, dry_run)
-        return act(lambda: collect_garbage(plans(), layout, services, options))
+        return act(lambda session: collect_garbage(session, plans(), options))
 
     return {
         "basename": "cache:gc",

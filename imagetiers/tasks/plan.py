@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
-from imagetiers.config.layout import Layout
-from imagetiers.planning.plan import Plan
-from imagetiers.services import Services
+from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import option, switch, text
 
 __all__ = ["plan_task"]
 
-Act = Callable[[Callable[[], None]], TaskFailed | None]
 
-
-def plan_task(act: Act, plan: Plan, layout: Layout, services: Services) -> dict[str, Any]:
-    """Return the task; `act` runs its work and turns failures into texts."""
+def plan_task(act: Act) -> dict[str, Any]:
+    """Return the task; `act` runs its work in a session and turns failures into texts."""
 
     def show(json: str, why: bool, require_built: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.operations.plan import show_plan
 
         # doit has gone to where dodo.py is; the path is relative to where it was called.
         to = json if json in {"", "-"} else str(Path(get_initial_workdir() or ".", json))
-        return act(lambda: show_plan(plan, layout, services, to=to, every_reason=why, require_built=require_built))
+        return act(lambda session: show_plan(session, to=to, every_reason=why, require_built=require_built))
 
     return {
         "actions": [show],

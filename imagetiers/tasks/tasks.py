@@ -6,7 +6,6 @@ the cache hold, which a fresh machine can do as well. doit's database only keeps
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,17 +13,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from doit.exceptions import TaskFailed
+from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
+from imagetiers.config.schema import keep_mark
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.report.cloudbuild import Mode
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
 from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.ccache import ccache_tasks
@@ -60,7 +61,10 @@ VERIFY_PARAMS = [REBUILD, TIMEOUT]
 
 
 class Tasks:
-    """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong."""
+    """The task creators of one checkout and variant. Raises InvalidDodoFile when the pipeline is wrong.
+
+    Making them reads files and does nothing else: `doit list` and `doit help` write nothing, and take nothing over.
+    """
 
     def __init__(
         self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], Services]
@@ -69,20 +73,20 @@ class Tasks:
             if problems:
                 raise refused(problems, what)
         variant = variables("variant", None)
-        trust = read_trust(variables)
-        self.layout = Layout(root.resolve(), read_volume(), trust.prefix)
+        self._trust = read_trust(variables)
+        self.layout = Layout(root.resolve(), read_volume(), self._trust.prefix)
         try:
             repository = open_repository(self.layout, variant)
-            self.services = connect(self.layout, repository.pipeline, trust)
         except PipelineError as error:
             raise refused(error.problems, "the pipeline") from None
         self.variants = repository.variants
         self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
-        with contextlib.suppress(OSError):  # who only looks needs no place to write; who makes something is told by it
-            self.layout.work.mkdir(parents=True, exist_ok=True)
-        self._default = default_tasks(self.plan, self.services.trust)
+        self._connect = connect
+        self._mark = repository.mark
+        self._default = default_tasks(self.plan, self._trust)
+        self._session: Session | None = None
         self._decisions: Decisions | None = None
-        self._lock = threading.Lock()
+        self._beginning, self._lock = threading.Lock(), threading.Lock()
         self._changed = False
         self._deadlines: dict[str, Deadline] = {}
         self._failed: set[str] = set()
@@ -95,9 +99,25 @@ class Tasks:
             "backend": "prompt",
             "dep_file": str(self.layout.work / "doit.db"),
             "par_type": "thread",  # processes hang on what they cannot pickle
-            "reporter": Reporter,
+            "reporter": type("Reporter", (Reporter,), {"begin": staticmethod(lambda: self.session)}),
             "verbosity": 2,
         }
+
+    @property
+    def session(self) -> Session:
+        """The session of this doit. It begins when it is first asked for: then signals are taken over (in the main thread).
+
+        Raises InvalidDodoFile when the environment is wrong.
+        """
+        with self._beginning:
+            if self._session is None:
+                try:
+                    services = self._connect(self.layout, self.plan.pipeline, self._trust)
+                except PipelineError as error:
+                    raise refused(error.problems, "the pipeline") from None
+                keep_mark(self._mark, self.layout.editor_schema)
+                self._session = Session(self.plan, self.layout, services, self._trust)
+            return self._session
 
     def decisions(self) -> Decisions:
         """Return what must run, and why. Decided once, so that a run does what the plan says, and no task decides for another.
@@ -106,7 +126,7 @@ class Tasks:
         """
         with self._lock:
             if self._decisions is None:
-                self._decisions = decide(self.plan, observe(self.plan, self.layout, self.services))
+                self._decisions = decide(self.plan, observe(self.session))
             return self._decisions
 
     # ---- task creators, in the order of `doit list` ----
@@ -121,7 +141,7 @@ class Tasks:
 
     def plan_task(self) -> Task:
         """plan: what would be done, why, and what it would take."""
-        return plan_task(self._act, self.plan, self.layout, self.services)
+        return plan_task(self._act)
 
     def compile(self) -> Iterator[Task]:
         """compile:<tier>: wheels, through ccache."""
@@ -209,15 +229,15 @@ class Tasks:
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: housekeeping of the cache."""
-        return ccache_tasks(self._act, self.plan, self.layout, self.services)
+        return ccache_tasks(self._act)
 
     def trust(self) -> Iterator[Task]:
         """trust:<verb>: keys that sign what trusted builds share."""
-        return trust_tasks(self._act, self.plan, self.services)
+        return trust_tasks(self._act)
 
     def gc(self) -> Task:
         """cache:gc: housekeeping of everything else."""
-        return gc_task(self._act, self._plans, self.layout, self.services)
+        return gc_task(self._act, self._plans)
 
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
@@ -279,7 +299,7 @@ class Tasks:
         from imagetiers.building.secrets import read_secrets
 
         try:
-            read_secrets(tier.tier, self.layout, self.services.trust)
+            read_secrets(tier.tier, self.layout, self._trust)
         except PipelineError as error:
             return error.problems
         return ()
@@ -287,28 +307,29 @@ class Tasks:
     def _push_problems(self) -> tuple[Problem, ...]:
         from imagetiers.building.preconditions import push_problems
 
-        return push_problems(self.plan, self.services.trust)
+        return push_problems(self.plan, self._trust)
 
-    def _act(self, work: Callable[[], None]) -> TaskFailed | None:
+    def _act(self, work: Callable[[Session], None]) -> TaskFailed | None:
         """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""
         try:
-            if self.services.cancel.requested:
+            session = self.session
+            if session.services.cancel.requested:
                 raise Interrupted(Problem("", "interrupted"))
-            work()
+            work(session)
         except Interrupted as error:
             if threading.current_thread() is threading.main_thread():
                 raise KeyboardInterrupt from None
             return TaskFailed(str(error))
-        except ImagetiersError as error:
+        except (ImagetiersError, InvalidDodoFile) as error:
             return TaskFailed(str(error))
         except OSError as error:
             return TaskFailed(str(os_problem(error)))
         return None
 
-    def _make(self, task: str, work: Callable[[], None]) -> TaskFailed | None:
-        def all_of_it() -> None:
+    def _make(self, task: str, work: Callable[[Session], None]) -> TaskFailed | None:
+        def all_of_it(session: Session) -> None:
             self._changed = True
-            work()
+            work(session)
             clear_forced(self.layout, task)
 
         # With --continue, doit goes on to a task although what it needs has failed: an image that has not passed its checks
@@ -327,6 +348,7 @@ class Tasks:
 
         A verify's begins anew when it is run: its image may have to be built before.
         """
+        self.session  # noqa: B018  begun here and not within, which is another thread
         deadline = self._deadlines[task] = Deadline(timeout)
         try:
             return deadline.within(task, ask)
@@ -341,10 +363,10 @@ class Tasks:
         task = f"compile:{tier.name}"
         deadline = self._deadlines.pop(task, None) or Deadline(timeout)
 
-        def work() -> None:
+        def work(session: Session) -> None:
             deadline.check(task)
             again = rebuild or self._forgotten(task)
-            compile_wheels(self.plan, tier, self.layout, self.services, deadline, again=again)
+            compile_wheels(session, tier, deadline, again=again)
 
         return self._make(task, work)
 
@@ -353,16 +375,16 @@ class Tasks:
 
         task = f"image:{tier.name}"
         again = rebuild or self._forgotten(task)
-        return self._make(task, lambda: ensure_image(self.plan, tier, self.layout, self.services, rebuild=again))
+        return self._make(task, lambda session: ensure_image(session, tier, rebuild=again))
 
     def _verify(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.verify import verify_image
 
         task = f"verify:{tier.name}"
 
-        def work() -> None:
+        def work(session: Session) -> None:
             again = rebuild or self._forgotten(task)
-            verify_image(self.plan, tier, self.layout, self.services, again=again, limit=timeout)
+            verify_image(session, tier, again=again, limit=timeout)
 
         return self._make(task, work)
 
@@ -371,14 +393,13 @@ class Tasks:
 
         task = f"pull:{tier.name}"
         again = rebuild or self._forgotten(task)
-        return self._make(task, lambda: pull_image(self.plan, tier, self.layout, self.services, again=again))
+        return self._make(task, lambda session: pull_image(session, tier, again=again))
 
     def _push(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.push import push_image
 
         # Forgotten it only looks once more: what overwrites a tag that holds something else is asked for in so many letters.
-        work = functools.partial(push_image, self.plan, tier, self.layout, self.services, again=rebuild)
-        return self._make(f"push:{tier.name}", work)
+        return self._make(f"push:{tier.name}", lambda session: push_image(session, tier, again=rebuild))
 
     def _unknown_tiers(self, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
         return [
@@ -396,7 +417,7 @@ class Tasks:
 
         names = [name for name in tiers if name != _AS_JSON]
         as_json = json or len(names) < len(tiers)
-        return self._act(lambda: show_explanations(self.plan, self.layout, self.services, names, as_json=as_json))
+        return self._act(lambda session: show_explanations(session, names, as_json=as_json))
 
     def _details(self, tier: TierPlan, reason: str) -> str:
         """Say more than the reason, for `doit info image:TIER`; asked for when it is shown, never in a build."""
@@ -404,43 +425,44 @@ class Tasks:
         from imagetiers.report.explanation import explanation_text
 
         try:
-            told = explanations(self.plan, [tier.name], self.layout, self.services)
+            told = explanations(self.session, [tier.name])
         except ImagetiersError:
             return reason
-        return reason + "\n" + explanation_text(told, self.services.now()) if told[0].origins else reason
+        return reason + "\n" + explanation_text(told, self.session.services.now()) if told[0].origins else reason
 
     def _lock_pins(self, check: bool, keep: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.lock import lock_pins
 
-        return self._act(lambda: lock_pins(self.layout, self.variants, self.services, check=check, keep=keep))
+        return self._act(lambda session: lock_pins(session, self.variants, check=check, keep=keep))
 
     def _clean(self, verb: str, tier: TierPlan, dryrun: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations import clean
 
         if verb == "clean_image":
-            return self._act(lambda: clean.clean_image(tier, self.services, dry_run=dryrun))
+            return self._act(lambda session: clean.clean_image(session, tier, dry_run=dryrun))
         if verb == "clean_compile":
-            return self._act(lambda: clean.clean_compile(tier, self.layout, self.services, dry_run=dryrun))
-        return self._act(lambda: clean.clean_verdicts(self.plan, tier, self.layout, self.services, dry_run=dryrun))
+            return self._act(lambda session: clean.clean_compile(session, tier, dry_run=dryrun))
+        return self._act(lambda session: clean.clean_verdicts(session, tier, dry_run=dryrun))
 
-    def _status(self) -> None:
+    @staticmethod
+    def _status(session: Session) -> None:
         from imagetiers.operations.status import show_status
 
-        show_status(self.plan, self.layout, self.services)
+        show_status(session)
 
     def _cloudbuild(self, mode: str, check: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.cloudbuild import write_cloudbuild
 
-        return self._act(lambda: write_cloudbuild(self.plan, self.layout, self.services, mode=mode, check=check))
+        return self._act(lambda session: write_cloudbuild(session, mode=mode, check=check))
 
     def _plans(self) -> list[Plan]:
         """Plan the pipeline in all its variants. Raises PipelineError."""
         today = datetime.now(tz=UTC).date()
         return [make_plan(open_repository(self.layout, variant), today) for variant in (None, *self.variants)]
 
-    def _check(self) -> None:
+    def _check(self, session: Session) -> None:
         PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
         names = ", ".join(self.variants) or "none"
-        self.services.console.line(
+        session.services.console.line(
             f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
-from imagetiers.planning.plan import Plan
-from imagetiers.services import Services
 from imagetiers.signing.statements import KEY_NAME
+from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import form, option, text
 
 __all__ = ["trust_tasks"]
@@ -21,25 +20,23 @@ _KEY = form(KEY_NAME, "is not the name of a key", "such as main-2026")
 _NAME = option("key", "what the key is called, such as main-2026", _KEY, default="")
 
 
-def trust_tasks(
-    act: Callable[[Callable[[], None]], TaskFailed | None], plan: Plan, services: Services
-) -> Iterator[Any]:
-    """Yield the tasks; `act` runs their work and turns failures into texts."""
+def trust_tasks(act: Act) -> Iterator[Any]:
+    """Yield the tasks; `act` runs their work in a session and turns failures into texts."""
 
     def init(out: str, key: str) -> TaskFailed | None:
         from imagetiers.operations import trust as trust_keys
 
-        return act(lambda: trust_keys.first_key(plan, services, out=out, name=key))
+        return act(lambda session: trust_keys.first_key(session, out=out, name=key))
 
     def rotate(out: str, key: str) -> TaskFailed | None:
         from imagetiers.operations import trust as trust_keys
 
-        return act(lambda: trust_keys.next_key(plan, services, out=out, name=key))
+        return act(lambda session: trust_keys.next_key(session, out=out, name=key))
 
     def status() -> TaskFailed | None:
         from imagetiers.operations import trust as trust_keys
 
-        return act(lambda: trust_keys.show(plan, services))
+        return act(trust_keys.show)
 
     docs = {
         init: ("make the first signing key (--out FILE)", [_OUT, _NAME]),

@@ -44,7 +44,7 @@ from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import make_directory, make_entry, make_name, put_entry
 from tests.gcs.harness import GcsServer
-from tests.soak.wheels_made import world_of
+from tests.soak.wheels_made import session_of
 
 NONCE = "0" * 16
 SMALL = 128 << 20
@@ -207,12 +207,11 @@ def test_every_verb_reads_a_namespace_of_others_in_a_process_of_its_own(
     for name in (own, others):
         for _ in range(2):
             push(store, name, tmp_path / "a")
-    services, console = world_of(store, Trust(), lambda: 0.0)
-    services = replace(services, bucket_settings=lambda: None)
+    session, console = session_of(store, Layout(tmp_path / "checkout"), Trust(), lambda: 0.0)
+    plan = cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name="p")))
+    session = replace(session, plan=plan, services=replace(session.services, bucket_settings=lambda: None))
     monkeypatch.setattr(type(console), "progress", lambda *_: nullcontext(), raising=False)
     monkeypatch.setattr(ccache_verbs, "BarProgress", lambda _: None)
-    plan = cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name="p")))
-    layout = Layout(tmp_path / "checkout")
 
     def noted(name: str, work: Callable[[], Report]) -> Report:
         asked.append(name)
@@ -220,18 +219,18 @@ def test_every_verb_reads_a_namespace_of_others_in_a_process_of_its_own(
 
     monkeypatch.setattr(ccache_verbs, "apart", noted)
     verbs: dict[str, Callable[[str], None]] = {
-        "stats": lambda name: ccache_verbs.show_stats(plan, services, namespace=name),
+        "stats": lambda name: ccache_verbs.show_stats(session, namespace=name),
         "verify": lambda name: ccache_verbs.verify_all(
-            plan, layout, services, namespace=name, drop_bad=False, accept_loss=False, repair=False
+            session, namespace=name, drop_bad=False, accept_loss=False, repair=False
         ),
         "prune": lambda name: ccache_verbs.prune_all(
-            plan, services, namespace=name, options=PruneOptions(), dry_run=True, accept_loss=False
+            session, namespace=name, options=PruneOptions(), dry_run=True, accept_loss=False
         ),
         "rollback": lambda name: ccache_verbs.rollback_one(
-            plan, services, namespace=name, to=None, from_index=False, accept_loss=False
+            session, namespace=name, to=None, from_index=False, accept_loss=False
         ),
         "rebuild": lambda name: ccache_verbs.rollback_one(
-            plan, services, namespace=name, to=None, from_index=True, accept_loss=False
+            session, namespace=name, to=None, from_index=True, accept_loss=False
         ),
     }
     for verb, call in verbs.items():

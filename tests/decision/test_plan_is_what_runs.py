@@ -25,6 +25,7 @@ from imagetiers.config.model import Trust
 from imagetiers.planning.decide import decide, pushes, will_run
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.observe import keep_verdict, mark_forced, observe
 from imagetiers.state.registry import publication_name, verdict_name
@@ -128,13 +129,17 @@ class World:
             parent = before[tier.parent] if tier.parent is not None and tier.parent < len(before) else None
             tiers[name] = write_tier(root, name, compiles=tier.compiles, checked=tier.checked, parent=parent)
         write_pipeline(root, tiers, registry=case.registry)
-        self.services = services(self.engine, self.store, self.console, self.trust)
+        self.services = services(self.engine, self.store, self.console)
         tasks = self.tasks()
         self.plan: Plan = tasks.plan
         self.layout: Layout = tasks.layout
         for name, tier in zip(names, case.tiers, strict=True):
             self._furnish(self.plan.tiers[name], tier)
         self.engine.down = case.down
+
+    @property
+    def session(self) -> Session:
+        return Session(self.plan, self.layout, self.services, self.trust)
 
     def tasks(self) -> Tasks:
         variables = {} if self.trust.trusted else {"trust": "untrusted", "branch": "mine"}
@@ -177,7 +182,7 @@ class World:
         (partial / "tiny-1-py3-none-any.whl").write_text("a wheel")
         wheels.commit(self.layout, key, "compile")
         if "cache" in where:
-            wheels.publish(replace(self.services, trust=Trust()), self.layout, key)
+            wheels.publish(replace(self.session, trust=Trust()), key)
         if "here" not in where:
             wheels.forget(self.layout, key)
 
@@ -245,7 +250,7 @@ def check(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), case)
         runs, reasons = world.announced()
-        seen = observe(world.plan, world.layout, world.services)
+        seen = observe(world.session)
         decisions = decide(world.plan, seen)
         assert reasons == {task: None if reason is None else str(reason) for task, reason in decisions.items()}
         asked = tuple(

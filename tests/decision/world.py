@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 from imagetiers.adapters.git import GitRemotes
-from imagetiers.config.model import Trust
 from imagetiers.errors import EngineError, RegistryError
 from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
@@ -194,7 +193,7 @@ class Shown(Lines):
         self.tables.append(text.getvalue())
 
 
-def services(engine: FakeEngine, store: Store, console: Shown, trust: Trust) -> Services:
+def services(engine: FakeEngine, store: Store, console: Shown) -> Services:
     return Services(
         engine=engine,
         store=store,
@@ -204,7 +203,6 @@ def services(engine: FakeEngine, store: Store, console: Shown, trust: Trust) -> 
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),
-        trust=trust,
         user=(0, 0),
         now=lambda: 3000.0,
     )

@@ -24,7 +24,7 @@ from imagetiers.planning.forecast import READ, BuildProfile, forecast
 from imagetiers.planning.housekeeping import decode_marks
 from imagetiers.planning.keys import KeyManifest, short
 from imagetiers.planning.observed import Absent, Answer, Unknown
-from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
 from imagetiers.state.history import _samples
@@ -35,7 +35,7 @@ from tests.ccache.faults import FaultyStore, Killed
 from tests.conftest import HERE, Golden
 from tests.registry.harness import NoCancellation
 from tests.soak.memory import MemoryStore
-from tests.soak.wheels_made import wheel, world_of
+from tests.soak.wheels_made import session_of, wheel
 
 DAY = 86_400.0
 UNTRUSTED = Trust(trusted=False, branch="pr-7")
@@ -61,14 +61,15 @@ class Cache:
         self.builds: dict[str, tuple[KeyManifest, KeyManifest]] = {}
         self.registry: Answer = Absent()
 
-    def services(self, trust: Trust | None = None, store: Store | None = None) -> tuple[Services, list[str]]:
-        services, console = world_of(store or self.store, trust or Trust(), lambda: self.now)
-        locks = FileLocks(self.layout.locks, services.console, NoCancellation())
-        return replace(services, locks=locks, registry=Said(self.registry)), console.lines  # type: ignore[arg-type]
+    def session(self, trust: Trust | None = None, store: Store | None = None) -> tuple[Session, list[str]]:
+        session, console = session_of(store or self.store, self.layout, trust or Trust(), lambda: self.now)
+        locks = FileLocks(self.layout.locks, session.services.console, NoCancellation())
+        services = replace(session.services, locks=locks, registry=Said(self.registry))  # type: ignore[arg-type]
+        return replace(session, services=services), console.lines
 
     def build(self, name: str, *, trust: Trust | None = None, variant: str = "", fresh: bool = True) -> None:
         """Do as a build does that compiles and makes an image; one that is not `fresh` finds its wheels in the cache."""
-        services, _ = self.services(trust)
+        session, _ = self.session(trust)
         compiled = manifest("compile", name)
         image = manifest("image", name, wheels=compiled.key)
         self.builds[name] = compiled, image
@@ -78,21 +79,21 @@ class Cache:
             partial.mkdir(parents=True, exist_ok=True)
             (partial / "soak-1.0-py3-none-any.whl").write_bytes(wheel(number))
             wheels.commit(self.layout, compiled.key, "compile:torch")
-            wheels.publish(services, self.layout, compiled.key)
-            self.record(services, compiled, variant)
-            keep_inputs(services, compiled.key, ())
-        self.record(services, image, variant)
-        keep_inputs(services, image.key, ())
+            wheels.publish(session, compiled.key)
+            self.record(session, compiled, variant)
+            keep_inputs(session, compiled.key, ())
+        self.record(session, image, variant)
+        keep_inputs(session, image.key, ())
         verdict = {"passed": True, "tier": "torch", "key": image.key}
-        services.store.write(
-            f"{services.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode()
+        session.services.store.write(
+            f"{session.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode()
         )
 
-    def record(self, services: Services, made: KeyManifest, variant: str) -> None:
+    def record(self, session: Session, made: KeyManifest, variant: str) -> None:
         like = {"pipeline": "p", "variant": variant, "change": "compile cold", "cpus": 2}
         if made.kind == "image":
             like["change"] = "image"
-        keep(services, made, Record(made.kind, "torch", made.key, self.now, 100.0 + len(self.builds), **like))  # type: ignore[arg-type]
+        keep(session, made, Record(made.kind, "torch", made.key, self.now, 100.0 + len(self.builds), **like))  # type: ignore[arg-type]
 
     def publish(self, name: str) -> str:
         key = self.builds[name][1].key
@@ -117,8 +118,8 @@ class Cache:
         store: Store | None = None,
         alone: Callable[[str, Callable[[], Report]], Report] = lambda _where, work: work(),  # this store is only here
     ) -> str:
-        services, lines = self.services(trust, store)
-        collect_garbage((), self.layout, services, options or GcOptions(keep=2), alone=alone)
+        session, lines = self.session(trust, store)
+        collect_garbage(session, (), options or GcOptions(keep=2), alone=alone)
         return "\n".join(line for line in lines).replace(str(self.layout.work), ".imagetiers")
 
 
@@ -225,7 +226,7 @@ def test_what_a_branch_writes_keeps_and_blocks_nothing_of_others(cache: Cache) -
     cache.build("of pr-8", trust=Trust(trusted=False, branch="pr-8"))
     cache.now += 300 * DAY
     compiled = cache.builds["trusted"][0]
-    cache.record(cache.services(UNTRUSTED)[0], compiled, "")
+    cache.record(cache.session(UNTRUSTED)[0], compiled, "")
     cache.store.write(f"untrusted/pr-7/keys/{'ab' * 32}.json", b"not what its name says")
     for name in ("untrusted/PR 7/wheels/x.tar", "untrusted/x"):
         cache.store.write(name, b"none of ours")
@@ -261,7 +262,7 @@ def test_a_branch_that_fills_the_memory_is_told_and_the_others_turn_comes(tmp_pa
 def test_a_build_that_runs_here_keeps_what_it_uses(cache: Cache) -> None:
     filled(cache)
     compiled, image = (made.key for made in cache.builds["build-1"])
-    locks = cache.services()[0].locks
+    locks = cache.session()[0].services.locks
     with locks.hold(f"compile-{compiled}", "x"), locks.hold(f"image-{image}", "x"):
         cache.gc()
         cache.now += 2 * DAY
@@ -438,7 +439,7 @@ def test_this_checkout(cache: Cache) -> None:
     cache.gc(options)
     assert (work / names[0]).exists()
     cache.now += 2 * DAY
-    with cache.services()[0].locks.hold("compile-x", "somebody"):
+    with cache.session()[0].services.locks.hold("compile-x", "somebody"):
         cache.gc(options)
     left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file() and "locks" not in path.parts}
     assert left == {
@@ -480,7 +481,7 @@ def test_what_untrusted_builds_keep_in_a_trusted_checkout(cache: Cache) -> None:
     options = GcOptions(keep=0)
     first = cache.gc(options)
     cache.now += 2 * DAY
-    with FileLocks(dead.locks, cache.services()[0].console, NoCancellation()).hold(
+    with FileLocks(dead.locks, cache.session()[0].services.console, NoCancellation()).hold(
         "compile-x", "a compile of the branch"
     ):
         cache.gc(options)

@@ -29,6 +29,7 @@ from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.retry import RetryPolicy
 from imagetiers.services import Bar, ContainerState, EngineInfo, OnLine, Services
+from imagetiers.session import Session
 from imagetiers.state.observe import keep_verdict
 from imagetiers.stores.directory import DirectoryStore
 from tests.registry_server import SCHEMA2, request
@@ -182,6 +183,11 @@ class Builder:
     services: Services
     engine: TableEngine
     console: Lines
+    trust: Trust
+
+    @property
+    def session(self) -> Session:
+        return Session(self.plan, self.layout, self.services, self.trust)
 
     def tier(self, name: str = "arr-base") -> TierPlan:
         return self.plan.tiers[name]
@@ -213,11 +219,10 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),
-        trust=trust or Trust(),
         user=(0, 0),
         now=lambda: 1000.0,
     )
-    return Builder(plan, layout, services, engine, console)
+    return Builder(plan, layout, services, engine, console, trust or Trust())
 
 
 def digest_of(data: bytes) -> str:
@@ -265,7 +270,7 @@ def main(root: str, host: str, cache: str, start: str) -> None:
     for number, name in enumerate(me.plan.tiers):
         me.make(name)
         time.sleep(max(0.0, float(start) + number * 1.5 - time.time()))
-        push_image(me.plan, me.tier(name), me.layout, me.services)
+        push_image(me.session, me.tier(name))
         image = me.engine.table[me.tier(name).ref]
         results[name] = [image.digests[-1], image.id]
     sys.stdout.write(json.dumps({"results": results, "said": me.said}) + "\n")

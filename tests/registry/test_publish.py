@@ -57,19 +57,19 @@ def machine(tmp_path: Path, registry_server: RegistryServer) -> Machine:
 
 
 def push(machine: Builder, *, again: bool = False) -> None:
-    push_image(machine.plan, machine.tier(), machine.layout, machine.services, again=again)
+    push_image(machine.session, machine.tier(), again=again)
 
 
 def found(machine: Builder) -> RegistryState:
-    return observe(machine.plan, machine.layout, machine.services).registered["arr-base"]
+    return observe(machine.session).registered["arr-base"]
 
 
 def decided(machine: Builder) -> tuple[TierDecision, ...]:
-    return tiers_of(machine.plan, observe(machine.plan, machine.layout, machine.services))
+    return tiers_of(machine.plan, observe(machine.session))
 
 
 def push_reason(machine: Builder) -> str:
-    seen = observe(machine.plan, machine.layout, machine.services)
+    seen = observe(machine.session)
     return str(decide(machine.plan, seen)["push:arr-base"] or "")
 
 
@@ -90,7 +90,7 @@ def test_published_once_and_found_by_others(machine: Machine, registry_server: R
     assert set(tags) == {tag, "latest"}
     assert found(second).image == image.id
     assert found(second).tags == {second.tier().tags[0]}
-    seen = observe(second.plan, second.layout, second.services)
+    seen = observe(second.session)
     assert seen.verified(second.tier()), "the verdict is the cache's"
     assert push_reason(second) == ""
     decision = decided(second)[1]
@@ -98,7 +98,7 @@ def test_published_once_and_found_by_others(machine: Machine, registry_server: R
 
     push(second)
     assert registry_server.tags(repository) == tags
-    pull_image(second.plan, second.tier(), second.layout, second.services)
+    pull_image(second.session, second.tier())
     assert second.engine.table[second.tier().ref].id == image.id
     assert push_reason(second) == ""
 
@@ -109,12 +109,12 @@ def test_a_deploy_job_needs_the_registry_and_no_docker(machine: Machine, tmp_pat
     job.engine.images = lambda: (_ for _ in ()).throw(EngineError.of("docker", "is not there"))  # type: ignore[method-assign]
     for name in first.plan.tiers:
         first.make(name)
-        push_image(first.plan, first.tier(name), first.layout, first.services)
+        push_image(first.session, first.tier(name))
     to = str(tmp_path / "plan.json")
 
     def gate(one: Builder) -> str:
         try:
-            show_plan(one.plan, one.layout, one.services, to=to, require_built=True)
+            show_plan(one.session, to=to, require_built=True)
         except NotBuiltError as error:
             return str(error)
         return ""
@@ -248,10 +248,10 @@ def test_friendly_tags_apart_from_key_tags(
     assert registry_server.tags(repository) == {old: digests[0]}
     assert registry_server.tags(f"channels/{repository}") == {"latest": digests[0]}
 
-    seen = observe(second.plan, second.layout, second.services)
+    seen = observe(second.session)
     assert seen.registered["arr-base"].tags == {latest}
     assert push_reason(second) == "", "a fresh machine has nothing to do"
-    pull_image(second.plan, second.tier(), second.layout, second.services)
+    pull_image(second.session, second.tier())
     assert second.engine.table[latest].id == image.id
 
     # Another key, and back again: the channel moves, and no tag by key ever does.
@@ -360,7 +360,7 @@ def test_builders_at_once_in_processes(
         repository, _, tag = tier.ref.partition("/")[2].rpartition(":")
         assert digest.endswith(str(registry_server.digest(repository, tag)))
         assert registry_server.digest(repository, "latest") == registry_server.digest(repository, tag)
-        assert observe(machines[1].plan, machines[1].layout, machines[1].services).registered[name].image == image
+        assert observe(machines[1].session).registered[name].image == image
 
 
 def test_a_tag_that_was_removed_is_said_and_put_back(machine: Machine, registry_server: RegistryServer) -> None:
@@ -496,7 +496,7 @@ def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server:
     assert registry_server.listing() == before
 
     trusted.engine.make(trusted.tier(), trust="untrusted/pr-7")
-    seen = observe(trusted.plan, trusted.layout, trusted.services)
+    seen = observe(trusted.session)
     assert seen.image(trusted.tier()) is None, "an image that a pull request has left on this machine is none"
     trusted.engine.push(trusted.tier().ref, lambda _: None)
     assert "was built by untrusted/pr-7" in found(trusted).wrong, "nor when it got into the registry"
@@ -508,7 +508,7 @@ def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server:
 
 def test_a_registry_that_does_not_answer_builds_nothing(machine: Machine) -> None:
     only = machine(host="127.0.0.1:9")
-    seen = observe(only.plan, only.layout, only.services)
+    seen = observe(only.session)
     decision = decided(only)[1]
 
     assert decision.state is TierState.UNKNOWN
@@ -526,7 +526,7 @@ def test_trusted_builds_for_a_registry_want_pinned_bases(machine: Machine) -> No
     trusted, untrusted = machine(), machine(trust=Trust(trusted=False, branch="pr-7"))
     for one, refused in ((trusted, True), (untrusted, False)):
         tier = one.plan.tiers["pytorch-clean"]
-        seen = observe(one.plan, one.layout, one.services)
+        seen = observe(one.session)
         if refused:
             with pytest.raises(ImagetiersError, match=r"debian:trixie-slim is not pinned(.|\n)*doit lock"):
                 check_may_build(one.plan, tier, seen, "image:pytorch-clean", rebuild=True)
@@ -545,6 +545,6 @@ def test_without_a_registry_nothing_is_asked(machine: Machine, monkeypatch: pyte
         raise AssertionError("a request")
 
     monkeypatch.setattr(again.services.registry, "look_up", ask)
-    assert observe(plan, again.layout, again.services).registered == {}
+    assert observe(replace(again.session, plan=plan)).registered == {}
     with pytest.raises(RegistryError, match="the pipeline has no registry"):
         push(again)

@@ -214,26 +214,27 @@ def _check(op: Operation, store: Store, directory: Path, _now: float) -> Report:
 
 def _publish(op: Operation, store: Store, directory: Path, now: float) -> Report:
     number = op.seed % WHEELS
-    services, console = wheels_made.world_of(store, _trust(op), lambda: now)
-    wheels_made.publish(services, wheels_made.layout_of(directory), number)
+    session, console = wheels_made.session_of(store, wheels_made.layout_of(directory), _trust(op), lambda: now)
+    wheels_made.publish(session, number)
     unkept = all("record" in line for line in console.lines)  # that a record was not kept costs a forecast, no wheels
     return Report("published" if unkept else "failed", number, error=" ".join(console.lines))
 
 
 def _restore(op: Operation, store: Store, directory: Path, now: float) -> Report:
-    services, console = wheels_made.world_of(store, _trust(op), lambda: now)
-    came, wrong = wheels_made.restore(services, wheels_made.layout_of(directory), op.seed % WHEELS)
+    session, console = wheels_made.session_of(store, wheels_made.layout_of(directory), _trust(op), lambda: now)
+    came, wrong = wheels_made.restore(session, op.seed % WHEELS)
     outcome = "restored" if came else "failed" if console.lines else "no wheels"
     return Report(outcome, op.seed % WHEELS, wrong=wrong, error=" ".join(console.lines))
 
 
 def _gc(op: Operation, store: Store, directory: Path, now: float) -> Report:
-    services, _ = wheels_made.world_of(store, _trust(op), lambda: now)
     layout = wheels_made.layout_of(directory)
-    services = replace(services, locks=FileLocks(layout.locks, services.console, NoCancellation()))
+    session, _ = wheels_made.session_of(store, layout, _trust(op), lambda: now)
+    locks = FileLocks(layout.locks, session.services.console, NoCancellation())
+    session = replace(session, services=replace(session.services, locks=locks))
     options = GcOptions(MAX_AGE, keep=op.seed % 2, grace=GRACE_MIN + 60, dry_run=op.seed % 10 == 0)
     # In this process, whose clock and store are the soak's: a process of its own would have neither.
-    collect_garbage((), layout, services, options, alone=lambda _, work: work())
+    collect_garbage(session, (), options, alone=lambda _, work: work())
     return Report("swept")
 
 

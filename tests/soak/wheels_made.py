@@ -13,6 +13,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.planning.keys import KeyManifest
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.records import Record, keep
 from imagetiers.stores.port import Store
@@ -30,12 +31,13 @@ class _Silent:
         self.lines.append(text)
 
 
-def world_of(store: Store, trust: Trust, now: Callable[[], float]) -> tuple[Services, _Silent]:
-    """Make a world of a store and a console; what else a world has is None, and must not be asked for."""
+def session_of(store: Store, layout: Layout, trust: Trust, now: Callable[[], float]) -> tuple[Session, _Silent]:
+    """Make a session of a store and a console; what else it has is None, and must not be asked for."""
     console = _Silent()
     values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Services))
-    values |= {"store": store, "trust": trust, "console": console, "now": now, "user": (0, 0)}
-    return Services(**values), console
+    values |= {"store": store, "console": console, "now": now, "user": (0, 0)}
+    nothing: Any = None
+    return Session(nothing, layout, Services(**values), trust), console
 
 
 def manifest_of(number: int) -> KeyManifest:
@@ -62,25 +64,26 @@ def wheel(number: int) -> bytes:
     return made.getvalue()
 
 
-def publish(services: Services, layout: Layout, number: int) -> None:
+def publish(session: Session, number: int) -> None:
     """Do as a compile that has ended: commit the wheels here, then put them into the cache. Raises StoreError."""
     key = key_of(number)
-    partial = layout.partial_wheels(key)
+    partial = session.layout.partial_wheels(key)
     partial.mkdir(parents=True, exist_ok=True)
     (partial / _NAME).write_bytes(wheel(number))
-    wheels.commit(layout, key, "compile:soak")
-    wheels.publish(services, layout, key)
+    wheels.commit(session.layout, key, "compile:soak")
+    wheels.publish(session, key)
     record = Record(
-        "compile", "torch", key, services.now(), 1.0 + number, pipeline="soak", change="compile cold", cpus=2
+        "compile", "torch", key, session.services.now(), 1.0 + number, pipeline="soak", change="compile cold", cpus=2
     )
-    keep(services, manifest_of(number), record)
+    keep(session, manifest_of(number), record)
 
 
-def restore(services: Services, layout: Layout, number: int) -> tuple[bool, tuple[str, ...]]:
+def restore(session: Session, number: int) -> tuple[bool, tuple[str, ...]]:
     """Fetch the wheels; say whether they came, and what is wrong with them."""
     key = key_of(number)
+    layout = session.layout
     wheels.forget(layout, key)
-    came = wheels.restore(services, layout, key)
+    came = wheels.restore(session, key)
     path = layout.wheels(key) / _NAME
     if came != wheels.have(layout, key):
         return came, (f"wheels {number}: restored is {came}, but here is {not came}",)

@@ -26,8 +26,9 @@ from imagetiers.ccache.push import PushOutcome, push
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust, TrustedKey, TrustSettings
 from imagetiers.errors import ForbiddenError, NotFoundError, StoreError, UntrustedError
-from imagetiers.planning.plan import TierPlan
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
+from imagetiers.session import Session
 from imagetiers.signing.signers import LazySigner, PemSigner
 from imagetiers.signing.statements import Statement, new_key, purpose_of, read_document, signed_line, to_sign
 from imagetiers.signing.store import SignedStore
@@ -120,7 +121,11 @@ def head(sequence: int) -> bytes:
 
 
 def services(store: Store) -> Services:
-    return cast("Services", SimpleNamespace(store=store, console=Lines(), trust=Trust()))
+    return cast("Services", SimpleNamespace(store=store, console=Lines()))
+
+
+def session(store: Store, root: Path = Path("nowhere"), trust: Trust | None = None) -> Session:
+    return Session(cast("Plan", None), Layout(root), services(store), trust or Trust())
 
 
 def forged_wheels(folder: Path) -> bytes:
@@ -169,19 +174,19 @@ def test_a_trusted_build_takes_nothing_that_a_branch_wrote(bucket: GcsServer, tm
         if not name.startswith("ccache/"):
             attacker.write(f"untrusted/topic/{name}", content or forged_wheels(tmp_path))
     attacker.write(f"ccache/{OWN}/head", encode_head(Head()))
-    here = services(trusted(bucket))
+    here = session(trusted(bucket), tmp_path)
 
     assert not passed_before(here, TIER, IMAGE)
-    assert publication(here, TIER) is None
-    assert not wheels.restore(here, Layout(tmp_path), KEY)
+    assert publication(here.services, TIER) is None
+    assert not wheels.restore(here, KEY)
     assert OWN not in namespace_chain("line", Trust(), "4.14.2")
 
 
 def test_a_forged_verdict_does_not_count(bucket: GcsServer) -> None:
     bucket.store(principal="build").write(*FORGERIES["verdict"])
 
-    assert passed_before(services(trusted(bucket, settings=TrustSettings())), TIER, IMAGE), "this is what is stopped"
-    assert not passed_before(services(trusted(bucket)), TIER, IMAGE)
+    assert passed_before(session(trusted(bucket, settings=TrustSettings())), TIER, IMAGE), "this is what is stopped"
+    assert not passed_before(session(trusted(bucket)), TIER, IMAGE)
 
 
 def test_a_forged_publication_moves_no_tag_and_is_replaced(bucket: GcsServer) -> None:
@@ -207,22 +212,22 @@ def test_a_forged_key_document_is_refused(bucket: GcsServer) -> None:
 
 def test_forged_wheels_are_not_taken(bucket: GcsServer, tmp_path: Path) -> None:
     bucket.store(principal="build").write(FORGERIES["wheels"][0], forged_wheels(tmp_path))
-    open_to_all, here = services(trusted(bucket, settings=TrustSettings())), services(trusted(bucket))
+    open_to_all = session(trusted(bucket, settings=TrustSettings()), tmp_path / "open")
+    here = session(trusted(bucket), tmp_path / "here")
 
-    assert wheels.restore(open_to_all, Layout(tmp_path / "open"), KEY), "this is what is stopped"
-    assert not wheels.restore(here, Layout(tmp_path / "here"), KEY)
-    assert "is not signed" in cast("Any", here.console).told[0]
+    assert wheels.restore(open_to_all, KEY), "this is what is stopped"
+    assert not wheels.restore(here, KEY)
+    assert "is not signed" in cast("Any", here.services.console).told[0]
 
 
 def test_a_branch_takes_its_own_wheels_where_the_trusted_ones_are_forged(bucket: GcsServer, tmp_path: Path) -> None:
     bucket.store(principal="build").write(FORGERIES["wheels"][0], b"no archive, and nobody has signed it")
     bucket.store(principal="topic").write(f"untrusted/topic/wheels/{KEY}.tar", forged_wheels(tmp_path))
-    console = Lines()
     store = SignedStore(bucket.store(principal="topic"), SETTINGS, None, lambda _: None)
-    here = cast("Services", SimpleNamespace(store=store, console=console, trust=Trust(trusted=False, branch="topic")))
+    here = session(store, tmp_path / "here", Trust(trusted=False, branch="topic"))
 
-    assert wheels.restore(here, Layout(tmp_path / "here"), KEY)
-    assert "is not signed" in console.told[0]
+    assert wheels.restore(here, KEY)
+    assert "is not signed" in cast("Any", here.services.console).told[0]
 
 
 def test_a_head_that_names_poisoned_packs_is_refused(bucket: GcsServer) -> None:

@@ -34,17 +34,17 @@ def built(layout: Layout, tmp_path: Path, today: date = DAY) -> Builder:
     me = builder(layout.root, "", tmp_path / "cache")
     plan = make_plan(load_repository(layout, None), today)
     for tier in plan.tiers.values():
-        keep(me.services, tier.manifest, Record("image", tier.name, tier.key, 400.0, 5.0, image="sha256:1"))
-        keep_inputs(me.services, tier.key, tier.files)
+        keep(me.session, tier.manifest, Record("image", tier.name, tier.key, 400.0, 5.0, image="sha256:1"))
+        keep_inputs(me.session, tier.key, tier.files)
         if tier.compile is not None:
-            keep(me.services, tier.compile.manifest, Record("compile", tier.name, tier.compile.key, 300.0, 5.0))
-            keep_inputs(me.services, tier.compile.key, tier.compile.files)
+            keep(me.session, tier.compile.manifest, Record("compile", tier.name, tier.compile.key, 300.0, 5.0))
+            keep_inputs(me.session, tier.compile.key, tier.compile.files)
     return me
 
 
 def told(me: Builder, today: date = DAY) -> list[Explanation]:
     plan = make_plan(load_repository(me.layout, None), today)
-    return explanations(plan, plan.tiers, me.layout, me.services)
+    return explanations(replace(me.session, plan=plan), plan.tiers)
 
 
 def pin(letter: str) -> Callable[[Layout], None]:
@@ -97,7 +97,7 @@ def test_never_built_and_a_wrong_name(tiny: Layout, tmp_path: Path) -> None:
 
     assert {cause.value for one in told(me) for cause in one.causes} == {"never built"}
     with pytest.raises(PipelineError, match=r"there is no tier 'arr-bse'\n  hint: did you mean 'arr-base'\?"):
-        show_explanations(me.plan, me.layout, me.services, ["arr-bse"], as_json=False)
+        show_explanations(me.session, ["arr-bse"], as_json=False)
 
 
 def test_the_calendar(tiny: Layout, tmp_path: Path, golden: Golden) -> None:
@@ -114,7 +114,7 @@ def test_a_raised_recipe(tiny: Layout, tmp_path: Path) -> None:
     tier = plan.tiers["pytorch-clean"]
     raised = replace(plan, tiers={tier.name: replace(tier, manifest=replace(tier.manifest, recipe=2))})
 
-    one = explanations(raised, [tier.name], me.layout, me.services)[0]
+    one = explanations(replace(me.session, plan=raised), [tier.name])[0]
     assert (one.causes[0].value, one.summary) == ("recipe version raised", "recipe version raised: recipe: 1 -> 2")
 
 
@@ -148,7 +148,7 @@ def test_what_the_registry_says(tiny: Layout, tmp_path: Path, monkeypatch: pytes
         "arr-base": RegistryState(unknown="host/tiny/arr-base: the registry answers 503"),
         "arr-training": RegistryState(wrong="evicted: sha256:c was published, but it is gone"),
     }
-    seen = replace(observe(plan, me.layout, me.services), registered=states)
+    seen = replace(observe(replace(me.session, plan=plan)), registered=states)
     monkeypatch.setattr(explain_step, "observe", lambda *_: seen)
 
     assert [(one.causes[0].value, one.summary) for one in told(me)] == [
@@ -172,10 +172,10 @@ def test_labels_in_the_registry_are_enough(tiny: Layout, tmp_path: Path, monkeyp
     monkeypatch.setattr(registry, "describe", lambda found: {ref: before[ref] for ref in found})
     tags = {ref.rpartition(":")[0]: (ref.rpartition(":")[2], "latest") for ref in before}
     monkeypatch.setattr(registry, "tags", tags.get)
-    seen = replace(observe(plan, me.layout, me.services), registered={tier: RegistryState() for tier in plan.tiers})
+    seen = replace(observe(replace(me.session, plan=plan)), registered={tier: RegistryState() for tier in plan.tiers})
     monkeypatch.setattr(explain_step, "observe", lambda *_: seen)
 
-    one = explanations(plan, ["arr-base"], me.layout, me.services)[0]
+    one = explanations(replace(me.session, plan=plan), ["arr-base"])[0]
     assert one.against is not None
     assert one.against.where == "the registry"
     assert one.summary == "inputs changed: images/arr-base/config/arr-base.txt edited"
@@ -189,7 +189,7 @@ def test_forced_and_json(tiny: Layout, tmp_path: Path, capsys: pytest.CaptureFix
     edit("images/arr-base/config/arr-base.txt", "for", "FOR")(tiny)
     plan = make_plan(load_repository(tiny, None), DAY)
 
-    show_explanations(plan, me.layout, me.services, ["arr-training"], as_json=True)
+    show_explanations(replace(me.session, plan=plan), ["arr-training"], as_json=True)
 
     text = capsys.readouterr().out
     assert json.loads(text)["version"] == 1

@@ -222,13 +222,10 @@ def test_a_parent_that_only_the_registry_has_is_pulled_once(me: Builder) -> None
 
 def test_the_plan_and_the_build_agree_on_an_image(me: Builder) -> None:
     """The build asks the same function, with what is here when it begins."""
-    assert (
-        expect_image(me.plan, me.tier(), ObservedState(), me.services, afresh=False).like.change
-        == "image, parent pulled"
-    )
+    assert expect_image(me.session, me.tier(), ObservedState(), afresh=False).like.change == "image, parent pulled"
     me.make("pytorch-clean")
-    seen = observe(me.plan, me.layout, me.services)
-    told = expect_image(me.plan, me.tier(), seen, me.services, afresh=False)
+    seen = observe(me.session)
+    told = expect_image(me.session, me.tier(), seen, afresh=False)
 
     assert told.like.change == changes(me.plan, seen)["arr-base"][0] == "image"
     assert told.predicted is None
@@ -294,11 +291,11 @@ def recorded(
     like = {"pipeline": "tiny", "change": change.value, "cpus": cpus, **more}
     for index, value in enumerate(seconds):
         record = Record("image", tier.name, tier.key, began + index, value)
-        keep(me.services, tier.manifest, replace(record, **like))
+        keep(me.session, tier.manifest, replace(record, **like))
 
 
 def asked(me: Builder, capsys: pytest.CaptureFixture[str], services: Services | None = None, **options: Any) -> Any:
-    show_plan(me.plan, me.layout, services or me.services, to="-", **options)
+    show_plan(replace(me.session, services=services or me.services), to="-", **options)
     return json.loads(capsys.readouterr().out)
 
 
@@ -404,7 +401,7 @@ def test_a_cache_that_does_not_answer_costs_a_line(
     began = time.monotonic()
 
     plan = asked(me, capsys, services)
-    show_plan(me.plan, me.layout, services)
+    show_plan(replace(me.session, services=services))
 
     assert time.monotonic() - began < 5
     line = (

@@ -225,7 +225,7 @@ def compile_args(layout: Layout, variant: str | None = None) -> Mapping[str, str
 
 
 def lock(me: Builder, *, check: bool = False, keep: bool = False) -> None:
-    lock_pins(me.layout, ["other"], me.services, check=check, keep=keep)
+    lock_pins(me.session, ["other"], check=check, keep=keep)
 
 
 def test_lock(locked: Builder, upstream: Upstream) -> None:

@@ -69,7 +69,7 @@ def test_lock(tiny: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(me.services.registry, "look_up", look_up)
 
     def lock(*, check: bool = False, keep: bool = False) -> None:
-        lock_pins(tiny, ["shouting"], me.services, check=check, keep=keep)
+        lock_pins(me.session, ["shouting"], check=check, keep=keep)
 
     with pytest.raises(PipelineError, match=r"pipeline.lock.yaml: is stale:(.|\n)*\+ sha256:aaa"):
         lock(check=True)

@@ -27,7 +27,7 @@ def made(tiny: Layout, tmp_path: Path) -> tuple[Builder, Path]:
     partial.mkdir(parents=True)
     (partial / WHEEL).write_bytes(b"wheel" * 100)
     wheels.commit(me.layout, key(me), "compile:pytorch-clean")
-    wheels.publish(me.services, me.layout, key(me))
+    wheels.publish(me.session, key(me))
     return me, me.layout.wheels(key(me))
 
 
@@ -76,8 +76,8 @@ def test_damaged_wheels_are_absent_until_the_next_compile(
     me, folder = made
     damage(folder / WHEEL)
 
-    seen = observe(me.plan, me.layout, me.services)
-    compile_wheels(me.plan, me.tier("pytorch-clean"), me.layout, me.services, Deadline(None))
+    seen = observe(me.session)
+    compile_wheels(me.session, me.tier("pytorch-clean"), Deadline(None))
 
     assert key(me) not in seen.wheels
     assert seen.notes == (f"{folder}: {says}: the wheels count as absent, the next compile brings them back",)
@@ -85,7 +85,7 @@ def test_damaged_wheels_are_absent_until_the_next_compile(
     assert f"compile:pytorch-clean: wheels {key(me)[:12]} taken from {me.services.store.url}" in me.console.lines
     assert (folder / WHEEL).read_bytes() == b"wheel" * 100
     assert wheels.have(me.layout, key(me))
-    assert observe(me.plan, me.layout, me.services).notes == ()
+    assert observe(me.session).notes == ()
 
 
 def test_wheels_are_hashed_once(made: tuple[Builder, Path], monkeypatch: pytest.MonkeyPatch) -> None:

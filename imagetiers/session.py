@@ -1,0 +1,27 @@
+"""What an operation works with, in one value: the plan, where things lie, what lies outside, and whose build it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
+from imagetiers.planning.plan import Plan
+from imagetiers.services import Services
+from imagetiers.stores.port import Store
+
+__all__ = ["Session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One doit, from its first request to its last."""
+
+    plan: Plan
+    layout: Layout
+    services: Services
+    trust: Trust
+
+    def with_store(self, store: Store) -> Session:
+        """Return it with another store, such as one that gives up in time."""
+        return replace(self, services=replace(self.services, store=store))
