@@ -29,8 +29,7 @@ def what_is_wrong(layout: Layout, key: str) -> str | None:
     """
     folder = layout.wheels(key)
     try:
-        with (folder / WHEELS_LIST).open("rb") as file:
-            data = file.read(MAX_LIST_BYTES + 1)
+        data = _list_of(folder)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     listed = parse_object(data) if len(data) <= MAX_LIST_BYTES else None
@@ -49,6 +48,15 @@ def what_is_wrong(layout: Layout, key: str) -> str | None:
     if known != found:
         mark_whole(layout, key)
     return None
+
+
+def _list_of(folder: Path) -> bytes:
+    """Read the list, as far as one may be long; of what is no file nothing."""
+    path = folder / WHEELS_LIST
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return b""
+    with path.open("rb") as file:
+        return file.read(MAX_LIST_BYTES + 1)
 
 
 def mark_whole(layout: Layout, key: str) -> None:

@@ -17,6 +17,7 @@ import fcntl
 import os
 import random
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,22 +141,29 @@ class DirectoryStore:
         check_name(name)
         with local_errors(self._where(name)):
             try:
-                file = self._path(name).open("rb")
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                fd = _open(self._path(name))
+            except (FileNotFoundError, NotADirectoryError):
                 raise NotFoundError(Problem(self._where(name), "no such object")) from None
-            with file:
-                trailer = Trailer.of(file.fileno())
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                os.close(fd)
+                if stat.S_ISDIR(mode):
+                    raise NotFoundError(Problem(self._where(name), "no such object"))
+                raise self._corrupt(name)
+            with os.fdopen(fd, "rb") as file:
+                trailer = Trailer.of(fd)
                 if trailer is None:
                     raise self._corrupt(name)
                 yield file, trailer
 
     def _blob(self, name: str, path: Path) -> Blob | None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = _open(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            status, trailer = os.fstat(fd), Trailer.of(fd)
+            status = os.fstat(fd)
+            trailer = Trailer.of(fd) if stat.S_ISREG(status.st_mode) else None
         finally:
             os.close(fd)
         if trailer is None:
@@ -277,6 +285,11 @@ class DirectoryStore:
     def _corrupt(self, name: str) -> CorruptError:
         hint = f"the file was changed or the disk failed; remove it: {self._path(name)}"
         return CorruptError(Problem(self._where(name), "content does not match its checksum", hint))
+
+
+def _open(path: Path) -> int:
+    """Open what lies there without waiting: a pipe in an object's place has no writer, and is no object."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def _next_generation(lock: int, current: int) -> int:

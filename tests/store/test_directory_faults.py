@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imagetiers.errors import CorruptError, PreconditionError, StoreError, UnavailableError
+from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, StoreError, UnavailableError
 from imagetiers.stores import directory as store_dir
 from imagetiers.stores.directory import DirectoryStore
 
@@ -338,3 +338,29 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == [1]
+
+
+@pytest.mark.timeout(30)
+def test_what_is_no_file_in_an_objects_place_is_damaged_and_not_waited_for(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    for name in ("pipe", "zero", "folder"):
+        store.write(name, b"1")
+        (path,) = (path for path in (tmp_path / "store").rglob(f"{name}*") if path.is_file())
+        path.unlink()
+        if name == "pipe":
+            os.mkfifo(path)
+        elif name == "zero":
+            path.symlink_to("/dev/zero")
+        else:
+            path.mkdir()
+    for name in ("pipe", "zero"):
+        with pytest.raises(CorruptError):
+            store.read(name)
+        with pytest.raises(CorruptError):
+            store.read_file(name, tmp_path / "out")
+        assert store.stat(name) is not None
+        store.write(name, b"2")
+        assert store.read(name)[0] == b"2"
+    with pytest.raises(NotFoundError):
+        store.read("folder")
+    assert {"pipe", "zero"} <= {blob.name for blob in store.list()}
