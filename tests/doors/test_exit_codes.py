@@ -6,10 +6,12 @@ import re
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from imagetiers.config.model import Trust
 from imagetiers.services import Services
 from imagetiers.tasks.tasks import Tasks
 from tests.conftest import HERE
@@ -78,7 +80,8 @@ OPTIONS = [
 
 def params() -> list[tuple[str, dict[str, Any]]]:
     """Return the options of all tasks, as doit gets them."""
-    tasks = Tasks(HERE / "repos" / "tiny", lambda _, default: default, lambda *_: cast("Services", None))
+    services = cast("Services", SimpleNamespace(trust=Trust()))  # no task is run
+    tasks = Tasks(HERE / "repos" / "tiny", lambda _, default: default, lambda *_: services)
     made = [
         tasks.check(),
         tasks.plan_task(),
