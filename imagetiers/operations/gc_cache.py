@@ -141,7 +141,8 @@ def _documents(
     def one(found: _Object) -> tuple[str, Any, str]:
         name = found.blob.name
         if found.blob.size > _DOCUMENT_MAX:
-            return name, None, ""
+            # Of a key it would have said which wheels are needed; of a record it is enough that there is one.
+            return name, None, f"{name}: is larger than any document; remove it if that is right" if hashed else ""
         try:
             data, _ = store.read(name)
         except StoreError as error:

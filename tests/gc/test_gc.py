@@ -409,6 +409,16 @@ def test_a_key_document_that_is_not_what_its_name_says_keeps_everything(cache: C
     assert cache.objects_of("build-1") <= cache.there()
 
 
+def test_a_key_document_that_is_too_large_keeps_everything(cache: Cache) -> None:
+    filled(cache)
+    cache.store.write(f"keys/{cache.builds['build-0'][1].key}.json", b" " * (16 * 1024 * 1024 + 1))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is larger than any document"):
+            cache.gc()
+        cache.now += 2 * DAY
+    assert cache.objects_of("build-1") <= cache.there()
+
+
 def test_garbled_marks_and_aggregates_lose_nothing(cache: Cache) -> None:
     filled(cache)
     cache.store.write("gc/marks.json", b"[")
