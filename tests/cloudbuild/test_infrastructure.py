@@ -8,9 +8,12 @@ import shutil
 import subprocess
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import hcl2
 import pytest
 import yaml
+from hcl2.utils import SerializationOptions
 from jsonschema import Draft7Validator
 
 from imagetiers.building.ccache_session import namespace_chain
@@ -19,8 +22,8 @@ from tests.conftest import HERE
 
 REPO = HERE.parent
 TERRAFORM = REPO / "ci" / "terraform"
-TEXT = "\n".join(path.read_text() for path in sorted(TERRAFORM.glob("*.tf")))
-CODE = re.sub(r"^\s*#.*$", "", TEXT, flags=re.MULTILINE)
+OPTIONS = SerializationOptions(with_comments=False, explicit_blocks=False, strip_string_quotes=True)
+Body = dict[str, Any]
 
 needs_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed")
 
@@ -30,19 +33,50 @@ def terraform(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
+def parse(text: str) -> Body:
+    return dict(hcl2.loads(text, serialization_options=OPTIONS))
+
+
+FILES = [parse(path.read_text()) for path in sorted(TERRAFORM.glob("*.tf"))]
+USED = json.dumps(FILES)
+
+
+def blocks(kind: str) -> dict[str, Body]:
+    """Return the top-level blocks of a kind by their labels: `TYPE.NAME`, or the name alone."""
+    found: dict[str, Body] = {}
+    for file in FILES:
+        for block in file.get(kind, []):
+            ((label, body),) = block.items()
+            found |= {f"{label}.{name}": inner for name, inner in body.items()} if kind == "resource" else {label: body}
+    return found
+
+
+RESOURCES = blocks("resource")
+
+
+def local(name: str) -> str:
+    """Return an expression of `locals`."""
+    (found,) = (block[name] for file in FILES for block in file.get("locals", []) if name in block)
+    return str(found)
+
+
+def strings(expression: str) -> list[str]:
+    return [json.loads(text) for text in re.findall(r'"(?:[^"\\]|\\.)*"', expression)]
+
+
 def writable(branch: str) -> tuple[str, ...]:
     """Return what the names begin with that IAM lets the untrusted builds of a branch write."""
-    listed = re.search(r"written_by = \{.*?\[(.*?)\]", CODE, re.DOTALL)
-    assert listed
-    starts = re.findall(r'"(.*?)",', listed[1])
+    starts = strings(local("written_by"))
+    assert starts
     return tuple(start.replace("${local.root}", "").replace("${branch}", branch) for start in starts)
 
 
-def block(kind: str, name: str) -> str:
-    """Return a top-level block; `terraform fmt` ends each with a brace in the first column."""
-    found = re.search(rf'^resource "{kind}" "{name}" \{{\n(.*?)^\}}$', CODE, re.MULTILINE | re.DOTALL)
-    assert found, f"{kind}.{name}"
-    return found[1]
+def test_what_is_read_does_not_hang_on_blanks() -> None:
+    for path in TERRAFORM.glob("*.tf"):
+        text = path.read_text()
+        for other in (re.sub(r"(?m)^( *\w+) += ", r"\1=", text), re.sub(r"(?m)^( *\w+) += ", r"\1   =   ", text)):
+            assert other != text
+            assert parse(other) == parse(text), path.name
 
 
 @needs_terraform
@@ -64,37 +98,43 @@ def test_validate(tmp_path: Path) -> None:
 
 
 def test_what_is_used_is_there_and_what_is_there_is_used() -> None:
-    variables = set(re.findall(r'^variable "(\w+)"', CODE, re.MULTILINE))
-    resources = {f"{kind}.{name}" for kind, name in re.findall(r'^resource "(\w+)" "(\w+)"', CODE, re.MULTILINE)}
+    variables = blocks("variable")
 
-    assert set(re.findall(r"\bvar\.(\w+)", CODE)) == variables
-    assert set(re.findall(r"\b(google_\w+\.\w+)(?=[.\]\[])", CODE)) <= resources
-    assert all(f'variable "{name}" {{\n  description' in TEXT for name in variables)
+    assert set(re.findall(r"\bvar\.(\w+)", USED)) == set(variables)
+    assert set(re.findall(r"\b(google_\w+\.\w+)(?=[.\]\[])", USED)) <= set(RESOURCES)
+    assert all(variable["description"] for variable in variables.values())
 
 
 def test_tags_by_key_are_immutable_and_channels_apart() -> None:
-    immutable = re.search(r'^variable "immutable_keys" \{.*?^  default\s+= (\w+)', CODE, re.MULTILINE | re.DOTALL)
-    assert immutable
-    assert immutable[1] == "true"
-    assert "immutable_tags = var.immutable_keys" in block("google_artifact_registry_repository", "images")
-    assert "immutable_tags = false" in block("google_artifact_registry_repository", "channels")
-    named = dict(re.findall(r'^output "(\w+)".*?repository\.(\w+)\.', CODE, re.MULTILINE | re.DOTALL))
-    assert (named["registry"], named["channels"]) == ("images", "channels"), "what pipeline.yaml is told"
+    def immutable(name: str) -> object:
+        (config,) = RESOURCES[f"google_artifact_registry_repository.{name}"]["docker_config"]
+        return config["immutable_tags"]
+
+    assert blocks("variable")["immutable_keys"]["default"] is True
+    assert immutable("images") == "${var.immutable_keys}"
+    assert immutable("channels") is False
+    for output, repository in (("registry", "images"), ("channels", "channels")):
+        value = blocks("output")[output]["value"]
+        assert value.endswith(f"/${{google_artifact_registry_repository.{repository}.repository_id}}"), (
+            "for pipeline.yaml"
+        )
 
 
 def test_the_bucket() -> None:
-    bucket = block("google_storage_bucket", "cache")
+    bucket = RESOURCES["google_storage_bucket.cache"]
 
-    assert "uniform_bucket_level_access = true" in bucket
-    assert re.search(r'public_access_prevention\s+= "enforced"', bucket)
-    assert "retention_duration_seconds = 0" in bucket
-    assert bucket.count("lifecycle_rule {") == 1
-    prefix = re.search(r'matches_prefix = \["\$\{local\.root\}(.*?)"\]', bucket)
-    assert prefix
-    assert f"{Trust(trusted=False, branch='pr-7').prefix}wheels/x.tar".startswith(prefix[1])
+    assert bucket["uniform_bucket_level_access"] is True
+    assert bucket["public_access_prevention"] == "enforced"
+    assert bucket["soft_delete_policy"] == [{"retention_duration_seconds": 0}]
+    (rule,) = bucket["lifecycle_rule"]
+    assert rule["action"] == [{"type": "Delete"}]
+    ((prefix,),) = (condition["matches_prefix"] for condition in rule["condition"])
+    removed = prefix.removeprefix("${local.root}")
+    assert removed != prefix
+    assert f"{Trust(trusted=False, branch='pr-7').prefix}wheels/x.tar".startswith(removed)
     own, trusted = namespace_chain("line", Trust(trusted=False, branch="pr-7"), "4.14.2")
     for name in (f"ccache/{own}/packs/x", f"ccache/{trusted}/packs/x", "wheels/x.tar"):
-        assert not name.startswith(prefix[1]), "an old pack may be in use: age is for prune"
+        assert not name.startswith(removed), "an old pack may be in use: age is for prune"
 
 
 def test_what_untrusted_builds_write_is_what_they_may_write_and_nothing_else() -> None:
@@ -126,11 +166,11 @@ def test_terraform_makes_the_conditions_that_the_attackers_were_held_by(tmp_path
 
 
 def test_pull_requests_only_read() -> None:
+    theirs = re.compile(r"\bgoogle_service_account\.(pr|branch)\b")
     roles = {
-        role
-        for body in re.findall(r'^resource "\w+" "\w+" \{\n(.*?)^\}$', CODE, re.MULTILINE | re.DOTALL)
-        for role in re.findall(r'role\s*= "(.*?)"', body)
-        if re.search(r"google_service_account\.(pr|branch)\b", body) and "condition {" not in body
+        body["role"]
+        for body in RESOURCES.values()
+        if "role" in body and theirs.search(json.dumps(body)) and "condition" not in body
     }
 
     assert roles == {
@@ -139,12 +179,24 @@ def test_pull_requests_only_read() -> None:
         "roles/artifactregistry.reader",
         "roles/iam.workloadIdentityUser",
     }
-    assert "google_service_account.pr.id" in block("google_cloudbuild_trigger", "pr")
-    assert "google_service_account.build.id" in block("google_cloudbuild_trigger", "trusted")
+    triggers = {name: RESOURCES[f"google_cloudbuild_trigger.{name}"]["service_account"] for name in ("pr", "trusted")}
+    assert triggers == {"pr": "${google_service_account.pr.id}", "trusted": "${google_service_account.build.id}"}
+
+
+def test_what_branches_write_is_under_a_condition() -> None:
+    writers = [
+        body["condition"]
+        for body in RESOURCES.values()
+        if body.get("role") == "roles/storage.objectUser" and "google_service_account.build" not in json.dumps(body)
+    ]
+
+    assert [[condition["expression"] for condition in conditions] for conditions in writers] == [
+        ["${local.may_write[each.key]}"]
+    ]
 
 
 def test_the_accounts_are_those_of_the_build_files() -> None:
-    made = set(re.findall(r'account_id\s+= "(.*?)"', CODE))
+    made = {body["account_id"] for body in RESOURCES.values() if "account_id" in body}
     settings = CloudBuild(builder="x")
 
     assert {settings.service_account.split("@")[0], settings.pr_service_account.split("@")[0]} == {

@@ -90,7 +90,6 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
     "the registry": (edit("pipeline.yaml", "name: tiny", "name: tiny\nregistry: localhost/a"), ()),
     "the registry's channels": (edit("pipeline.yaml", "name: tiny", "name: tiny\nregistry: b\nchannels: localhost/c"), ()),
     "the pipeline's name": (edit("pipeline.yaml", "name: tiny", "name: other"), ()),
-    "where a secret lies": (edit("pipeline.yaml", "variants:", "variants:  # s"), ()),
     "an unlisted file": (write("images/pytorch-clean/README", "x"), ()),
     "litter": (
         write("images/arr-base/config/.DS_Store", "x"),
@@ -112,6 +111,28 @@ def test_a_change_reaches_exactly_the_keys_downstream(
     change(tiny)
 
     assert changed(tiny) == expected
+
+
+SECRET = "secrets: {token: {env: TOKEN}}"
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ("secrets: {token: {env: OTHER}}", ()),
+        ("secrets: {token: {file: token.txt}}", ()),
+        ("secrets: {another: {env: TOKEN}}", ALL),
+        ("secrets: {token: {env: TOKEN}, another: {env: OTHER}}", ALL),
+    ],
+)
+def test_where_a_secret_lies_is_in_no_key_but_its_id_is(now: str, expected: tuple[str, ...], tiny: Layout) -> None:
+    edit("pipeline.yaml", "verify: {forbid", f"{SECRET}\n    verify: {{forbid")(tiny)
+    before = keys_of(plan_of(tiny))
+    assert before != BEFORE
+    edit("pipeline.yaml", SECRET, now)(tiny)
+    after = keys_of(plan_of(tiny))
+
+    assert tuple(name for name in ALL if after[name] != before[name]) == expected
 
 
 @settings(max_examples=25, deadline=None)
