@@ -40,6 +40,9 @@ from imagetiers.state.wheels_whole import what_is_wrong
 
 __all__ = ["compile_wheels"]
 
+_KILLED = 137
+_OUT_OF_MEMORY = "Killed signal"  # what GCC's driver says of a compiler that the kernel has killed
+
 
 def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, again: bool = False) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
@@ -132,7 +135,7 @@ def _compile(
     if code != 0 and deadline.reached:
         raise deadline.error(task)
     if code != 0:
-        raise BuildError(log.failure(task, f"the compile step ended with exit code {code}"))
+        raise BuildError(*_failure(log, task, code))
     session.services.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
     record = Record(
         "compile",
@@ -148,6 +151,18 @@ def _compile(
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
     keep(session, step.manifest, expected.onto(record) if expected is not None else record)
     keep_inputs(session, step.key, step.files)
+
+
+def _failure(log: BuildLog, task: str, code: int) -> tuple[Problem, ...]:
+    """Return what a compile that ended badly has to say; compilers that the kernel has killed have a remedy."""
+    killed = code == _KILLED
+    problem = log.failure(
+        task, f"the compile step ended with exit code {code}{' (killed; out of memory?)' if killed else ''}"
+    )
+    if not killed and _OUT_OF_MEMORY not in problem.what:
+        return (problem,)
+    hint = "a larger compile.job_memory runs fewer jobs at once; what is done is kept in ccache"
+    return problem, Problem(task, "the memory was probably not enough for so many jobs", hint)
 
 
 def _report_others(task: str, others: tuple[str, ...], services: Services) -> None:
