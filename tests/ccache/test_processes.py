@@ -43,7 +43,7 @@ from imagetiers.stores.directory import DirectoryStore
 
 store, folder, rounds = DirectoryStore(Path(sys.argv[3])), Path(sys.argv[4]), int(sys.argv[6])
 seen = set()
-for turn in range(rounds):
+for _ in range(rounds):
     result = pull(store, ["main"], folder, everything=True)
     assert not result.quarantined, result
     found = entries_in(folder)

@@ -19,6 +19,7 @@ from imagetiers.operations.compile import compile_wheels
 from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
 from imagetiers.planning.plan import CompilePlan, TierPlan, make_plan
 from imagetiers.services import ContainerState, OnLine, Services
+from imagetiers.session import Session
 from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
 from tests.ccache.synthetic import make_entry, make_name, put_entry
@@ -143,12 +144,17 @@ class Machine:
     @property
     def services(self) -> Services:
         locks = FileLocks(self.layout.locks, self.console, self.cancel)
-        made = services(self.engine, self.store, self.console, self.trust)
+        made = services(self.engine, self.store, self.console)
         return replace(made, locks=locks, cancel=self.cancel)
 
     @property
+    def session(self) -> Session:
+        plan = make_plan(load_repository(self.layout, None), DAY)
+        return Session(plan, self.layout, self.services, self.trust)
+
+    @property
     def tier(self) -> TierPlan:
-        return make_plan(load_repository(self.layout, None), DAY).tiers["pytorch-clean"]
+        return self.session.plan.tiers["pytorch-clean"]
 
     @property
     def step(self) -> CompilePlan:
@@ -169,8 +175,8 @@ class Machine:
         return {path.name: path.read_text() for path in self.layout.wheels(self.step.key).glob("*.whl")}
 
     def compile(self, *, seconds: float | None = None, again: bool = False) -> None:
-        plan = make_plan(load_repository(self.layout, None), DAY)
-        compile_wheels(plan, plan.tiers["pytorch-clean"], self.layout, self.services, Deadline(seconds), again=again)
+        session = self.session
+        compile_wheels(session, session.plan.tiers["pytorch-clean"], Deadline(seconds), again=again)
 
     def another(self, layout: Layout) -> Machine:
         """Return a fresh machine with the same cache."""

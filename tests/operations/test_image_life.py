@@ -9,12 +9,10 @@ import pytest
 
 from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, EngineError, PipelineError, RegistryError
-from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.image import ensure_image
-from imagetiers.planning.plan import Plan, make_plan
 from tests.conftest import edit
 from tests.decision.world import HOST, sha256
-from tests.operations.engine import DAY, Machine, machine
+from tests.operations.engine import Machine, machine
 
 
 @pytest.fixture
@@ -27,13 +25,9 @@ def here(tiny: Layout, tmp_path: Path) -> Machine:
     return made
 
 
-def plan_of(here: Machine) -> Plan:
-    return make_plan(load_repository(here.layout, None), DAY)
-
-
 def ensure(here: Machine, name: str = "pytorch-clean", *, rebuild: bool = False) -> None:
-    plan = plan_of(here)
-    ensure_image(plan, plan.tiers[name], here.layout, here.services, rebuild=rebuild)
+    session = here.session
+    ensure_image(session, session.plan.tiers[name], rebuild=rebuild)
 
 
 def test_it_is_built_once_of_its_wheels(here: Machine) -> None:
@@ -124,7 +118,7 @@ def test_what_is_published_is_not_built(here: Machine) -> None:
 
     assert "is in the registry" in here.said
     assert [build.tags[0].rpartition(":")[0] for build in here.engine.builds] == [
-        plan_of(here).tiers[name].repository for name in ("pytorch-clean", "arr-base")
+        here.session.plan.tiers[name].repository for name in ("pytorch-clean", "arr-base")
     ]
     assert here.engine.builds[-1].args["PARENT"].startswith(f"{here.tier.repository}@sha256:")
 

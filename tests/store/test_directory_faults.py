@@ -24,7 +24,7 @@ from imagetiers.stores.directory import DirectoryStore
 DRIVER = """
 import errno, fcntl, json, os, shutil, signal, sys
 from pathlib import Path
-from imagetiers.errors import ForbiddenError, StoreError
+from imagetiers.errors import StoreError
 from imagetiers.stores.directory import DirectoryStore
 
 CALLS = {

@@ -90,7 +90,7 @@ def test_who_asked_to_stop_waits_for_nothing(proxy: Proxy, how: str) -> None:
 
 
 CHILD = """
-import signal, sys, threading
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.stores.gcs import GcsStore

@@ -13,9 +13,6 @@ from tests.conftest import HERE
 
 REPO = HERE.parent
 BIN = Path(sys.executable).parent
-SCRIPTS = sorted(
-    path for path in (REPO / "ci").iterdir() if path.is_file() and path.read_bytes().partition(b"\n")[0].endswith(b"sh")
-)
 
 
 def run(*argv: str) -> None:
@@ -39,11 +36,6 @@ def test_mypy() -> None:
 
 def test_layers() -> None:
     run(str(BIN / "lint-imports"), "--no-cache")
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_shell_syntax(script: Path) -> None:
-    run("bash", "-n", str(script))
 
 
 def test_dodo_is_one_import_and_one_line() -> None:
