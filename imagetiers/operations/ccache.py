@@ -18,7 +18,7 @@ from imagetiers.ccache.remove import remove_if_empty
 from imagetiers.ccache.rollback import rebuild, rollback
 from imagetiers.ccache.stats import stats
 from imagetiers.ccache.verify import verify
-from imagetiers.errors import Problem, StoreError
+from imagetiers.errors import Problem, StoreError, UntrustedError
 from imagetiers.report.tables import age_text, size_text
 from imagetiers.services import Services
 from imagetiers.session import Session
@@ -245,11 +245,23 @@ def verify_report(
     return Report(text, found.bad)
 
 
-def rollback_one(session: Session, *, namespace: str, to: int | None, from_index: bool, accept_loss: bool) -> None:
-    """Go back to an earlier state, or write a new head from the index. Raises StoreError."""
+def rollback_one(
+    session: Session, *, namespace: str, to: int | None, from_index: bool, accept_loss: bool, accept_unsigned: bool
+) -> None:
+    """Go back to an earlier state, or write a new head from the index.
+
+    Where signatures are required, the second needs `accept_unsigned`: the new head vouches for index segments that no
+    signed head may ever have named. Raises UntrustedError, StoreError.
+    """
     names = list(_writable(session, namespace))
     if len(names) > 1:
         raise StoreError(Problem("ccache:rollback", "which namespace?", f"--namespace one of: {', '.join(names)}"))
+    if from_index and not accept_unsigned and session.plan.pipeline.trust.require and session.trust.trusted:
+        what = "the new head would be signed, and name whatever whoever writes the cache has put into its index"
+        hint = (
+            "without --rebuild, go back to a state that was signed; --accept-unsigned signs what is there all the same"
+        )
+        raise UntrustedError(Problem("ccache:rollback --rebuild", what, hint))
 
     def one(name: str) -> object:
         work = partial(

@@ -53,12 +53,23 @@ def ccache_tasks(act: Act) -> Iterator[Task]:
             )
         )
 
-    def rollback(namespace: str, to: int | None, rebuild: bool, accept_loss: bool) -> TaskFailed | None:  # noqa: FBT001
+    def rollback(
+        namespace: str,
+        to: int | None,
+        rebuild: bool,  # noqa: FBT001
+        accept_loss: bool,  # noqa: FBT001
+        accept_unsigned: bool,  # noqa: FBT001
+    ) -> TaskFailed | None:
         from imagetiers.operations import ccache as ccache_verbs
 
         return act(
             lambda session: ccache_verbs.rollback_one(
-                session, namespace=namespace, to=to, from_index=rebuild, accept_loss=accept_loss
+                session,
+                namespace=namespace,
+                to=to,
+                from_index=rebuild,
+                accept_loss=accept_loss,
+                accept_unsigned=accept_unsigned,
             )
         )
 
@@ -97,6 +108,7 @@ def ccache_tasks(act: Act) -> Iterator[Task]:
         option("to", "the state's number; default: the one before", number(1), default=None),
         switch("rebuild", "write a damaged head anew from the index"),
         loss,
+        switch("accept-unsigned", "with --rebuild where signatures are required: sign what nobody may have signed"),
     )
     yield _task(
         verify,

@@ -227,10 +227,10 @@ def test_every_verb_reads_a_namespace_of_others_in_a_process_of_its_own(
             session, namespace=name, options=PruneOptions(), dry_run=True, accept_loss=False
         ),
         "rollback": lambda name: ccache_verbs.rollback_one(
-            session, namespace=name, to=None, from_index=False, accept_loss=False
+            session, namespace=name, to=None, from_index=False, accept_loss=False, accept_unsigned=False
         ),
         "rebuild": lambda name: ccache_verbs.rollback_one(
-            session, namespace=name, to=None, from_index=True, accept_loss=False
+            session, namespace=name, to=None, from_index=True, accept_loss=False, accept_unsigned=True
         ),
     }
     for verb, call in verbs.items():

@@ -26,6 +26,7 @@ from imagetiers.ccache.push import PushOutcome, push
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust, TrustedKey, TrustSettings
 from imagetiers.errors import ForbiddenError, NotFoundError, StoreError, UntrustedError
+from imagetiers.operations.ccache import rollback_one
 from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
@@ -363,3 +364,27 @@ def test_a_signed_namespace_lives_as_an_unsigned_one(bucket: GcsServer, tmp_path
     make_directory(tmp_path / "d", 40, seed=3)
     assert push(trusted(bucket), MAIN, tmp_path / "d").outcome is PushOutcome.READ_ONLY
     assert trusted(bucket).signed_by(f"ccache/{MAIN}/head") == "main-2026"
+
+
+def test_a_repair_signs_no_segment_that_somebody_put_there(bucket: GcsServer, tmp_path: Path) -> None:
+    store = trusted(bucket, signs=True)
+    made = make_directory(tmp_path / "made", 10)
+    push(store, MAIN, tmp_path / "made")
+    attacker = bucket.store(principal="build")
+    poison = make_directory(tmp_path / "poison", 5, seed=9)
+    push(attacker, "elsewhere", tmp_path / "poison")
+    for blob in list(attacker.list("ccache/elsewhere/")):
+        if not blob.name.endswith("/head"):
+            attacker.write(blob.name.replace("elsewhere", MAIN), attacker.read(blob.name)[0])
+    attacker.write(f"ccache/{MAIN}/head", b"damaged")
+
+    plan = SimpleNamespace(pipeline=SimpleNamespace(trust=SETTINGS, name="line"), tiers={})
+    mine = replace(session(store), plan=cast("Plan", plan))
+    asked = {"namespace": MAIN, "to": None, "from_index": True, "accept_loss": False}
+    with pytest.raises(UntrustedError, match="--accept-unsigned"):
+        rollback_one(mine, **asked, accept_unsigned=False)  # type: ignore[arg-type]
+    assert attacker.read(f"ccache/{MAIN}/head")[0] == b"damaged"
+
+    rollback_one(mine, **asked, accept_unsigned=True)  # type: ignore[arg-type]
+    pull(store, [MAIN], tmp_path / "back")
+    assert entries_in(tmp_path / "back") == made | poison  # what would be believed without being asked
