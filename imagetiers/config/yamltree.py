@@ -186,6 +186,9 @@ class _Builder:
             control = _CONTROL.search(event.value)
             if control is not None:
                 self._stop(mark, f"holds the control character U+{ord(control[0]):04X}", "remove it")
+            # A quoted one is a text like any other.
+            if event.value == "<<" and event.implicit[0] and self._wants_key():
+                self._stop(mark, "merge keys (<<) are not supported", "repeat the keys, or use a variant")
             self._add(_scalar(event))
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._check_tag(event)
@@ -196,6 +199,9 @@ class _Builder:
             done = self.stack.pop()
             value: dict[str, Node] | list[Node] = done.entries if done.mapping else done.items
             self._add(Node(value, *done.place, keys=done.keys if done.mapping else None))
+
+    def _wants_key(self) -> bool:
+        return bool(self.stack) and self.stack[-1].mapping and self.stack[-1].key is None
 
     def _check_tag(self, event: yaml.NodeEvent) -> None:
         tag = getattr(event, "tag", None)
@@ -225,10 +231,6 @@ class _Builder:
         where = f"{self.name}:{node.line}:{node.column}"
         if isinstance(node.value, dict | list):
             raise PipelineError(*self.problems, Problem(where, "a key must be a plain text", "remove the brackets"))
-        if node.text == "<<":
-            self._stop(
-                (node.line, node.column), "merge keys (<<) are not supported", "repeat the keys, or use a variant"
-            )
         first = top.keys.get(node.text)
         if first is not None:
             what = f"the key '{node.text}' stands here a second time (first: line {first.line})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imagetiers.config.layout import Layout
@@ -45,6 +45,7 @@ git:
 @given(
     st.dictionaries(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=300), st.just(A))
 )
+@example({"<<": A})
 def test_what_is_written_can_be_read(pins: dict[str, str]) -> None:
     tree = parse_yaml(lock_text(pins, COMMITS).encode(), "pipeline.lock.yaml")
 
