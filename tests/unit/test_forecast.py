@@ -49,6 +49,7 @@ from imagetiers.planning.forecast import (
 from imagetiers.planning.observed import ObservedState, RegistryState
 from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_document, forecast_table, usd_text
+from imagetiers.retry import RetryPolicy
 from imagetiers.services import Services
 from imagetiers.state.history import expect_image
 from imagetiers.state.observe import observe
@@ -171,6 +172,9 @@ def test_prices() -> None:
 
 
 # ---- what would be built ----
+
+# Its threads outlive a test: one that went on trying would draw its jitter in the middle of a strategy of another.
+ONCE = RetryPolicy(total=0.1)
 
 
 @pytest.fixture
@@ -347,7 +351,9 @@ def test_only_the_newest_records_are_read(me: Builder, capsys: pytest.CaptureFix
 def test_a_plan_with_nothing_to_build_asks_the_cache_nothing(me: Builder, capsys: pytest.CaptureFixture[str]) -> None:
     for name in me.plan.tiers:
         me.make(name)
-    quiet = replace(me.services, store=TimeoutStore(GcsStore("nobody-is-there", endpoint="http://127.0.0.1:9")))
+    quiet = replace(
+        me.services, store=TimeoutStore(GcsStore("nobody-is-there", endpoint="http://127.0.0.1:9", policy=ONCE))
+    )
 
     plan = asked(me, capsys, quiet, require_built=True)
 
@@ -397,7 +403,7 @@ def test_a_cache_that_does_not_answer_costs_a_line(
     me: Builder, mute: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_step, "TimeoutStore", lambda store: TimeoutStore(store, 0.3))
-    services = replace(me.services, store=GcsStore("bucket", "p", endpoint=mute), console=RichConsole())
+    services = replace(me.services, store=GcsStore("bucket", "p", endpoint=mute, policy=ONCE), console=RichConsole())
     began = time.monotonic()
 
     plan = asked(me, capsys, services)
@@ -415,7 +421,7 @@ def test_a_cache_that_does_not_answer_costs_a_line(
 
 
 def test_after_one_question_without_an_answer_none_is_asked(mute: str) -> None:
-    hasty = TimeoutStore(GcsStore("bucket", endpoint=mute), 0.3)
+    hasty = TimeoutStore(GcsStore("bucket", endpoint=mute, policy=ONCE), 0.3)
     for _ in range(50):
         began = time.monotonic()
         with pytest.raises(UnavailableError, match=r"did not answer within 0\.3 s"):
