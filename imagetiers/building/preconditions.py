@@ -5,6 +5,7 @@ from __future__ import annotations
 from imagetiers.config.layout import PIPELINE_LOCK
 from imagetiers.config.model import Trust
 from imagetiers.errors import PipelineError, Problem, RegistryError
+from imagetiers.planning.decide import decide
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, unpinned
 
@@ -28,8 +29,9 @@ def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, 
     """
     if plan.pipeline.registry is None:
         return
-    found = seen.registered.get(tier.name)
-    if found is not None and found.unknown and not rebuild:
+    found, image = seen.registered.get(tier.name), decide(plan, seen)[f"image:{tier.name}"]
+    # Of an image that is here, or was forgotten, nobody need tell.
+    if found is not None and found.unknown and image is not None and image.fails and not rebuild:
         hint = f"nothing is built for hours on a guess; doit {task} --rebuild builds it all the same"
         raise RegistryError(
             Problem(task, f"the registry does not tell whether the image is there: {found.unknown}", hint)

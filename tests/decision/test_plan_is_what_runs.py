@@ -36,6 +36,7 @@ from tests.decision.world import FakeEngine, FakeRegistry, Shown, services, sha2
 from tests.soak.memory import MemoryStore
 
 OTHERS = Trust(trusted=False, branch="others")
+NOTHING: frozenset[str] = frozenset()
 VERBS = ("compile", "image", "verify", "push", "pull")
 TASK = re.compile(rf"\b(?:{'|'.join(VERBS)}):[a-z0-9-]+")
 
@@ -290,6 +291,13 @@ def check(case: Case) -> None:
 @example(Case(tiers=(TierCase(compiles=True, forgotten=frozenset({"compile"})),), asked=("compile",)))
 @example(Case(tiers=(TierCase(forgotten=frozenset({"pull"})),), registry=True, asked=("pull",)))
 @example(Case(tiers=(TierCase(local="none", forgotten=frozenset({"image"})),), registry=True, down=True))
+@example(
+    Case(
+        tiers=(TierCase(compiles=True, wheels=NOTHING, registry="silent", forgotten=frozenset({"image"})),),
+        registry=True,
+    )
+)
+@example(Case(tiers=(TierCase(compiles=True, wheels=NOTHING, registry="silent"),), registry=True, asked=("compile",)))
 def test_doit_runs_what_the_plan_announces(case: Case) -> None:
     check(case)
 
