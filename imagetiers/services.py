@@ -114,7 +114,7 @@ class Engine(Protocol):
 class Registry(Protocol):
     """A registry of images (OCI distribution). References are `host/repository:tag` or `host/repository@digest`.
 
-    Questions never fail: who does not get an answer is told Unknown, after retries. Orders raise RegistryError.
+    Queries return Unknown where nobody answers, after retries; commands raise RegistryError.
     """
 
     def look_up(self, refs: Iterable[str]) -> Mapping[str, Answer]:
@@ -129,7 +129,7 @@ class Registry(Protocol):
         """Return the tags of a repository; none when there is no such repository."""
         ...
 
-    def point(self, ref: str, digest: str, source: str = "") -> None:
+    def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
 
         From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.
@@ -138,7 +138,7 @@ class Registry(Protocol):
 
 
 class Git(Protocol):
-    """Git repositories, by URL. Questions never fail: who does not get an answer is told Unknown."""
+    """Git repositories, by URL. Queries return Unknown where nobody answers."""
 
     def look_up(self, url: str, refs: Iterable[str]) -> Mapping[str, str | Absent | Unknown]:
         """Return the commits of a repository's tags and branches (a tag first, as git does), in one request."""

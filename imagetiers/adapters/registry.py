@@ -53,7 +53,7 @@ class HttpRegistry:
         """Return the tags of a repository; none when there is no such repository."""
         return self._batch([repository], self._tags)[repository]
 
-    def point(self, ref: str, digest: str, source: str = "") -> None:
+    def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
 
         From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.

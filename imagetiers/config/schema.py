@@ -23,7 +23,7 @@ _LONGEST = 60  # characters of a value that a message repeats
 _NO_SUCH_KEY = "there is no such key"
 _OTHER_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _KIND = {
-    "string": "a text",
+    "string": "a string",
     "number": "a number",
     "integer": "a whole number",
     "boolean": "true or false",
@@ -177,12 +177,12 @@ def _found(node: Node) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, bool):
-        return f"the truth value {node.text}"
+        return f"the boolean {node.text}"
     if isinstance(value, int | float):
         shown = repr(value)
         written = cut(node.text)
         return f"the number {cut(shown)}" + (f" (written {written})" if shown != node.text else "")
-    return f"the text '{cut(node.text)}'"
+    return f"the string '{cut(node.text)}'"
 
 
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "object": (dict,)}
@@ -209,7 +209,7 @@ def _type(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
     if "string" in kinds and isinstance(node.value, bool | int | float):
         return what, f'write it in quotes: "{cut(node.text)}"'
     if kinds == ["boolean"] and node.text.lower() in _OTHER_BOOLEANS:
-        return what, f"write {_OTHER_BOOLEANS[node.text.lower()]}: in YAML 1.2 '{node.text}' is a text"
+        return what, f"write {_OTHER_BOOLEANS[node.text.lower()]}: in YAML 1.2 '{node.text}' is a string"
     if kinds == ["integer"] and isinstance(node.value, float) and node.value.is_integer():
         return what, f"write {node.value:.0f}"
     return what, _describe(error)

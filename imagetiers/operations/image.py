@@ -35,7 +35,7 @@ def ensure_image(session: Session, tier: TierPlan, *, rebuild: bool = False) -> 
             return
         check_may_build(session.plan, tier, seen, f"image:{tier.name}", rebuild=rebuild)
         parent = _parent(session.plan, tier, seen)
-        expected = expect_image(session, tier, seen, afresh=rebuild)
+        expected = expect_image(session, tier, seen, force=rebuild)
         began = session.services.now()
         folder = session.layout.wheels(tier.compile.key) if tier.compile is not None else None
         if tier.compile is not None and not wheels.have(session.layout, tier.compile.key):
@@ -66,7 +66,7 @@ def ensure_image(session: Session, tier: TierPlan, *, rebuild: bool = False) -> 
             f"image:{tier.name}: {short(tier.key)} built in {seconds:.0f} s, {built.size / 1e6:,.0f} MB"
         )
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
-        keep(session, tier.manifest, expected.onto(record))
+        keep(session, tier.manifest, expected.attach_to(record))
         keep_inputs(session, tier.key, tier.files)
 
 

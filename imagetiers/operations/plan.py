@@ -46,8 +46,8 @@ def show_plan(session: Session, *, to: str = "", every_reason: bool = False, req
     except StoreError as error:
         outlook = None
         notes.line(f"no forecast: the cache does not tell: {describe(error)}")
-    if store.silent:  # everybody who has asked it says so; once is enough
-        silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.silent}"
+    if store.error:  # everybody who has asked it says so; once is enough
+        silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.error}"
         notes.lines = [*seen.notes, *_asked_for(decisions, tiers), silent]
     if to:
         text = _document(session.plan, decisions, tiers, outlook, notes.lines, cpus=cpus)

@@ -49,7 +49,7 @@ def push_image(session: Session, tier: TierPlan, *, again: bool = False) -> None
         _agree_here(session, tier, digest)
         for tag in tier.tags:
             if tag not in found.tags or digest != found.digest:
-                session.services.registry.point(tag, digest, tier.repository)
+                session.services.registry.set_tag(tag, digest, tier.repository)
                 session.services.console.line(f"{task}: {tag} -> {digest[:19]}")
 
 
@@ -102,7 +102,7 @@ def _settle(session: Session, tier: TierPlan, ours: str) -> str:
             _check_labels(session, tier, answer)
             return winner
         with contextlib.suppress(TagMovedError):  # one more builder has pushed; the next round sees what is there now
-            session.services.registry.point(tier.ref, winner)
+            session.services.registry.set_tag(tier.ref, winner)
     raise RegistryError(Problem(f"push:{tier.name}", f"{tier.ref} changes all the time", "who else pushes there?"))
 
 

@@ -192,12 +192,12 @@ def compile_change(*, good: bool, some: bool) -> BuildKind:
     return BuildKind.COMPILE_WARM if good else BuildKind.COMPILE_PARTLY if some else BuildKind.COMPILE_COLD
 
 
-def image_change(tier: TierPlan, here: Collection[str], *, afresh: bool) -> BuildKind:
+def image_change(tier: TierPlan, here: Collection[str], *, force: bool) -> BuildKind:
     """Return what kind of image build it will be.
 
-    `here` are the tiers whose images the engine holds when it begins; `afresh`: BuildKit's layers are not used.
+    `here` are the tiers whose images the engine holds when it begins; `force`: BuildKit's layers are not used.
     """
-    if afresh:
+    if force:
         return BuildKind.IMAGE_AFRESH
     return BuildKind.IMAGE if tier.tier.parent is None or tier.tier.parent in here else BuildKind.IMAGE_PARENT
 
@@ -216,8 +216,8 @@ def expected_steps(
         if not decision.builds:
             steps[name] = ()
             continue
-        afresh = f"image:{name}" in seen.forced
-        image = Step(f"image:{name}", image_change(decision.tier, here, afresh=afresh))
+        force = f"image:{name}" in seen.forced
+        image = Step(f"image:{name}", image_change(decision.tier, here, force=force))
         if f"compile:{name}" in decision.runs and (found is None or found.size is None):
             known = found or Wheels()
             steps[name] = (Step(f"compile:{name}", compile_change(good=known.good, some=known.some)), image)

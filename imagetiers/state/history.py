@@ -56,7 +56,7 @@ class Expected:
     like: BuildProfile
     predicted: Mapping[str, float] | None = None
 
-    def onto(self, record: Record) -> Record:
+    def attach_to(self, record: Record) -> Record:
         """Return the record with it, beside what was measured."""
         like = self.like
         return replace(
@@ -79,10 +79,10 @@ def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Exp
     return _expect(session, tier, compile_change(good=found.good, some=found.some), store)
 
 
-def expect_image(session: Session, tier: TierPlan, seen: ObservedState, *, afresh: bool) -> Expected:
+def expect_image(session: Session, tier: TierPlan, seen: ObservedState, *, force: bool) -> Expected:
     """Say what is expected of an image build that is about to begin."""
     here = {name for name, other in session.plan.tiers.items() if seen.image(other) is not None}
-    return _expect(session, tier, image_change(tier, here, afresh=afresh), TimeoutStore(session.services.store))
+    return _expect(session, tier, image_change(tier, here, force=force), TimeoutStore(session.services.store))
 
 
 def _expect(session: Session, tier: TierPlan, change: BuildKind, store: Store) -> Expected:

@@ -21,13 +21,13 @@ class TimeoutStore:
     """A store that waits `seconds` for each answer; after one that did not come, no further question is asked.
 
     What is asked runs in a thread that ends with the process: a bucket's own retries last minutes. Orders (writes,
-    deletes) and transfers are passed on as they are. `silent` says what was wrong, once a question had no answer.
+    deletes) and transfers are passed on as they are. `error` says what was wrong, once a question had no answer.
     """
 
     def __init__(self, store: Store, seconds: float = _SECONDS) -> None:
         self._store = store
         self._seconds = seconds
-        self.silent = ""
+        self.error = ""
 
     @property
     def url(self) -> str:
@@ -67,13 +67,13 @@ class TimeoutStore:
         self._store.delete(name, if_generation=if_generation)
 
     def _ask(self, question: Callable[[], _Answer]) -> _Answer:
-        if self.silent:
-            raise UnavailableError.of(self.url, self.silent)
+        if self.error:
+            raise UnavailableError.of(self.url, self.error)
         try:
             return answer_within(self._seconds, question)
         except Empty:
-            self.silent = f"did not answer within {self._seconds:g} s"
-            raise UnavailableError.of(self.url, self.silent) from None
+            self.error = f"did not answer within {self._seconds:g} s"
+            raise UnavailableError.of(self.url, self.error) from None
         except UnavailableError as error:
-            self.silent = error.problems[0].what
+            self.error = error.problems[0].what
             raise

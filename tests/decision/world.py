@@ -61,7 +61,7 @@ class FakeRegistry:
     def tags(self, repository: str) -> tuple[str, ...] | Unknown:
         return tuple(ref.rpartition(":")[2] for ref in self.pointers if ref.rpartition(":")[0] == repository)
 
-    def point(self, ref: str, digest: str, source: str = "") -> None:
+    def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         repository = ref.rpartition(":")[0]
         self.manifests.setdefault(repository, {})[digest] = self.manifests[source or repository][digest]
         self.pointers[ref] = digest

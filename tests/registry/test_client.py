@@ -267,12 +267,12 @@ def test_a_tag_is_moved_and_read_back(registry_server: RegistryServer) -> None:
     two = upload(registry_server.host, "client/tier", "two", CONFIG.replace(b'"k"', b'"l"'))
 
     for digest in (one, two, one):
-        registry.point(f"{repository}:moved", digest)
+        registry.set_tag(f"{repository}:moved", digest)
         answer = registry.look_up([f"{repository}:moved"])[f"{repository}:moved"]
         assert isinstance(answer, Present)
         assert answer.digest == digest
     with pytest.raises(RegistryError, match="is not in the registry"):
-        registry.point(f"{repository}:moved", "sha256:" + hashlib.sha256(b"").hexdigest())
+        registry.set_tag(f"{repository}:moved", "sha256:" + hashlib.sha256(b"").hexdigest())
     tags = registry.tags(repository)
     assert isinstance(tags, tuple)
     assert set(tags) == {"moved", "one", "two"}
@@ -319,7 +319,7 @@ class TwoRepositories:
 
 def copy(fake: FakeRegistry, mount: Answer) -> TwoRepositories:
     fake.answers = [copied := TwoRepositories(mount)]
-    HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
+    HttpRegistry(QUICK).set_tag(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
     return copied
 
 
@@ -330,7 +330,7 @@ def test_blobs_are_mounted_where_the_registry_mounts(fake: FakeRegistry) -> None
     mounted = {path for method, path, _ in fake.asked if method == "POST"}
     assert mounted == {f"/v2/channel/tier/blobs/uploads/?mount={digest}&from=name/tier" for digest in BLOBS}
     before = len(fake.asked)
-    HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:other", digest_of(IMAGE), f"{fake.host}/name/tier")
+    HttpRegistry(QUICK).set_tag(f"{fake.host}/channel/tier:other", digest_of(IMAGE), f"{fake.host}/name/tier")
     assert {method for method, _, _ in fake.asked[before:]} == {"GET", "PUT"}, "it has the image already"
 
 
@@ -351,12 +351,12 @@ def test_what_cannot_be_copied_moves_no_tag(fake: FakeRegistry) -> None:
         fake.answers = [copied := TwoRepositories(mount)]
         copied.sent = sent
         with pytest.raises(RegistryError, match=words):
-            HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
+            HttpRegistry(QUICK).set_tag(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
         assert copied.manifest == b""
 
     fake.answers = [(200, {}, b'{"manifests": []}'), error(404, "MANIFEST_UNKNOWN")]
     with pytest.raises(RegistryError, match="is no image but a list of them"):
-        HttpRegistry(QUICK).point(f"{fake.host}/a:x", digest_of(b'{"manifests": []}'), f"{fake.host}/b")
+        HttpRegistry(QUICK).set_tag(f"{fake.host}/a:x", digest_of(b'{"manifests": []}'), f"{fake.host}/b")
 
     away = 202, {"Location": "http://elsewhere.example/upload"}, b""
     with pytest.raises(RegistryError, match="said to be at another host"):
@@ -378,7 +378,7 @@ def test_a_mount_asks_for_both_repositories(fake: FakeRegistry) -> None:
         return image(request)
 
     fake.answers = [guarded]
-    HttpRegistry(QUICK).point(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
+    HttpRegistry(QUICK).set_tag(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
     assert image.manifest == IMAGE
 
 

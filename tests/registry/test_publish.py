@@ -175,9 +175,9 @@ class Interrupting(HttpRegistry):
         super().__init__(QUICK)
         self._acts, self._armed = [act], False
 
-    def point(self, ref: str, digest: str, source: str = "") -> None:
+    def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         self._armed = True
-        super().point(ref, digest, source)
+        super().set_tag(ref, digest, source)
 
     def _look_up(self, ref: str) -> Answer:
         if self._armed and self._acts:
@@ -222,9 +222,9 @@ class Pointing(HttpRegistry):
         super().__init__(QUICK)
         self.moved: list[str] = []
 
-    def point(self, ref: str, digest: str, source: str = "") -> None:
+    def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         self.moved.append(ref)
-        super().point(ref, digest, source)
+        super().set_tag(ref, digest, source)
 
 
 def test_friendly_tags_apart_from_key_tags(

@@ -226,14 +226,14 @@ def test_a_parent_that_only_the_registry_has_is_pulled_once(me: Builder) -> None
 
 def test_the_plan_and_the_build_agree_on_an_image(me: Builder) -> None:
     """The build asks the same function, with what is here when it begins."""
-    assert expect_image(me.session, me.tier(), ObservedState(), afresh=False).like.change == "image, parent pulled"
+    assert expect_image(me.session, me.tier(), ObservedState(), force=False).like.change == "image, parent pulled"
     me.make("pytorch-clean")
     seen = observe(me.session)
-    told = expect_image(me.session, me.tier(), seen, afresh=False)
+    told = expect_image(me.session, me.tier(), seen, force=False)
 
     assert told.like.change == changes(me.plan, seen)["arr-base"][0] == "image"
     assert told.predicted is None
-    assert image_change(me.tier(), {"pytorch-clean"}, afresh=True).value == "image without layers"
+    assert image_change(me.tier(), {"pytorch-clean"}, force=True).value == "image without layers"
 
 
 # ---- the table ----
@@ -442,4 +442,4 @@ def test_a_hasty_store_answers_as_the_other_one(tmp_path: Path) -> None:
     assert hasty.read_file("a/c", tmp_path / "back") == store.read("a/c")[1]
     hasty.delete("a/b")
     assert hasty.stat("a/b") is None
-    assert (hasty.url, hasty.silent) == (store.url, "")
+    assert (hasty.url, hasty.error) == (store.url, "")
