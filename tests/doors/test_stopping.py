@@ -21,7 +21,8 @@ class Silent:
         self.connections: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
@@ -31,7 +32,9 @@ class Silent:
                 return
 
     def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # closing alone does not end a wait for the next
         self._server.close()
+        self._thread.join()
         for connection in self.connections:
             connection.close()
 

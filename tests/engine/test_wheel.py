@@ -156,7 +156,7 @@ def test_a_bucket_without_its_extra_names_the_extra(folder: Installed) -> None:
     folder.run("imagetiers", "init")
     folder.edit("pipeline.yaml", "cache: .imagetiers/cache", "cache: gs://bucket/prefix")
 
-    run = folder.run("doit", "list")
+    run = folder.run("doit", "plan")
 
     assert run.code == 3
     assert run.err == (

@@ -35,7 +35,8 @@ class Daemon:
         self._socket.bind(str(path))
         self._socket.listen()
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -54,7 +55,9 @@ class Daemon:
                     self._answer(connection, path)
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # closing alone does not end a wait for the next
         self._socket.close()
+        self._thread.join()
         for connection in self._open:
             connection.close()
 
