@@ -22,7 +22,7 @@ def push_problems(plan: Plan, trust: Trust) -> tuple[Problem, ...]:
     return ()
 
 
-def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, *, rebuild: bool) -> None:
+def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, *, force: bool) -> None:
     """Raise RegistryError when the registry did not tell, and PipelineError when a trusted build is of what is not pinned.
 
     Without a registry nothing is asked, and nothing leaves this machine, so tags will do.
@@ -31,7 +31,7 @@ def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, 
         return
     found, image = seen.registered.get(tier.name), decide(plan, seen)[f"image:{tier.name}"]
     # Of an image that is here, or was forgotten, nobody need tell.
-    if found is not None and found.unknown and image is not None and image.fails and not rebuild:
+    if found is not None and found.unknown and image is not None and image.fails and not force:
         hint = f"nothing is built for hours on a guess; doit {task} --rebuild builds it all the same"
         raise RegistryError(
             Problem(task, f"the registry does not tell whether the image is there: {found.unknown}", hint)

@@ -44,10 +44,10 @@ _KILLED = 137
 _OUT_OF_MEMORY = "Killed signal"  # what GCC's driver says of a compiler that the kernel has killed
 
 
-def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, again: bool = False) -> None:
+def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, force: bool = False) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
-    With `again` they are compiled (through ccache) although they are there. The `deadline` is for all of it, from the
+    With `force` they are compiled (through ccache) although they are there. The `deadline` is for all of it, from the
     first request to the last, and for waiting for others; the compile is ended before, as by Ctrl-C. Raises BuildError,
     EngineError or Interrupted. However it ends, the ccache directory keeps what was compiled.
     """
@@ -55,7 +55,7 @@ def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, agai
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     try:
-        done = _with_the_lock(session, tier, step, deadline=deadline, again=again)
+        done = _with_the_lock(session, tier, step, deadline=deadline, force=force)
     except LockedError as error:
         deadline.reached = True
         raise deadline.error(f"compile:{tier.name}", f": it {error.problems[0].what}") from None
@@ -67,24 +67,24 @@ def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, agai
         session.services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
 
 
-def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, again: bool) -> bool:
+def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, force: bool) -> bool:
     """Do so while no other doit of this checkout does; say whether anything was compiled."""
     task = f"compile:{tier.name}"
     with session.services.locks.hold(f"compile-{step.key}", task, deadline.for_work):
         wrong = what_is_wrong(session.layout, step.key)
-        if wrong is None and not again:
+        if wrong is None and not force:
             return False
         if wrong:
             session.services.console.line(
                 f"{task}: {session.layout.wheels(step.key)}: {wrong}: the wheels count as absent"
             )
-        if not again and wheels.restore(session, step.key):
+        if not force and wheels.restore(session, step.key):
             session.services.console.line(f"{task}: wheels {short(step.key)} taken from {session.services.store.url}")
             return False
         if session.plan.pipeline.registry is not None:
             seen = deadline.within(task, lambda: observe(session))
-            check_may_build(session.plan, tier, seen, task, rebuild=again)
-        secrets = read_secrets(tier.tier, session.layout, session.trust)
+            check_may_build(session.plan, tier, seen, task, force=force)
+        secrets = read_secrets(tier.config, session.layout, session.trust)
         _compile(session, tier, step, deadline=deadline, secrets=secrets)
     return True
 
@@ -114,7 +114,7 @@ def _compile(
     stop = partial(session.services.engine.stop, container, COMPILE_STOP_SECONDS)
     with session.services.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, session.services) if warm.cached else None
-        with checkpoints(warm, step.step.ccache, since, session.services) as keeper:
+        with checkpoints(warm, step.config.ccache, since, session.services) as keeper:
             code, log = _follow(session, tier, step, container, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
             hits = _hits(partial_wheels / wheels.STATS_LOG)
@@ -172,16 +172,16 @@ def _report_others(task: str, others: tuple[str, ...], services: Services) -> No
 
 def _check_ccache(warm: CcacheSession, step: CompilePlan) -> None:
     """Refuse, before hours have passed, a compile that can never be warm although `strict` asks for it."""
-    if step.step.ccache.strict and not warm.cached:
+    if step.config.ccache.strict and not warm.cached:
         what = (
-            f"the stage '{step.step.stage}' has no ccache on its PATH, so no compile of it can be warm (strict: true)"
+            f"the stage '{step.config.stage}' has no ccache on its PATH, so no compile of it can be warm (strict: true)"
         )
         raise BuildError(Problem(warm.task, what, "install ccache there; strict: false compiles without it"))
 
 
 def _judge(warm: CcacheSession, step: CompilePlan, hits: Hits, before: Fingerprint | None, services: Services) -> None:
     """Say why a compile was cold, if it need not have been. Raises BuildError where `strict` is set."""
-    settings = step.step.ccache
+    settings = step.config.ccache
     if not hits.cacheable:
         what = "no compiler was called through ccache, so the next compile will be as cold as this one"
         if settings.strict:
@@ -252,7 +252,7 @@ def _start(session: Session, step: CompilePlan, ccache: Path, secrets: Mapping[s
     container = compile_container(
         step,
         user=session.services.user,
-        jobs=max_jobs(info.cpus, info.memory, step.step.job_memory),
+        jobs=max_jobs(info.cpus, info.memory, step.config.job_memory),
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
         checkout=_checkout(session.layout),

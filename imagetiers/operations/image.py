@@ -20,28 +20,28 @@ from imagetiers.state.records import Record, keep, keep_inputs
 __all__ = ["ensure_image"]
 
 
-def ensure_image(session: Session, tier: TierPlan, *, rebuild: bool = False) -> None:
+def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> None:
     """Make sure that the engine holds the image of the tier's key.
 
-    With `rebuild` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError or
+    With `force` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError or
     Interrupted.
     """
     with session.services.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
         seen = observe(session)
-        if not rebuild and seen.image(tier) is not None:
+        if not force and seen.image(tier) is not None:
             return  # another doit was faster
-        if not rebuild and (published := seen.published(tier)) is not None:
+        if not force and (published := seen.published(tier)) is not None:
             session.services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
             return
-        check_may_build(session.plan, tier, seen, f"image:{tier.name}", rebuild=rebuild)
+        check_may_build(session.plan, tier, seen, f"image:{tier.name}", force=force)
         parent = _parent(session.plan, tier, seen)
-        expected = expect_image(session, tier, seen, force=rebuild)
+        expected = expect_image(session, tier, seen, force=force)
         began = session.services.now()
         folder = session.layout.wheels(tier.compile.key) if tier.compile is not None else None
         if tier.compile is not None and not wheels.have(session.layout, tier.compile.key):
             raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
-        secrets = read_secrets(tier.tier, session.layout, session.trust)
-        build = build_image(tier, session.plan.pipeline, folder, session.trust, parent=parent, no_cache=rebuild)
+        secrets = read_secrets(tier.config, session.layout, session.trust)
+        build = build_image(tier, session.plan.pipeline, folder, session.trust, parent=parent, no_cache=force)
         title = f"image:{tier.name}"
         path = session.layout.log(tier.name, "image", tier.key)
         with (
@@ -75,9 +75,9 @@ def _parent(plan: Plan, tier: TierPlan, seen: ObservedState) -> str | None:
 
     With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line.
     """
-    if tier.tier.parent is None:
+    if tier.config.parent is None:
         return None
-    parent = plan.tiers[tier.tier.parent]
+    parent = plan.tiers[tier.config.parent]
     published = seen.published(parent)
     if published is not None:
         return f"{parent.repository}@{published.digest}"

@@ -118,9 +118,9 @@ def _document(
 ) -> str:
     machine = plan.pipeline.cloudbuild
     document = plan.document()
-    for entry, tier in zip(document["tiers"], tiers, strict=True):
-        name = tier.tier.name
-        entry.update(state=tier.state.value, why=list(tier.why), runs=list(tier.runs))
+    for entry, decision in zip(document["tiers"], tiers, strict=True):
+        name = decision.tier.name
+        entry.update(state=decision.state.value, why=list(decision.why), runs=list(decision.runs))
         entry["reasons"] = {
             task: None if reason is None else str(reason)
             for task, reason in decisions.items()
@@ -133,11 +133,11 @@ def _document(
 
 
 def _not_built(tiers: tuple[TierDecision, ...]) -> Iterator[Problem]:
-    for tier in tiers:
-        where, why = f"plan --require-built: {tier.tier.name}", "; ".join(tier.why)
-        if tier.unknown:
+    for decision in tiers:
+        where, why = f"plan --require-built: {decision.tier.name}", "; ".join(decision.why)
+        if decision.unknown:
             hint = "that is no answer: ask again when it can be told"
             yield Problem(where, f"nobody can tell whether it is built: {why}", hint)
-        elif tier.state is TierState.BUILD:
-            built = " ".join(task for task in tier.runs if task.startswith(("compile:", "image:")))
-            yield Problem(where, f"is not built, {built} would run: {why}", f"doit explain {tier.tier.name}")
+        elif decision.state is TierState.BUILD:
+            built = " ".join(task for task in decision.runs if task.startswith(("compile:", "image:")))
+            yield Problem(where, f"is not built, {built} would run: {why}", f"doit explain {decision.tier.name}")

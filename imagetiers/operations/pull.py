@@ -36,13 +36,13 @@ def fetch(session: Session, tier: TierPlan, digest: str) -> ImageInfo:
     return image
 
 
-def pull_image(session: Session, tier: TierPlan, *, again: bool = False) -> None:
+def pull_image(session: Session, tier: TierPlan, *, force: bool = False) -> None:
     """Bring the image here, with its friendly tags, when the registry holds it.
 
-    With `again` the registry's image takes the place of one of this key that is here. Raises RegistryError, EngineError.
+    With `force` the registry's image takes the place of one of this key that is here. Raises RegistryError, EngineError.
     """
     seen = observe(session)
-    if again or seen.image(tier) is None:
+    if force or seen.image(tier) is None:
         published = seen.published(tier)
         if published is None:
             found = seen.registered.get(tier.name)

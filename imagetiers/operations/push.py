@@ -27,10 +27,10 @@ __all__ = ["push_image"]
 _ROUNDS = 10
 
 
-def push_image(session: Session, tier: TierPlan, *, again: bool = False) -> None:
+def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None:
     """Make sure that the registry holds one image of the tier's key, and that the friendly tags point to it.
 
-    With `again`, a key tag that somebody has overwritten with another image is written all the same. Raises
+    With `force`, a key tag that somebody has overwritten with another image is written all the same. Raises
     RegistryError, EngineError, VerifyError.
     """
     task = f"push:{tier.name}"
@@ -42,7 +42,7 @@ def push_image(session: Session, tier: TierPlan, *, again: bool = False) -> None
             raise RegistryError(
                 Problem(task, f"the registry does not tell what it holds: {found.unknown}", "nothing was pushed")
             )
-        if found.blocked and not again:
+        if found.blocked and not force:
             hint = f"find out who did that; remove the tag, or doit {task} --rebuild puts the right image there"
             raise RegistryError(Problem(task, found.wrong, hint))
         digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)

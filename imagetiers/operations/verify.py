@@ -21,14 +21,14 @@ _RESERVE = 20.0  # seconds, for the container to end
 _HINT = "if it has to take so long: --timeout, or `verify: {timeout: ...}` of the tier in pipeline.yaml"
 
 
-def verify_image(session: Session, tier: TierPlan, *, again: bool = False, limit: float | None = None) -> None:
+def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit: float | None = None) -> None:
     """Check the tier's image, unless this image has passed these checks before; then let its friendly tags point to it.
 
     `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. Raises VerifyError with everything that
     failed, EngineError, Interrupted.
     """
     task = f"verify:{tier.name}"
-    seconds = tier.tier.verify.timeout if limit is None else limit
+    seconds = tier.config.verify.timeout if limit is None else limit
     deadline = Deadline(seconds, reserve=_RESERVE, kind=VerifyError, hint=_HINT)
     session = session.with_store(deadline.limited(session.services.store))
     seen = deadline.within(task, lambda: observe(session))
@@ -37,7 +37,7 @@ def verify_image(session: Session, tier: TierPlan, *, again: bool = False, limit
         image = deadline.within(task, lambda: fetch(session, tier, published.digest))
     if image is None:
         raise VerifyError(Problem(f"verify:{tier.name}", "there is no image of this key", f"doit image:{tier.name}"))
-    if again or not passed_before(session, tier, image.id):
+    if force or not passed_before(session, tier, image.id):
         _keep(session, tier, image, checks=_check(session, tier, image, deadline))
     session.services.engine.tag(tier.ref, tier.tags)
     try:

@@ -65,7 +65,7 @@ def build_image(
 
     `parent` takes the place of the parent's reference by key: the same image by its digest in the registry.
     """
-    contexts = {tier.compile.step.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
+    contexts = {tier.compile.config.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
     return BuildImage(
         tags=(tier.ref,),
         target=tier.target,
@@ -79,10 +79,10 @@ def build_image(
             Label.MANIFEST: _label_value(tier.manifest),
             Label.TRUST: trust.label,
             "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
-            "org.opencontainers.image.version": tier.tier.tag,
+            "org.opencontainers.image.version": tier.config.tag,
         },
         contexts=contexts,
-        secrets=tier.tier.secrets,
+        secrets=tier.config.secrets,
         no_cache=no_cache,
     )
 
@@ -91,11 +91,11 @@ def build_builder(plan: CompilePlan, tier: TierPlan, platform: str) -> BuildImag
     """Return the build of the image that a compile step runs in."""
     return BuildImage(
         tags=(plan.builder,),
-        target=plan.step.stage,
+        target=plan.config.stage,
         platform=platform,
         args=plan.args,
         labels={Label.COMPILE_KEY: plan.key},
-        secrets=tier.tier.secrets,
+        secrets=tier.config.secrets,
     )
 
 
@@ -114,12 +114,12 @@ def compile_container(
     The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
     With so many `secrets` it first reads `secrets_stream` from its stdin; they are files of its user, in memory.
     """
-    settings = plan.step.ccache
+    settings = plan.config.ccache
     options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
     return Container(
         name=f"imagetiers-compile-{plan.key[:12]}-{checkout}",
         image=plan.builder,
-        argv=("/bin/sh", "-c", _TAKE_SECRETS, "imagetiers", *plan.step.run) if secrets else plan.step.run,
+        argv=("/bin/sh", "-c", _TAKE_SECRETS, "imagetiers", *plan.config.run) if secrets else plan.config.run,
         user=f"{user[0]}:{user[1]}",
         env={
             "MAX_JOBS": str(jobs),

@@ -78,7 +78,7 @@ def run_before(plan: Plan, task: str) -> tuple[str, ...]:
     verb, _, name = task.partition(":")
     tier = plan.tiers[name]
     if verb == "image":
-        parent = (f"image:{tier.tier.parent}",) if tier.tier.parent is not None else ()
+        parent = (f"image:{tier.config.parent}",) if tier.config.parent is not None else ()
         return (*parent, *((f"compile:{name}",) if tier.compile is not None else ()))
     return {"verify": (f"image:{name}",), "push": (f"verify:{name}",)}.get(verb, ())
 
@@ -89,7 +89,7 @@ def run_after(plan: Plan, task: str) -> tuple[str, ...]:
     Parents are published first, so that a child is built FROM what everybody has agreed on.
     """
     verb, _, name = task.partition(":")
-    parent = plan.tiers[name].tier.parent
+    parent = plan.tiers[name].config.parent
     return (f"push:{parent}",) if verb == "push" and parent is not None else ()
 
 
@@ -173,7 +173,7 @@ def _tier_decision(
     if image is not None and image.fails:
         return TierDecision(tier, TierState.UNKNOWN, image.lines, runs)
     if image is not None:
-        waits = (f"it waits for its parent {tier.tier.parent}, which cannot be had",)
+        waits = (f"it waits for its parent {tier.config.parent}, which cannot be had",)
         why = image.lines if f"image:{tier.name}" in runs else image.lines + waits
         return TierDecision(tier, TierState.BUILD, why, runs)
     others: dict[Reason, str] = {}

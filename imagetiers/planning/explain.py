@@ -201,7 +201,7 @@ def _wheels(tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Orig
 
 def _parent(plan: Plan, tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Iterator[Origin]:
     old = before.get("parent")
-    name = tier.tier.parent
+    name = tier.config.parent
     if old is None or name is None:
         told = "it had no parent before" if old is None else "it has no parent any more"
         yield Origin(f"parent of {tier.name}", (Cause.INPUTS,), (), told)

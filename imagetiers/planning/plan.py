@@ -33,10 +33,10 @@ VERIFY_RECIPE = 2  # raised when the way that checks are run changes
 
 @dataclass(frozen=True, slots=True)
 class CompilePlan:
-    """How a tier's wheels are made: `builder` is the image of the compile stage, `namespace` names its ccache."""
+    """How a tier's wheels are made, by `config`: `builder` is the compile stage's image, `namespace` names its ccache."""
 
     tier: str
-    step: CompileStep
+    config: CompileStep
     manifest: KeyManifest
     builder: str
     namespace: str
@@ -74,10 +74,11 @@ class VerifyPlan:
 class TierPlan:
     """One tier's key and how its image is made.
 
-    `ref` is the reference by key; `tags` are the friendly ones, which may lie in another repository (`channels`).
+    `config` is what pipeline.yaml says of it; `ref` is the reference by key; `tags` are the friendly ones, which may lie in
+    another repository (`channels`).
     """
 
-    tier: Tier
+    config: Tier
     manifest: KeyManifest
     ref: str
     tags: tuple[str, ...]
@@ -91,7 +92,7 @@ class TierPlan:
     @property
     def name(self) -> str:
         """The tier's name."""
-        return self.tier.name
+        return self.config.name
 
     @property
     def key(self) -> str:
@@ -124,7 +125,7 @@ class Plan:
                     "key": tier.key,
                     "ref": tier.ref,
                     "tags": list(tier.tags),
-                    "parent": tier.tier.parent,
+                    "parent": tier.config.parent,
                     "manifest": tier.manifest.document(),
                     "compile": None
                     if tier.compile is None
@@ -169,7 +170,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
     if epoch is not None and REFRESH_ARG in manifest.args:
         args[REFRESH_ARG] = epoch
     return TierPlan(
-        tier=tier,
+        config=tier,
         manifest=manifest,
         ref=f"{repo}:{short(manifest.key)}",
         tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
@@ -193,7 +194,7 @@ def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
     toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in sorted(manifest.bases))
     return CompilePlan(
         tier=inputs.tier.name,
-        step=step,
+        config=step,
         manifest=manifest,
         builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(manifest.key)}",
         namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
@@ -229,6 +230,6 @@ def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:
     images = {ref for manifest in manifests for ref, digest in manifest.bases.items() if digest == keys.UNPINNED}
     used = {name for manifest in manifests for name in manifest.args}
     refs = {
-        source.name for name, source in tier.tier.sources.items() if name in used and pipeline.commit(source) is None
+        source.name for name, source in tier.config.sources.items() if name in used and pipeline.commit(source) is None
     }
     return (*sorted(images), *sorted(refs))

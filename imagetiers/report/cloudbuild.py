@@ -122,9 +122,9 @@ def _steps(plan: Plan, mode: str) -> list[Json]:
         if tier.compile is not None:
             limit = settings.compile_timeout
             targets = [f"compile:{tier.name}", "--if-needed", f"--timeout={limit - min(_GRACE, limit // 5)}s"]
-            steps.append(step(f"compile-{tier.name}", targets, ["plan"], tier.tier, limit))
-        steps.append(step(f"image-{tier.name}", [_target(plan, tier, mode)], _after(tier), tier.tier))
-    parents = {tier.tier.parent for tier in plan.tiers.values()}
+            steps.append(step(f"compile-{tier.name}", targets, ["plan"], tier.config, limit))
+        steps.append(step(f"image-{tier.name}", [_target(plan, tier, mode)], _after(tier), tier.config))
+    parents = {tier.config.parent for tier in plan.tiers.values()}
     steps.append(step("status", ["status"], [f"image-{name}" for name in plan.tiers if name not in parents]))
     return steps
 
@@ -137,8 +137,8 @@ def _target(plan: Plan, tier: TierPlan, mode: str) -> str:
 
 def _after(tier: TierPlan) -> list[str]:
     after = [f"compile-{tier.name}"] if tier.compile is not None else []
-    if tier.tier.parent is not None:
-        after.append(f"image-{tier.tier.parent}")
+    if tier.config.parent is not None:
+        after.append(f"image-{tier.config.parent}")
     return after or ["plan"]
 
 

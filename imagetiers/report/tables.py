@@ -77,7 +77,7 @@ def status_table(plan: Plan, seen: ObservedState, now: float, warmth: Mapping[st
         table.add_column(column, justify="right" if right else "left", no_wrap=column != "wheels", overflow="fold")
     for tier in plan.tiers.values():
         image = seen.image(tier)
-        parent = seen.image(plan.tiers[tier.tier.parent]) if tier.tier.parent else None
+        parent = seen.image(plan.tiers[tier.config.parent]) if tier.config.parent else None
         wheels = ""
         if tier.compile is not None:
             have = "here" if tier.compile.key in seen.wheels else "not here"

@@ -146,8 +146,8 @@ def tier_forecasts(
 def _wheels(session: Session, tier: TierPlan, seen: ObservedState) -> Wheels:
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers run compile:
-    again = f"compile:{tier.name}" in seen.forced  # then finished wheels are not fetched
-    for trust in () if again else dict.fromkeys((Trust(), session.trust)):
+    force = f"compile:{tier.name}" in seen.forced  # then finished wheels are not fetched
+    for trust in () if force else dict.fromkeys((Trust(), session.trust)):
         blob = session.services.store.stat(object_name(step.key, trust))
         if blob is not None:
             return Wheels(size=blob.size)

@@ -299,7 +299,7 @@ class Tasks:
         from imagetiers.building.secrets import read_secrets
 
         try:
-            read_secrets(tier.tier, self.layout, self._trust)
+            read_secrets(tier.config, self.layout, self._trust)
         except PipelineError as error:
             return error.problems
         return ()
@@ -365,8 +365,8 @@ class Tasks:
 
         def work(session: Session) -> None:
             deadline.check(task)
-            again = rebuild or self._forgotten(task)
-            compile_wheels(session, tier, deadline, again=again)
+            force = rebuild or self._forgotten(task)
+            compile_wheels(session, tier, deadline, force=force)
 
         return self._make(task, work)
 
@@ -374,8 +374,8 @@ class Tasks:
         from imagetiers.operations.image import ensure_image
 
         task = f"image:{tier.name}"
-        again = rebuild or self._forgotten(task)
-        return self._make(task, lambda session: ensure_image(session, tier, rebuild=again))
+        force = rebuild or self._forgotten(task)
+        return self._make(task, lambda session: ensure_image(session, tier, force=force))
 
     def _verify(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.verify import verify_image
@@ -383,8 +383,8 @@ class Tasks:
         task = f"verify:{tier.name}"
 
         def work(session: Session) -> None:
-            again = rebuild or self._forgotten(task)
-            verify_image(session, tier, again=again, limit=timeout)
+            force = rebuild or self._forgotten(task)
+            verify_image(session, tier, force=force, limit=timeout)
 
         return self._make(task, work)
 
@@ -392,14 +392,14 @@ class Tasks:
         from imagetiers.operations.pull import pull_image
 
         task = f"pull:{tier.name}"
-        again = rebuild or self._forgotten(task)
-        return self._make(task, lambda session: pull_image(session, tier, again=again))
+        force = rebuild or self._forgotten(task)
+        return self._make(task, lambda session: pull_image(session, tier, force=force))
 
     def _push(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.push import push_image
 
         # Forgotten it only looks once more: what overwrites a tag that holds something else is asked for in so many letters.
-        return self._make(f"push:{tier.name}", lambda session: push_image(session, tier, again=rebuild))
+        return self._make(f"push:{tier.name}", lambda session: push_image(session, tier, force=rebuild))
 
     def _unknown_tiers(self, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
         return [

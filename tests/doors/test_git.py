@@ -296,14 +296,14 @@ def test_a_trusted_build_for_others_wants_its_refs_pinned(locked: Builder, upstr
     tier = made.tiers["pytorch-clean"]
 
     with pytest.raises(PipelineError) as error:
-        check_may_build(made, tier, ObservedState(registered={tier.name: RegistryState()}), "image:x", rebuild=False)
+        check_may_build(made, tier, ObservedState(registered={tier.name: RegistryState()}), "image:x", force=False)
 
     assert str(error.value) == (
         f"image:x: pipeline.lock.yaml: {upstream.url}#light, {upstream.url}#v1.0 are not pinned, "
         "but what is built is for others\n  hint: doit lock, then look at the change and commit it"
     )
     untrusted = ObservedState(registered={tier.name: RegistryState()}, trust=Trust(trusted=False, branch="pr-7"))
-    check_may_build(made, tier, untrusted, "image:x", rebuild=False)
+    check_may_build(made, tier, untrusted, "image:x", force=False)
 
 
 def test_production_is_pinned_to_what_the_dockerfile_says() -> None:

@@ -174,9 +174,9 @@ class Machine:
         """Return the finished wheels."""
         return {path.name: path.read_text() for path in self.layout.wheels(self.step.key).glob("*.whl")}
 
-    def compile(self, *, seconds: float | None = None, again: bool = False) -> None:
+    def compile(self, *, seconds: float | None = None, force: bool = False) -> None:
         session = self.session
-        compile_wheels(session, session.plan.tiers["pytorch-clean"], Deadline(seconds), again=again)
+        compile_wheels(session, session.plan.tiers["pytorch-clean"], Deadline(seconds), force=force)
 
     def another(self, layout: Layout) -> Machine:
         """Return a fresh machine with the same cache."""

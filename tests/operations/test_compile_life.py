@@ -58,7 +58,7 @@ def test_it_is_compiled_once_and_kept(here: Machine) -> None:
 
 def test_asked_for_again_it_is_compiled_warm(here: Machine) -> None:
     here.compile()
-    here.compile(again=True)
+    here.compile(force=True)
 
     assert here.engine.made == ["builder", "compile", "compile"]
     assert "4 of 4 compiler calls were hits" in here.said

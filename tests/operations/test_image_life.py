@@ -25,9 +25,9 @@ def here(tiny: Layout, tmp_path: Path) -> Machine:
     return made
 
 
-def ensure(here: Machine, name: str = "pytorch-clean", *, rebuild: bool = False) -> None:
+def ensure(here: Machine, name: str = "pytorch-clean", *, force: bool = False) -> None:
     session = here.session
-    ensure_image(session, session.plan.tiers[name], rebuild=rebuild)
+    ensure_image(session, session.plan.tiers[name], force=force)
 
 
 def test_it_is_built_once_of_its_wheels(here: Machine) -> None:
@@ -46,7 +46,7 @@ def test_it_is_built_once_of_its_wheels(here: Machine) -> None:
 
 def test_rebuilt_it_is_built_without_layers_of_before(here: Machine) -> None:
     ensure(here)
-    ensure(here, rebuild=True)
+    ensure(here, force=True)
 
     assert [build.no_cache for build in here.engine.builds] == [False, True]
 
@@ -130,7 +130,7 @@ def test_nothing_is_built_on_a_guess(here: Machine) -> None:
         ensure(here)
     assert here.engine.builds == []
 
-    ensure(here, rebuild=True)
+    ensure(here, force=True)
     assert len(here.engine.builds) == 1
 
 

@@ -56,8 +56,8 @@ def machine(tmp_path: Path, registry_server: RegistryServer) -> Machine:
     return make
 
 
-def push(machine: Builder, *, again: bool = False) -> None:
-    push_image(machine.session, machine.tier(), again=again)
+def push(machine: Builder, *, force: bool = False) -> None:
+    push_image(machine.session, machine.tier(), force=force)
 
 
 def found(machine: Builder) -> RegistryState:
@@ -430,7 +430,7 @@ def test_a_tag_overwritten_and_nothing_left(machine: Machine, registry_server: R
     image = first.make()
     with pytest.raises(RegistryError, match=r"was overwritten(.|\n)*push:arr-base --rebuild"):
         push(first)
-    push(first, again=True)
+    push(first, force=True)
     assert found(first).image == image.id
 
 
@@ -502,7 +502,7 @@ def test_untrusted_builds_read_and_never_push(machine: Machine, registry_server:
     assert "was built by untrusted/pr-7" in found(trusted).wrong, "nor when it got into the registry"
 
     trusted.make()
-    push(trusted, again=True)
+    push(trusted, force=True)
     assert found(pull_request).digest == found(trusted).digest
 
 
@@ -515,7 +515,7 @@ def test_a_registry_that_does_not_answer_builds_nothing(machine: Machine) -> Non
     assert decision.runs == ()
     assert "no answer from the registry" in decision.why[0]
     with pytest.raises(RegistryError, match="nothing is built for hours on a guess"):
-        check_may_build(only.plan, only.tier(), seen, "image:arr-base", rebuild=False)
+        check_may_build(only.plan, only.tier(), seen, "image:arr-base", force=False)
     only.engine.make(only.tier())
     assert decided(only)[1].state is TierState.FOUND_LOCALLY
     with pytest.raises(RegistryError, match="nothing was pushed"):
@@ -529,9 +529,9 @@ def test_trusted_builds_for_a_registry_want_pinned_bases(machine: Machine) -> No
         seen = observe(one.session)
         if refused:
             with pytest.raises(ImagetiersError, match=r"debian:trixie-slim is not pinned(.|\n)*doit lock"):
-                check_may_build(one.plan, tier, seen, "image:pytorch-clean", rebuild=True)
+                check_may_build(one.plan, tier, seen, "image:pytorch-clean", force=True)
         else:
-            check_may_build(one.plan, tier, seen, "image:pytorch-clean", rebuild=False)
+            check_may_build(one.plan, tier, seen, "image:pytorch-clean", force=False)
 
 
 def test_without_a_registry_nothing_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
