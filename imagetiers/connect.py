@@ -22,11 +22,14 @@ from imagetiers.stores.open import open_store
 
 __all__ = ["connect"]
 
-PATIENCE = "IMAGETIERS_CACHE_PATIENCE"
+TIMEOUT = "IMAGETIERS_CACHE_TIMEOUT"
+_EARLIER_NAME = "IMAGETIERS_CACHE_PATIENCE"  # of 0.2.0; still read
 
 
-def _patience(text: str | None) -> float | None:
+def _timeout() -> float | None:
     """Read for how many seconds a bucket that does not answer is tried again."""
+    name = TIMEOUT if TIMEOUT in os.environ else _EARLIER_NAME
+    text = os.environ.get(name)
     if text is None:
         return None
     try:
@@ -34,7 +37,7 @@ def _patience(text: str | None) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise PipelineError(Problem(PATIENCE, f"'{text}' is not a number of seconds", "such as 120"))
+        raise PipelineError(Problem(name, f"'{text}' is not a number of seconds", "such as 120"))
     return seconds
 
 
@@ -43,8 +46,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
     cancel = SignalCancellation()
     cancel.install()
     console = RichConsole()
-    patience = _patience(os.environ.get(PATIENCE))
-    store = open_store(pipeline.cache, layout.root, patience=patience, hurried=lambda: cancel.requested)
+    store = open_store(pipeline.cache, layout.root, timeout=_timeout(), hurried=lambda: cancel.requested)
     secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""
     signer = LazySigner(secret, pipeline.trust) if secret else None
     return Services(

@@ -1,4 +1,4 @@
-"""One file of the repository, whatever lies at its path: read whole, or told what is wrong with it."""
+"""One file of the repository, whatever lies at its path: read whole, or an error that says what is wrong with it."""
 
 from __future__ import annotations
 

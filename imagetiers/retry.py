@@ -64,7 +64,7 @@ class RetryPolicy:
 
     The n-th pause is random in 0 .. min(`most`, `first` * 2**(n-1)); after "too many requests" at least `throttled`
     plus up to as much again. No new try starts when `total` would be over by then. `connect` and `answer` bound the wait for a
-    connection and for an answer; content has to move with `lowest` bytes a second, over each `patience` seconds and more.
+    connection and for an answer; content has to move with `lowest` bytes a second, over each `window` seconds and more.
     """
 
     first: float = 0.25
@@ -74,7 +74,7 @@ class RetryPolicy:
     connect: float = 10.0
     answer: float = 60.0
     lowest: float = 16_384.0
-    patience: float = 10.0
+    window: float = 10.0
 
     def pause(self, tries: int, *, throttled: bool) -> float:
         """Return how long to wait after so many failed tries."""

@@ -27,7 +27,7 @@ _THREADS = 16
 _DOWN_SECONDS = 30.0
 LOOK_UP = RetryPolicy(first=0.25, most=4.0, total=10.0, connect=5.0, answer=15.0)
 _MOST_BYTES = 1 << 50  # of a layer: what is said to be larger is no layer
-_PATIENCE = 6.0  # an order comes after hours of work, so it is tried so many times longer than a question
+_LONGER = 6.0  # a command comes after hours of work, so it is tried so many times longer than a query
 
 
 class HttpRegistry:
@@ -35,7 +35,7 @@ class HttpRegistry:
 
     def __init__(self, policy: RetryPolicy = LOOK_UP) -> None:
         self._policy = policy
-        self._patient = replace(policy, total=_PATIENCE * policy.total)
+        self._for_commands = replace(policy, total=_LONGER * policy.total)
         self._lock = threading.Lock()
         self._connected: RegistryHttp | None = None
         self._down: dict[str, tuple[float, str]] = {}  # host -> until when nobody waits for it again, and why
@@ -65,7 +65,7 @@ class HttpRegistry:
             raise RegistryError(Problem(f"{source}@{digest}", "is not in the registry (any more)", "doit again"))
         if source != repository:
             self._copy(manifest, source, repository)
-        self._call(ref, lambda wire: wire.put_manifest(ref, manifest), self._patient)
+        self._call(ref, lambda wire: wire.put_manifest(ref, manifest), self._for_commands)
         answer = self._look_up(ref)
         if not isinstance(answer, Present) or answer.digest != digest:
             told = answer.digest[:19] if isinstance(answer, Present) else "absent"
@@ -81,7 +81,7 @@ class HttpRegistry:
 
         def copy(digest: str) -> None:
             ref = f"{repository}@{digest}"
-            self._call(ref, lambda wire: wire.copy_blob(source, ref, blobs[digest]), self._patient)
+            self._call(ref, lambda wire: wire.copy_blob(source, ref, blobs[digest]), self._for_commands)
 
         in_parallel(copy, blobs, _THREADS)
 

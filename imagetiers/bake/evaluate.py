@@ -1,6 +1,6 @@
 """Bake files without Docker: the part of the language that needs no functions, as `docker buildx bake --print` prints it.
 
-Literals, variables with their defaults or from the environment, `${NAME}` in texts, `inherits`, `matrix`. Anything else is an
+Literals, variables with their defaults or from the environment, `${NAME}` in strings, `inherits`, `matrix`. Anything else is an
 error that says so: nothing is guessed.
 """
 
@@ -32,7 +32,7 @@ _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 class _Quoted(str):
-    """A text of the file, in which `${...}` are holes; other strings are expressions."""
+    """A string of the file, in which `${...}` are holes; other strings are expressions."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ def load_blocks(text: str, name: str) -> Blocks:
 
 
 def _texts(value: Any) -> Any:
-    """Tell the parser's quoted texts from its expressions."""
+    """Tell the parser's quoted strings from its expressions."""
     if isinstance(value, dict):
         return {key.strip('"'): _texts(each) for key, each in value.items() if not key.startswith("__")}
     if isinstance(value, list):

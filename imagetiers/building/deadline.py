@@ -1,4 +1,4 @@
-"""A time limit that ends a task in order, before whoever runs doit (a step of Cloud Build) ends it without a word."""
+"""A time limit that ends a task gracefully, before whoever runs doit (a step of Cloud Build) ends it without a word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imagetiers.stores.port import Store
 
 __all__ = ["COMPILE_HINT", "Deadline"]
 
-COMPILE_HINT = "run it again: it goes on with what ccache has kept; or give it more time"
+COMPILE_HINT = "run it again: it resumes with what ccache has kept; or give it more time"
 _LONGEST = 1e9  # seconds; no timer takes much more
 _OVERTIME = 30.0  # seconds: a container has ten to end
 _SHARE = 0.2

@@ -23,7 +23,7 @@ def push_problems(plan: Plan, trust: Trust) -> tuple[Problem, ...]:
 
 
 def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, *, force: bool) -> None:
-    """Raise RegistryError when the registry did not tell, and PipelineError when a trusted build is of what is not pinned.
+    """Raise RegistryError when the registry did not say, and PipelineError when a trusted build is of what is not pinned.
 
     Without a registry nothing is asked, and nothing leaves this machine, so tags will do.
     """
@@ -34,7 +34,7 @@ def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, 
     if found is not None and found.unknown and image is not None and image.fails and not force:
         hint = f"nothing is built for hours on a guess; doit {task} --rebuild builds it all the same"
         raise RegistryError(
-            Problem(task, f"the registry does not tell whether the image is there: {found.unknown}", hint)
+            Problem(task, f"the registry does not say whether the image is there: {found.unknown}", hint)
         )
     loose = unpinned(tier, plan.pipeline) if seen.trust.trusted else ()
     if loose:

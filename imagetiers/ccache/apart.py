@@ -82,7 +82,7 @@ def _run(answer: Connection, work: Callable[[], Report], memory: int) -> None:
         value = {"problems": [[p.where, p.what, p.hint] for p in error.problems[:1000]]}
     except MemoryError:
         value = {"problems": [["", f"was left alone: it takes more than {memory >> 20} MiB to read it", ""]]}
-    except Exception as error:  # noqa: BLE001  one namespace's trouble is told, and the others' turn comes
+    except Exception as error:  # noqa: BLE001  one namespace's trouble is reported, and the others' turn comes
         value = {"problems": [["", f"was left alone: {type(error).__name__}: {error}"[:1000], ""]]}
     answer.send_bytes(json.dumps(value).encode()[:_MESSAGE_MAX])
     answer.close()

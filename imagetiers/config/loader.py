@@ -72,7 +72,7 @@ def load_config(layout: Layout, variant: str | None) -> Config:
     """Read pipeline.yaml and its lock, with `variant` applied.
 
     Raises PipelineError where reading on makes no sense (no file, no YAML, no such variant); all else that is wrong is in
-    the result's `problems`, so that it can be told together with what is wrong in the tiers' files.
+    the result's `problems`, so that it can be reported together with what is wrong in the tiers' files.
     """
     base = _read(layout)
     variants = base.value.get("variants") if isinstance(base.value, dict) else None
@@ -366,7 +366,7 @@ def _cloudbuild_problems(tree: Node, wrong: set[Path]) -> Iterator[Problem]:
         what = "the compile's time-out is not below the build's, so the build would end before it"
         yield problem("compile_timeout", what, "leave the build the time to build, verify and push images after it")
     if settings.compile_timeout < _SHORTEST:
-        yield problem("compile_timeout", "a compile step cannot end in order in so little time", "write 5m or more")
+        yield problem("compile_timeout", "a compile step cannot end gracefully in so little time", "write 5m or more")
     for key in ("machine", "disk"):
         if settings.pool is not None and key in given:
             yield problem(key, "a private pool has a machine and a disk of its own", "set it where the pool is made")

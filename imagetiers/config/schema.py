@@ -190,7 +190,7 @@ _OF_A_TYPE = {"enum", "const", "minimum", "maximum", "exclusiveMinimum", "anyOf"
 
 
 def _follows(error: Any) -> bool:
-    """Say whether something is only wrong because the value's type is, which is told already."""
+    """Say whether something is only wrong because the value's type is, which is reported already."""
     wanted = error.schema.get("type")
     if error.validator not in _OF_A_TYPE or not isinstance(wanted, str):
         return False

@@ -153,7 +153,7 @@ class _Open:
 
 
 class _Builder:
-    """Builds the tree from parser events; collects what can be told together, stops at what makes no sense to go on."""
+    """Builds the tree from parser events; collects what can be reported together, stops at what makes no sense to go on."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -186,7 +186,7 @@ class _Builder:
             control = _CONTROL.search(event.value)
             if control is not None:
                 self._stop(mark, f"holds the control character U+{ord(control[0]):04X}", "remove it")
-            # A quoted one is a text like any other.
+            # A quoted one is a string like any other.
             if event.value == "<<" and event.implicit[0] and self._wants_key():
                 self._stop(mark, "merge keys (<<) are not supported", "repeat the keys, or use a variant")
             self._add(_scalar(event))
@@ -230,7 +230,7 @@ class _Builder:
         top = self.stack[-1]
         where = f"{self.name}:{node.line}:{node.column}"
         if isinstance(node.value, dict | list):
-            raise PipelineError(*self.problems, Problem(where, "a key must be a plain text", "remove the brackets"))
+            raise PipelineError(*self.problems, Problem(where, "a key must be a plain string", "remove the brackets"))
         first = top.keys.get(node.text)
         if first is not None:
             what = f"the key '{node.text}' stands here a second time (first: line {first.line})"

@@ -265,7 +265,7 @@ def _automatic(platform: str) -> dict[str, str]:
 
 
 def _known(text: str, scope: Scope, escape: str) -> str | None:
-    """Return an expanded value, None for one that nobody can tell."""
+    """Return an expanded value, None for one that nobody knows."""
     try:
         return expand(text, scope, escape)
     except (Unresolved, LexError):

@@ -210,8 +210,8 @@ def _literal_images(inputs: TierInputs) -> set[str]:
     try:
         return set(inputs.reading.outside(inputs.dockerfile.stages))
     except Unresolved:
-        return set()  # is told elsewhere
-    except LexError:  # is told elsewhere; which images the file names, nobody can say
+        return set()  # is reported elsewhere
+    except LexError:  # is reported elsewhere; which images the file names, nobody can say
         return set(inputs.tier.bases.values())
 
 

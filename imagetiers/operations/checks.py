@@ -120,7 +120,7 @@ class Checked:
 def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline) -> Checked:
     """Run all scripts of a tier in a container of its image, which is ended when the time is over.
 
-    Raises EngineError, VerifyError for an engine that does not tell its end, Interrupted, and OSError for the log.
+    Raises EngineError, VerifyError for an engine that does not say that it has ended, Interrupted, and OSError for the log.
     """
     files = [InputFile("imagetiers/verify.sh", RUNNER)]
     for name, script, expectations in tier.verify.scripts:

@@ -44,7 +44,7 @@ def clean_compile(session: Session, tier: TierPlan, *, dry_run: bool) -> None:
 
 
 def clean_verdicts(session: Session, tier: TierPlan, *, dry_run: bool) -> None:
-    """Forget on this machine that the image has passed. Raises EngineError when nobody tells which one it is."""
+    """Forget on this machine that the image has passed. Raises EngineError when nobody knows which one it is."""
     seen = observe(session)
     if seen.unknown is not None:
         raise EngineError(Problem("", seen.unknown))

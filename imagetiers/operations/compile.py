@@ -103,7 +103,7 @@ def _compile(
     container = deadline.within(task, lambda: _running(session, step))
     expected = expect_compile(session, tier, warm) if container is None else None
     if container is not None:
-        session.services.console.line(f"{task}: goes on with the compile that is still running from an earlier doit")
+        session.services.console.line(f"{task}: resumes the compile that is still running from an earlier doit")
     else:
         watch.lap("probe")
         warm_up(warm, session.services)
@@ -270,7 +270,7 @@ def _follow(
     deadline: Deadline,
     secrets: Mapping[str, bytes],
 ) -> tuple[int, BuildLog]:
-    """Wait for the container to end. It outlives us only when the engine is lost: then the next doit goes on with it."""
+    """Wait for the container to end. It outlives us only when the engine is lost: then the next doit resumes it."""
     path = session.layout.log(tier.name, "compile", step.key)
     try:
         with (
@@ -282,7 +282,7 @@ def _follow(
         told = ", but the engine does not say that its container has ended"
         raise deadline.error(f"compile:{tier.name}", told) from None
     except EngineError as error:
-        hint = "run doit again when the daemon is there: it goes on with it"
+        hint = "run doit again when the daemon is there: it resumes the compile"
         lost = Problem(f"compile:{tier.name}", "the compile may still run in its container", hint)
         raise EngineError(*error.problems, lost) from error
     except BaseException:

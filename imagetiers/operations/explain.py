@@ -110,7 +110,7 @@ def _recorded(session: Session, tier: TierPlan) -> Iterator[tuple[str, int]]:
         try:
             names = [blob.name for blob in session.services.store.list(f"{prefix}records/{tier.name}/image/")]
         except StoreError as error:
-            session.services.console.line(f"explain: the cache does not tell what was built: {error}")
+            session.services.console.line(f"explain: the cache does not say what was built: {error}")
             return
         with ThreadPoolExecutor(_THREADS) as pool:
             for document in pool.map(lambda name: _read(session.services, name, parse_object), names[-_RECORDS:]):
@@ -120,10 +120,10 @@ def _recorded(session: Session, tier: TierPlan) -> Iterator[tuple[str, int]]:
 
 
 def _in_registry(tier: TierPlan, known: set[str], services: Services) -> list[ImageInfo]:
-    """Return labels of published keys that nobody else has told of."""
+    """Return labels of published keys that nobody else knows of."""
     tags = services.registry.tags(tier.repository)
     if not isinstance(tags, tuple):
-        services.console.line(f"explain: the registry does not tell what it holds: {tags.reason}")
+        services.console.line(f"explain: the registry does not say what it holds: {tags.reason}")
         return []
     shaped = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{SHORT}}}", tag) and tag not in known][-_TAGS:]
     answers = services.registry.look_up(f"{tier.repository}:{tag}" for tag in shaped)

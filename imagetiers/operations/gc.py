@@ -34,7 +34,7 @@ __all__ = ["GcOptions", "collect_garbage", "sweep_part"]
 DAY = 86_400.0
 _HERE = ("wheels here", "ccache here", "marks here", "branches here")
 _THREADS = 8
-_LEFT_SECONDS = 7 * DAY  # longer than any compile that a container goes on with after its doit was killed
+_LEFT_SECONDS = 7 * DAY  # longer than any compile that runs on in its container after its doit was killed
 
 
 @dataclass(frozen=True, slots=True)

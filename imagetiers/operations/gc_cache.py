@@ -224,7 +224,7 @@ def _need_published(store: Store, registry: Registry, published: Iterable[_Objec
 
 
 def _need_verdicts(store: Store, verdicts: Iterable[_Object], keys: set[str], reading: CacheContents) -> None:
-    """A verdict stays for as long as the key of its image does, and when it does not tell which that is."""
+    """A verdict stays for as long as the key of its image does, and when it does not say which that is."""
     listed = list(verdicts)
     documents = _documents(store, listed, reading)
     for one in listed:

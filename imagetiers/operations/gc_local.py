@@ -62,7 +62,7 @@ def needed_here(
 ) -> set[str]:
     """Return the names of items that belong to these keys, or that the holders of locks (by folder) may be using.
 
-    A lock does not tell which ccache directory a compile uses, so all of them stay while any compiles.
+    A lock does not say which ccache directory a compile uses, so all of them stay while any compiles.
     """
     locks = {layout.apart: held(layout.locks)} | {branch.apart: held(branch.locks) for branch in _branches(layout)}
     needed = set()

@@ -45,7 +45,7 @@ def show_plan(session: Session, *, to: str = "", every_reason: bool = False, req
         outlook = tier_forecasts(asking, tiers, seen, cpus=cpus)
     except StoreError as error:
         outlook = None
-        notes.line(f"no forecast: the cache does not tell: {describe(error)}")
+        notes.line(f"no forecast: the cache does not say: {describe(error)}")
     if store.error:  # everybody who has asked it says so; once is enough
         silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.error}"
         notes.lines = [*seen.notes, *_asked_for(decisions, tiers), silent]
@@ -136,7 +136,7 @@ def _not_built(tiers: tuple[TierDecision, ...]) -> Iterator[Problem]:
     for decision in tiers:
         where, why = f"plan --require-built: {decision.tier.name}", "; ".join(decision.why)
         if decision.unknown:
-            hint = "that is no answer: ask again when it can be told"
+            hint = "that is no answer: ask again when that is known"
             yield Problem(where, f"nobody can tell whether it is built: {why}", hint)
         elif decision.state is TierState.BUILD:
             built = " ".join(task for task in decision.runs if task.startswith(("compile:", "image:")))

@@ -40,7 +40,7 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
         found = seen.registered[tier.name]
         if found.unknown:
             raise RegistryError(
-                Problem(task, f"the registry does not tell what it holds: {found.unknown}", "nothing was pushed")
+                Problem(task, f"the registry does not say what it holds: {found.unknown}", "nothing was pushed")
             )
         if found.blocked and not force:
             hint = f"find out who did that; remove the tag, or doit {task} --rebuild puts the right image there"

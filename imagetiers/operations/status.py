@@ -45,7 +45,7 @@ def _warmth(session: Session) -> tuple[dict[str, str], tuple[str, ...]]:
         try:
             record = _record(session, tier.name, tier.compile.key)
         except StoreError as error:
-            return warmth, (f"the cache does not tell how compiles went: {describe(error)}",)
+            return warmth, (f"the cache does not say how compiles went: {describe(error)}",)
         if record is not None:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"

@@ -45,7 +45,7 @@ _ORDER = tuple(Cause)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A key that was built before: its manifest as JSON knows it, who told, and when it was built (Unix seconds)."""
+    """A key that was built before: its manifest as JSON knows it, who says so, and when it was built (Unix seconds)."""
 
     key: str
     manifest: Mapping[str, Any]

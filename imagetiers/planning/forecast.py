@@ -137,7 +137,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Seconds of several steps, one after the other; `unknown` are the tasks that no record tells of."""
+    """Seconds of several steps, one after the other; `unknown` are the tasks that no record knows."""
 
     seconds: float = 0.0
     low: float = 0.0
@@ -252,7 +252,7 @@ def all_pulls(tier_forecasts: Iterable[TierForecast]) -> int:
 
 
 def forecast(samples: Iterable[Sample], like: BuildProfile) -> Forecast | None:
-    """Return what the newest builds like this one took; None where no record tells."""
+    """Return what the newest builds like this one took; None where no record says."""
     fitting = sorted((s for s in samples if s.like == like and like.cpus), key=lambda s: s.began)[-USED:]
     if not fitting:
         return None
@@ -296,7 +296,7 @@ def accuracy(samples: Iterable[Sample], of: BuildProfile) -> Accuracy | None:
 
 
 def read_sample(document: object) -> Sample | None:
-    """Read a record's JSON; None for one that tells nothing: damaged, or without a kind (written by an earlier version)."""
+    """Read a record's JSON; None for one that says nothing: damaged, or without a kind (written by an earlier version)."""
     if not isinstance(document, dict):
         return None
     texts = [document.get(name) for name in ("pipeline", "variant", "change")]

@@ -48,7 +48,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The registry did not tell (401, 403, 5xx, a time-out). Never taken for absent."""
+    """The registry did not say (401, 403, 5xx, a time-out). Never taken for absent."""
 
     reason: str
 

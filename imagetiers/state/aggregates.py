@@ -53,7 +53,7 @@ class Aggregate:
 
 
 def fold(aggregate: Aggregate, records: Iterable[tuple[str, Sample | None]]) -> Aggregate:
-    """Take records, by name, into an aggregate. One that tells nothing (None) is only passed."""
+    """Take records, by name, into an aggregate. One that says nothing (None) is only passed."""
     groups = dict(aggregate.groups)
     folded = aggregate.folded
     for name, sample in sorted(records, key=lambda record: record[0]):

@@ -70,7 +70,7 @@ class Expected:
 
 
 def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Expected:
-    """Say what is expected of a compile that is about to begin. What the cache does not tell is not forecast."""
+    """Say what is expected of a compile that is about to begin. What the cache does not say is not forecast."""
     store = TimeoutStore(session.services.store)
     try:
         found = peek(store, warm.chain, warm.directory, step=warm.step) if warm.cached else Peek()
@@ -100,7 +100,7 @@ def _like(plan: Plan, change: str, cpus: int) -> BuildProfile:
 
 
 def processors(services: Services) -> int:
-    """Return how many processors the engine has; 0 where it does not tell."""
+    """Return how many processors the engine has; 0 where it does not say."""
     try:
         return services.engine.info().cpus
     except EngineError:
@@ -177,7 +177,7 @@ def _ccache_version(session: Session, step: CompilePlan) -> str | None:
 
 
 def _samples(store: Store, trust: Trust, asked: list[_Asked]) -> dict[_Asked, list[Sample]]:
-    """Read the newest records of tiers' compiles or images; a damaged or an old one tells nothing. Raises StoreError.
+    """Read the newest records of tiers' compiles or images; a damaged or an old one says nothing. Raises StoreError.
 
     What `cache:gc` has added up of older ones comes first: it is in the same listing.
     """

@@ -114,7 +114,7 @@ def passed_before(session: Session, tier: TierPlan, image: str) -> bool:
             continue
         except StoreError as error:
             session.services.console.line(
-                f"verify:{tier.name}: the cache does not tell ({error}), so the checks are run"
+                f"verify:{tier.name}: the cache does not say ({error}), so the checks are run"
             )
             break
     return False
@@ -191,6 +191,6 @@ def _record(services: Services, tier: TierPlan) -> Publication | None:
     try:
         record = publication(services, tier)
     except StoreError as error:
-        services.console.line(f"{tier.name}: the cache does not tell what was published: {error}")
+        services.console.line(f"{tier.name}: the cache does not say what was published: {error}")
         return None
     return record if record is not None and record.digest else None

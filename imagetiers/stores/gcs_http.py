@@ -98,7 +98,7 @@ class GcsHttp:
         self._client._bucket_metadata_cache = None  # noqa: SLF001
         self._session: requests.Session = self._client._http  # noqa: SLF001  the documented way to size the pool
         self.transport = Transport(
-            threads, answer=policy.answer, lowest=policy.lowest, patience=policy.patience, hurried=hurried
+            threads, answer=policy.answer, lowest=policy.lowest, window=policy.window, hurried=hurried
         )
         self.transport.mount(self._session)
         tokens = getattr(getattr(self._session, "_auth_request", None), "session", None)
@@ -145,7 +145,7 @@ class GcsHttp:
         raise error
 
     def crc32c(self, name: str, generation: int) -> str:
-        """Ask for the CRC32C of an object of that generation, where a download did not tell; '' where there is none."""
+        """Ask for the CRC32C of an object of that generation, where a download did not say; '' where there is none."""
         blob = self._bucket.blob(name)
         try:
             blob.reload(timeout=self._timeout, retry=None)

@@ -141,15 +141,13 @@ class _Adapter(HTTPAdapter):
 class Transport:
     """Watched connections for up to `pool` threads.
 
-    An answer may take `answer` seconds; content has to come, or go, with `lowest` bytes a second over each `patience`
+    An answer may take `answer` seconds; content has to come, or go, with `lowest` bytes a second over each `window`
     seconds and more. While `hurried` says so, nothing that stands still for a second is waited for.
     """
 
-    def __init__(
-        self, pool: int, *, answer: float, lowest: float, patience: float, hurried: Callable[[], bool]
-    ) -> None:
+    def __init__(self, pool: int, *, answer: float, lowest: float, window: float, hurried: Callable[[], bool]) -> None:
         self.adapter = _Adapter(pool)
-        self._answer, self._lowest, self._patience = answer, lowest, patience
+        self._answer, self._lowest, self._window = answer, lowest, window
         self._hurried = hurried
         self._changed = threading.Condition()
         self._pause = threading.Event()  # never set
@@ -204,7 +202,7 @@ class Transport:
         reason = ""
         if exchange.phase == "waiting" and elapsed > self._answer:
             reason = f"no answer in {elapsed:.0f} s"
-        moving = exchange.phase in ("sending", "receiving") and elapsed > self._patience
+        moving = exchange.phase in ("sending", "receiving") and elapsed > self._window
         if moving and exchange.moved < elapsed * self._lowest:
             reason = f"only {exchange.moved} bytes in {elapsed:.0f} s"
         if exchange.phase and self._hurried() and now - exchange.last > _HURRY:

@@ -24,12 +24,12 @@ def open_store(
     root: Path,
     *,
     threads: int = 16,
-    patience: float | None = None,
+    timeout: float | None = None,
     hurried: Callable[[], bool] = lambda: False,
 ) -> Store:
     """Make the store for `gs://bucket/prefix` or a directory (relative ones are below `root`). Touches nothing yet.
 
-    `threads` is how many will use it at once, `patience` for how many seconds a bucket that does not answer is tried
+    `threads` is how many will use it at once, `timeout` for how many seconds a bucket that does not answer is tried
     again; once `hurried` says so, it is not. Raises PipelineError for anything else, and for a
     bucket when the extra `gcs` is not installed.
     """
@@ -53,5 +53,5 @@ def open_store(
         raise PipelineError(missing)
     from imagetiers.stores.gcs import GcsStore
 
-    policy = None if patience is None else RetryPolicy(total=patience)
+    policy = None if timeout is None else RetryPolicy(total=timeout)
     return GcsStore(bucket, prefix, threads=threads, policy=policy, hurried=hurried)

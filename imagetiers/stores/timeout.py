@@ -1,4 +1,4 @@
-"""Questions to the cache that nobody wants to wait for: a plan is told at once, or it is told without."""
+"""Questions to the cache that nobody wants to wait for: a plan is shown at once, or without their answers."""
 
 from __future__ import annotations
 

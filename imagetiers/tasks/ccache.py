@@ -8,7 +8,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from imagetiers.tasks.act import Act
-from imagetiers.tasks.options import number, option, size, switch, text
+from imagetiers.tasks.options import number, option, size, string, switch
 
 __all__ = ["ccache_tasks"]
 
@@ -87,7 +87,7 @@ def ccache_tasks(act: Act) -> Iterator[Task]:
         )
 
     loss = switch("accept-loss", "give up what the index lists and cannot be read")
-    named = text("names none", "doit ccache:stats shows them; without --namespace all are meant")
+    named = string("names none", "doit ccache:stats shows them; without --namespace all are meant")
     space = option("namespace", "only this namespace", named, default="")
     yield _task(pull, "restore working sets from the cache", space, switch("all", "everything"))
     yield _task(push, "store what the cache does not have")

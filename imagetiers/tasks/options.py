@@ -1,4 +1,4 @@
-"""The options of doit's tasks: a wrong value is told before anything runs, with exit code 3, as a misspelt option is.
+"""The options of doit's tasks: a wrong value is reported before anything runs, with exit code 3, as a misspelt option is.
 
 A type reads the text of an option. It raises ValueError, whose text is what is wrong and, on a line `  hint: …`, the cure:
 doit passes that on as it is, and `doit_plugins` makes a Problem of it.
@@ -16,7 +16,7 @@ from imagetiers.config.forms import parse_duration, parse_size
 from imagetiers.errors import Problem
 from imagetiers.visible import visible
 
-__all__ = ["duration", "form", "number", "option", "refused", "size", "split_hint", "switch", "text"]
+__all__ = ["duration", "form", "number", "option", "refused", "size", "split_hint", "string", "switch"]
 
 Type = Callable[[str], Any]
 _HINT = "\n  hint: "
@@ -86,8 +86,8 @@ def duration(value: str) -> int:
     return seconds
 
 
-def text(what: str, hint: str) -> Type:
-    """Return the type of a text that must not be empty, as it is where a shell's variable is not set."""
+def string(what: str, hint: str) -> Type:
+    """Return the type of a string that must not be empty, as it is where a shell's variable is not set."""
 
     def read(value: str) -> str:
         if not value:
@@ -98,7 +98,7 @@ def text(what: str, hint: str) -> Type:
 
 
 def form(pattern: str, what: str, hint: str) -> Type:
-    """Return the type of a text of a form; `what` goes behind the value (`is no mode`)."""
+    """Return the type of a string of a form; `what` goes behind the value (`is no mode`)."""
 
     def read(value: str) -> str:
         if not re.fullmatch(pattern, value):

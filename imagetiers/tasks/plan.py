@@ -9,7 +9,7 @@ from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from imagetiers.tasks.act import Act
-from imagetiers.tasks.options import option, switch, text
+from imagetiers.tasks.options import option, string, switch
 
 __all__ = ["plan_task"]
 
@@ -31,7 +31,7 @@ def plan_task(act: Act) -> dict[str, Any]:
             option(
                 "json",
                 "write the plan with its key manifests and forecasts to this file (- = stdout)",
-                text("names no file", "a path, or - for the standard output"),
+                string("names no file", "a path, or - for the standard output"),
                 default="",
             ),
             switch("why", "show every reason"),

@@ -51,7 +51,7 @@ Task = dict[str, Any]
 REBUILD = switch("rebuild", "do it although it need not be done")
 
 _AS_JSON = "--json"  # which doit leaves among the names when it stands behind one
-TIMEOUT = option("timeout", "end it in order after so long, such as 3h30m", duration, default=None)
+TIMEOUT = option("timeout", "end it gracefully after so long, such as 3h30m", duration, default=None)
 COMPILE_PARAMS = [
     REBUILD,
     switch("if-needed", "only when the image that takes the wheels must be built"),

@@ -109,6 +109,7 @@ def test_a_folder_without_dodo_is_told_where_to_look(offline: Checkout) -> None:
 @pytest.mark.parametrize(
     ("variable", "values", "said"),
     [
+        ("IMAGETIERS_CACHE_TIMEOUT", ("x", "", "nan", "inf", "-1"), "is not a number of seconds\n  hint: such as 120"),
         ("IMAGETIERS_CACHE_PATIENCE", ("x", "", "nan", "inf", "-1"), "is not a number of seconds\n  hint: such as 120"),
         ("IMAGETIERS_VOLUME", ("x", "x:y", ":/x", "a b:/x"), "a Docker volume and where it is\n  hint: such as"),
     ],

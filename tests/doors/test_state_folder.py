@@ -122,7 +122,7 @@ def test_somebody_elses(mode: int, shared: Checkout) -> None:
 def test_one_line_where_marks_cannot_be_kept(
     before: str, user: int, why: str, shared: Checkout, registry_server: RegistryServer
 ) -> None:
-    """The cache knows that all three images have passed; that is told once, and what it means is shown all the same."""
+    """The cache knows that all three images have passed; that is reported once, and what it means is shown all the same."""
     name = f"test-{secrets.token_hex(4)}"
     shared.edit("pipeline.yaml", "name: tiny", f"name: {name}\nregistry: {registry_server.host}/marks\ncache: cache")
     images = [publish(tier, registry_server.host) for tier in shared.plan().values()]

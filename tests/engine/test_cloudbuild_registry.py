@@ -133,7 +133,7 @@ def test_a_fresh_worker_builds_nothing_in_seconds(
     So everything that doit does is in it, and the start of the worker and of its containers is not, which this machine slows
     down as much as whatever else it does at the same time. There are no pulls to take away: nothing is pulled, which is
     asserted. A worker that is too slow is given a second try, as fresh as the first; on a machine with twice as much to do as
-    it has processors the time says nothing of doit, so there it is told, and the rest is asserted all the same.
+    it has processors the time says nothing of doit, so there it is reported, and the rest is asserted all the same.
     """
     pipeline = published.pipeline
     images, cache = registry_server.listing(), bucket(pipeline)

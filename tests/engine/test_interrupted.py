@@ -39,7 +39,7 @@ def test_killed_in_the_middle_of_the_compile_it_goes_on(checkout: Checkout) -> N
     again = checkout.doit()
 
     assert again.code == 0, again.text
-    assert "goes on with the compile that is still running" in again.out
+    assert "resumes the compile that is still running" in again.out
     assert "0 of 6 compiler calls were hits" in again.out, "each word was compiled once"
     assert checkout.containers() == []
 
@@ -98,7 +98,7 @@ def test_out_of_time_it_ends_its_container_and_goes_on_later(checkout: Checkout)
         assert run.code == 1
         assert run.err.strip() == (
             f"compile:pytorch-clean: was not done after {seconds} s and was stopped\n"
-            "  hint: run it again: it goes on with what ccache has kept; or give it more time"
+            "  hint: run it again: it resumes with what ccache has kept; or give it more time"
         )
         if words(checkout):
             break

@@ -1,4 +1,4 @@
-"""A daemon that goes away in the middle: the compile is not lost, and the next doit goes on with it."""
+"""A daemon that goes away in the middle: the compile is not lost, and the next doit resumes it."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def test_a_compile_outlives_its_daemons_connection(checkout: Checkout, proxy: Pr
 
     again = checkout.doit("compile")
     assert again.code == 0, again.text
-    assert "goes on with the compile that is still running" in again.out
+    assert "resumes the compile that is still running" in again.out
     assert checkout.containers() == []

@@ -62,7 +62,7 @@ def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path)
         time.sleep(0.2)
     send(process, signal.SIGKILL)
     first = doit(quickstart)
-    assert "goes on with the compile that is still running" in first.out
+    assert "resumes the compile that is still running" in first.out
     record = quickstart.records("compile")[-1]
     compiled = record["misses"]
     assert record["hits"] == 0

@@ -148,7 +148,7 @@ def test_a_registry_that_is_down_stops_pushes_and_never_rebuilds(worker: Worker,
         shutil.rmtree(tmp_path / "cache")
         fresh = checkout.doit("image:pytorch-clean")
         assert fresh.code == 1
-        assert "the registry does not tell whether the image is there" in fresh.err
+        assert "the registry does not say whether the image is there" in fresh.err
         assert checkout.records("compile") == [], "nothing was compiled on a guess"
         assert "unknown" in checkout.doit("explain", "pytorch-clean").out.splitlines()[0]
 

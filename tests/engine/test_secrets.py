@@ -137,7 +137,7 @@ def test_killed_in_the_compile_the_next_doit_goes_on_and_masks(planted: tuple[Ch
     again = checkout.doit("compile", THE_TOKEN=token)
 
     assert again.code == 0, again.text
-    assert "goes on with the compile" in again.out
+    assert "resumes the compile" in again.out
     assert traces(kept(checkout) + again.text.encode(), values) == []
     assert checkout.containers() == []
 

@@ -149,7 +149,7 @@ def test_read_only_credentials_are_no_failure(worker: Checkout, gcs_server: GcsS
 
 
 def test_an_unreachable_bucket_makes_a_compile_cold_and_no_more(worker: Checkout) -> None:
-    run = worker.doit("compile", STORAGE_EMULATOR_HOST="http://127.0.0.1:1", IMAGETIERS_CACHE_PATIENCE="2")
+    run = worker.doit("compile", STORAGE_EMULATOR_HOST="http://127.0.0.1:1", IMAGETIERS_CACHE_TIMEOUT="2")
 
     assert run.code == 0, run.text
     assert "compiles with what is here, for the cache cannot be read" in run.out

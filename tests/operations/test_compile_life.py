@@ -209,7 +209,7 @@ def test_a_compile_that_outlived_its_doit_is_adopted(here: Machine) -> None:
     left = left_running(here)
     here.compile()
 
-    assert "goes on with the compile that is still running from an earlier doit" in here.said
+    assert "resumes the compile that is still running from an earlier doit" in here.said
     assert here.engine.removed[-1] == left
     assert here.engine.started == {}
     assert here.wheels() == WHEELS
@@ -222,7 +222,7 @@ def test_a_compile_that_has_ended_badly_meanwhile_is_not_adopted(here: Machine) 
     here.engine.ended[left] = 1
     here.compile()
 
-    assert "goes on with" not in here.said
+    assert "resumes" not in here.said
     assert left in here.engine.removed
     assert here.wheels() == WHEELS
 
@@ -232,7 +232,7 @@ def test_a_compile_without_its_folder_is_not_adopted(here: Machine) -> None:
     (here.layout.partial_wheels(here.step.key) / BEGAN).unlink()
     here.compile()
 
-    assert "goes on with" not in here.said
+    assert "resumes" not in here.said
     assert left in here.engine.removed
     assert here.wheels() == WHEELS
 

@@ -126,7 +126,7 @@ def test_what_is_published_is_not_built(here: Machine) -> None:
 def test_nothing_is_built_on_a_guess(here: Machine) -> None:
     with_a_registry(here)
     here.engine.registry.silent.add(here.tier.ref)
-    with pytest.raises(RegistryError, match="the registry does not tell whether the image is there"):
+    with pytest.raises(RegistryError, match="the registry does not say whether the image is there"):
         ensure(here)
     assert here.engine.builds == []
 

@@ -24,7 +24,7 @@ from tests.soak.operations import TRUSTED, Operation, perform
 from tests.soak.server import BUCKET, PREFIX
 from tests.soak.signatures import signing
 
-POLICY = RetryPolicy(first=0.02, most=0.2, total=6.0, throttled=0.05, connect=2.0, answer=1.5, patience=1.5)
+POLICY = RetryPolicy(first=0.02, most=0.2, total=6.0, throttled=0.05, connect=2.0, answer=1.5, window=1.5)
 """Patience for a store on this machine: what is minutes in earnest is seconds here."""
 
 SCALE = 20.0

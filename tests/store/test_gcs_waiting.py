@@ -21,7 +21,7 @@ from imagetiers.stores.gcs import GcsStore
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
 from tests.gcs.proxy import Proxy
 
-HASTY = replace(QUICK, answer=1.0, patience=1.0, total=60.0)
+HASTY = replace(QUICK, answer=1.0, window=1.0, total=60.0)
 LARGE = random.Random(1).randbytes(3 << 20)
 HUGE = random.Random(2).randbytes(9 << 20)
 
@@ -80,7 +80,7 @@ def test_a_network_that_never_moves_is_given_up(proxy: Proxy, store: GcsStore) -
 def test_who_asked_to_stop_waits_for_nothing(proxy: Proxy, how: str) -> None:
     """With time-outs of an hour, what stands still ends all the same, and is not tried again."""
     asked = threading.Event()
-    hour = RetryPolicy(connect=3600, answer=3600, patience=3600, total=3600)
+    hour = RetryPolicy(connect=3600, answer=3600, window=3600, total=3600)
     patient = GcsStore(BUCKET, "waiting", endpoint=proxy.url, policy=hour, hurried=asked.is_set)
     proxy.queue = [getattr(proxy, how)] * 20
     threading.Timer(0.5, asked.set).start()

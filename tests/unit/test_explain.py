@@ -1,4 +1,4 @@
-"""Every reason for a build, as it is told: golden texts. Nothing here needs Docker or a registry."""
+"""Every reason for a build, as it is reported: golden texts. Nothing here needs Docker or a registry."""
 
 from __future__ import annotations
 

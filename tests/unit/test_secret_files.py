@@ -1,4 +1,4 @@
-"""Where secrets come from: all that is missing is told at once, and a value is in no text."""
+"""Where secrets come from: all that is missing is reported at once, and a value is in no text."""
 
 from __future__ import annotations
 
