@@ -22,7 +22,7 @@ from doit.cmd_ignore import Ignore as DoitIgnore
 from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
 from doit.cmd_run import Run as DoitRun
-from doit.cmdparse import CmdParseError
+from doit.cmdparse import CmdOption, CmdParseError, TaskParse
 from doit.dependency import DatabaseException, SqliteDB
 from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile
 from doit.reporter import ConsoleReporter
@@ -44,7 +44,7 @@ _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)' .*?\.\n(.+)", re.DOT
 
 
 class _Plain(Command):
-    """A command whose line is told without doit's Python objects where it is wrong."""
+    """A command that reports a wrong line without doit's Python objects."""
 
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
@@ -78,7 +78,7 @@ def _no_match(word: str) -> Problem:
 
 
 class Info(_Plain, DoitInfo):
-    """`doit info`: an unknown task is one line, not a KeyError; the reason is told in words; no Python objects are shown."""
+    """`doit info`: an unknown task is one line, not a KeyError; the reason is in words; no Python objects are shown."""
 
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:  # noqa: FBT001, FBT002  doit's signature
         if len(pos_args) != 1:
@@ -112,7 +112,7 @@ class Info(_Plain, DoitInfo):
 
 
 class Run(_Plain, DoitRun):
-    """`doit`, `doit run`: a misspelt task or option is told with the right one, and without doit's Python objects."""
+    """`doit`, `doit run`: a misspelt task or option is reported with the right one, and without doit's Python objects."""
 
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
@@ -148,11 +148,16 @@ class Run(_Plain, DoitRun):
             if "*" in word and not is_value and not word.startswith("-") and not fnmatch.filter(tasks, word):
                 raise refused([_no_match(word)], _LINE)
             previous = word
+        if self.sel_tasks:
+            self.sel_tasks = _each_once(tasks, self.sel_tasks)
+        if options["single"]:
+            _let_alone(tasks, self.sel_tasks or ())
+            options["single"] = False
         return super()._execute(*args, **options)
 
 
 class Forget(_Plain, DoitForget):
-    """`doit forget`: doit clears its database, where our tasks keep nothing; so they are told, and run once more."""
+    """`doit forget`: doit clears its database, where our tasks keep nothing; so the tasks are asked, and run once more."""
 
     def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> Any:  # noqa: FBT001
         result = super()._execute(forget_sub, forget_disable_default, forget_all)
@@ -211,7 +216,7 @@ class Clean(_Plain, DoitClean):
     _failed = False
 
     def clean_tasks(self, tasks: Iterable[Any], dryrun: bool, cleanforget: bool) -> None:  # noqa: FBT001  doit's signature
-        """Clean each task once; one that fails does not keep the others from it, and is told once."""
+        """Clean each task once; one that fails does not keep the others from it, and is reported once."""
         told: set[str] = set()
         unique = {task.name: task for task in tasks}
         for task in unique.values():
@@ -352,9 +357,42 @@ class Reporter(ConsoleReporter):
             super()._write_failure(result, write_exception)
 
     def complete_run(self) -> None:
-        """Repeat nothing: failures were told when they happened."""
+        """Repeat nothing: failures were reported when they happened."""
         self.failures = []
         super().complete_run()
+
+
+def _each_once(tasks: Mapping[str, Any], words: Iterable[str]) -> list[str]:
+    """Return a line's tasks with their options, each task once: where it stands first, with all that is said of it.
+
+    Behind a task that was named before, doit drops the rest of the line: other tasks, options and misspelt words.
+    """
+    left = list(words)
+    named: dict[str, list[str]] = {}
+    while left:
+        word = left.pop(0)
+        matching = fnmatch.filter(tasks, word) if "*" in word else []
+        for name in matching or [word]:
+            options = named.setdefault(name, [])
+        if matching or word not in tasks:
+            continue
+        task = tasks[word]
+        try:
+            _, rest = TaskParse([CmdOption(option) for option in (*task.params, *task.creator_params)]).parse(left)
+        except CmdParseError:  # doit says what is wrong
+            rest = []
+        if task.pos_arg:  # what follows is its own
+            rest = []
+        options += left[: len(left) - len(rest)]
+        left = rest
+    return [word for name, options in named.items() for word in (name, *options)]
+
+
+def _let_alone(tasks: Mapping[str, Any], words: Iterable[str]) -> None:
+    """Do what doit's --single does, which itself forgets all tasks but the first: what a task waits for is not run."""
+    for task in (tasks[word] for word in words if word in tasks):
+        for each in [tasks[name] for name in task.task_dep] if task.has_subtask else [task]:
+            each.task_dep = []
 
 
 def _wrong(task: Any) -> Iterable[Problem]:

@@ -93,7 +93,7 @@ TIERS = st.builds(
 )
 WORDS = ("compile", "image", "verify", "push", "image:t0", "verify:t1", "compile:t0")
 # What is built in the same run is here when its pull has its turn, so pull comes alone.
-ASKED = st.one_of(st.just(()), st.just(("pull",)), st.lists(st.sampled_from(WORDS), unique=True).map(tuple))
+ASKED = st.one_of(st.just(()), st.just(("pull",)), st.lists(st.sampled_from(WORDS), max_size=6).map(tuple))
 CASES = st.builds(
     Case,
     tiers=st.lists(TIERS, min_size=1, max_size=4).map(tuple),
@@ -289,6 +289,7 @@ def check(case: Case) -> None:
 @example(Case(tiers=(TierCase(compiles=True, tags_here=False),)))
 @example(Case(tiers=(TierCase(), TierCase(parent=0, forgotten=frozenset({"verify"})))))
 @example(Case(tiers=(TierCase(compiles=True, forgotten=frozenset({"compile"})),), asked=("compile",)))
+@example(Case(tiers=(TierCase(compiles=True, wheels=NOTHING),), asked=("image", "image", "compile")))
 @example(Case(tiers=(TierCase(forgotten=frozenset({"pull"})),), registry=True, asked=("pull",)))
 @example(Case(tiers=(TierCase(local="none", forgotten=frozenset({"image"})),), registry=True, down=True))
 @example(
