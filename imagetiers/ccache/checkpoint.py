@@ -14,7 +14,7 @@ __all__ = ["CheckpointReport", "Checkpointer", "Pusher"]
 
 
 class Pusher(Protocol):
-    """A `ccache_push.push` with everything bound but how the run stands."""
+    """A `push.push` with everything bound but how the run stands."""
 
     def __call__(self, *, good: bool, checkpoint: bool) -> PushResult:
         """Push now."""

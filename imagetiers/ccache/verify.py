@@ -69,7 +69,7 @@ def verify(
     the rest; with `accept_loss` also index segments that cannot be read. The state before stays in the history.
 
     Entries that are no longer listed are pushed again by the next machine that has them. Raises StoreError (a damaged
-    head is CorruptError; see `ccache_rollback.rebuild`), CorruptError when dropping would give up unreadable segments.
+    head is CorruptError; see `rollback.rebuild`), CorruptError when dropping would give up unreadable segments.
     """
     started = time.monotonic()
     counting = CountingStore(store)

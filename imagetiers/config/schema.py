@@ -66,8 +66,8 @@ def keep_mark(mark: Path, editors: Path) -> None:
 def schema_problems(tree: Node, name: str, mark: Path) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield (path, problem) of everything in `tree` that the schema does not allow.
 
-    A tree whose `mark` is there (`keep_mark`) is not checked again. That spares the import of jsonschema, a fifth of the
-    time of a `doit` that has nothing to do.
+    A tree whose `mark` is there (`keep_mark`) is not checked again. That spares a `doit` that has nothing to do the import of
+    jsonschema.
     """
     with contextlib.suppress(OSError):  # somebody else's: then it is checked
         if mark.exists():
