@@ -83,7 +83,7 @@ class DockerEngine:
                 key=image["Labels"].get(Label.KEY, ""),
                 created=int(image["Created"]),
                 size=int(image["Size"]),
-                manifest=image["Labels"].get(Label.MANIFEST, ""),
+                key_document=image["Labels"].get(Label.KEY_DOCUMENT, ""),
                 trust=image["Labels"].get(Label.TRUST, ""),
                 digests=tuple(image.get("RepoDigests") or ()),
             )

@@ -193,7 +193,7 @@ def _image_info(ref: str, answer: Present, blob: bytes) -> ImageInfo:
         key=labels.get(Label.KEY, ""),
         created=created,
         size=answer.size,
-        manifest=labels.get(Label.MANIFEST, ""),
+        key_document=labels.get(Label.KEY_DOCUMENT, ""),
         trust=labels.get(Label.TRUST, ""),
         digests=(answer.digest,),
     )

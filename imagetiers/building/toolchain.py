@@ -67,8 +67,8 @@ def _read(step: CompilePlan, lines: list[str]) -> Toolchain:
                 settings[name] = value
         elif kind == "compiler" and len(fields) == 3:  # noqa: PLR2004  name, hash, version
             compilers[fields[0]] = Compiler(fields[2], fields[1])
-    args = step.manifest.args
+    args = step.key_document.args
     flags = [f"{name}={value}" for name, value in sorted(args.items()) if name != ARCH_LIST_ARG]
-    flags += [f"{path} ({digest[:12]})" for path, _, digest in step.manifest.files]
+    flags += [f"{path} ({digest[:12]})" for path, _, digest in step.key_document.files]
     arches = tuple(args[ARCH_LIST_ARG].split(";")) if ARCH_LIST_ARG in args else ()
     return Toolchain(version, Fingerprint(compilers, tuple(flags), arches, "", version, settings))

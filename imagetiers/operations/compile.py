@@ -149,7 +149,7 @@ def _compile(
         parts=log.parts,
     )
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
-    keep(session, step.manifest, expected.attach_to(record) if expected is not None else record)
+    keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
     keep_inputs(session, step.key, step.files)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from imagetiers.documents import parse_object
 from imagetiers.errors import PipelineError, Problem, StoreError
 from imagetiers.planning.explain import Candidate, Explanation, Sources, explain
-from imagetiers.planning.keys import SHORT, read_manifest
+from imagetiers.planning.keys import SHORT, read_key_document
 from imagetiers.planning.observed import ImageInfo, ObservedState, Present
 from imagetiers.planning.plan import TierPlan
 from imagetiers.report.explanation import explanation_text
@@ -55,14 +55,14 @@ def explanations(session: Session, names: Iterable[str]) -> list[Explanation]:
     local = {image.key: image for image in seen.images.values()}
 
     @cache
-    def manifest(key: str) -> Mapping[str, Any] | None:
+    def document_of(key: str) -> Mapping[str, Any] | None:
         document: Mapping[str, Any] | None
         for prefix in prefixes:
-            document = _read(session.services, f"{prefix}keys/{key}.json", lambda data: read_manifest(data, key))
+            document = _read(session.services, f"{prefix}keys/{key}.json", lambda data: read_key_document(data, key))
             if document is not None:
                 return document
         image = local.get(key)
-        return read_manifest(image.manifest, key) if image is not None else None
+        return read_key_document(image.key_document, key) if image is not None else None
 
     def texts(key: str) -> Mapping[str, str]:
         found = (_read(session.services, prefix + inputs_name(key), parse_object) for prefix in prefixes)
@@ -72,33 +72,33 @@ def explanations(session: Session, names: Iterable[str]) -> list[Explanation]:
         below = f"images/{tier.name}/{name}"
         return name if not (session.layout.root / below).exists() and (session.layout.root / name).exists() else below
 
-    sources = Sources(manifest, texts, path)
+    sources = Sources(document_of, texts, path)
     tiers = [session.plan.tiers[name] for name in names]
     return [
-        explain(session.plan, tier, seen, lambda tier=tier: _candidates(session, tier, seen, manifest), sources)  # type: ignore[misc]
+        explain(session.plan, tier, seen, lambda tier=tier: _candidates(session, tier, seen, document_of), sources)  # type: ignore[misc]
         for tier in tiers
     ]
 
 
 def _candidates(
-    session: Session, tier: TierPlan, seen: ObservedState, manifest: Callable[[str], Mapping[str, Any] | None]
+    session: Session, tier: TierPlan, seen: ObservedState, document_of: Callable[[str], Mapping[str, Any] | None]
 ) -> list[Candidate]:
     """Return what is known to have been built of the tier, each key once."""
     found: dict[str, Candidate] = {}
     recorded = dict(_recorded(session, tier))
     for image in seen.images.values():
         if (image.pipeline, image.tier) == (session.plan.pipeline.name, tier.name):
-            document = manifest(image.key) or read_manifest(image.manifest, image.key)
+            document = document_of(image.key) or read_key_document(image.key_document, image.key)
             if document is not None:
                 found.setdefault(
                     image.key, Candidate(image.key, document, "this machine", recorded.get(image.key, image.created))
                 )
     for key, created in recorded.items():
-        if key not in found and (document := manifest(key)) is not None:
+        if key not in found and (document := document_of(key)) is not None:
             found[key] = Candidate(key, document, "the cache", created)
     if session.plan.pipeline.registry is not None:
         for image in _in_registry(tier, {key[:SHORT] for key in found}, session.services):
-            document = manifest(image.key) or read_manifest(image.manifest, image.key)
+            document = document_of(image.key) or read_key_document(image.key_document, image.key)
             if document is not None:
                 found.setdefault(image.key, Candidate(image.key, document, "the registry", image.created))
     return list(found.values())

@@ -94,18 +94,18 @@ def read_cache(part: Part, live: Iterable[str], *, keep: int, old: float) -> Cac
     for one in objects:
         by_kind[one.kind].append(one)
     roots = set(live) | {one.key for one in by_kind["published"]}
-    documents = _documents(part.store, by_kind["records"], reading)
-    roots |= _newest(by_kind["records"], documents, keep)
-    reading.samples = {one.blob.name: read_sample(documents.get(one.blob.name)) for one in by_kind["records"]}
-    manifests = _manifests(part.store, by_kind["keys"], reading)
-    keys = _closure(roots, manifests)
-    used = _uses(by_kind, manifests)
+    records = _documents(part.store, by_kind["records"], reading)
+    roots |= _newest(by_kind["records"], records, keep)
+    reading.samples = {one.blob.name: read_sample(records.get(one.blob.name)) for one in by_kind["records"]}
+    documents = _key_documents(part.store, by_kind["keys"], reading)
+    keys = _closure(roots, documents)
+    used = _uses(by_kind, documents)
     reading.needed |= {one.blob.name for one in objects if one.kind in {"wheels", "inputs", "keys"} and one.key in keys}
     if part.registry is not None:
         _need_published(part.store, part.registry, by_kind["published"], reading)
     _need_verdicts(part.store, [one for one in by_kind["verdicts"] if one.blob.updated < old], keys, reading)
     for one in objects:
-        tier = str((manifests.get(one.key) or {}).get("tier", "")) if one.kind != "records" else _folder(one.rest)
+        tier = str((documents.get(one.key) or {}).get("tier", "")) if one.kind != "records" else _folder(one.rest)
         at = max(one.blob.updated, used.get(one.key, 0.0)) if one.key and one.kind != "records" else one.blob.updated
         reading.items.append(Item(one.blob.name, one.kind, one.blob.size, at, one.blob.generation, tier))
     if reading.doubts:  # what could not be read might need any of it
@@ -176,14 +176,14 @@ def _newest(records: Iterable[_Object], documents: Mapping[str, Any], keep: int)
     return {key for some in keys.values() for key in some[:keep]}
 
 
-def _manifests(store: Store, keys: Iterable[_Object], reading: CacheContents) -> dict[str, Mapping[str, Any]]:
+def _key_documents(store: Store, keys: Iterable[_Object], reading: CacheContents) -> dict[str, Mapping[str, Any]]:
     """Read all key documents, by the first digits of their key."""
     listed = list(keys)
     documents = _documents(store, listed, reading, hashed=True)
     return {one.key: documents[one.blob.name] for one in listed if one.blob.name in documents}
 
 
-def _closure(roots: Iterable[str], manifests: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def _closure(roots: Iterable[str], documents: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Return the roots, the wheels that they were made with, their parents, and so on."""
     found: set[str] = set()
     waiting = list(roots)
@@ -192,17 +192,17 @@ def _closure(roots: Iterable[str], manifests: Mapping[str, Mapping[str, Any]]) -
         if key in found:
             continue
         found.add(key)
-        document = manifests.get(key, {})
+        document = documents.get(key, {})
         waiting += [value[:SHORT] for name in ("wheels", "parent") if isinstance(value := document.get(name), str)]
     return found
 
 
-def _uses(by_kind: Mapping[str, Iterable[_Object]], manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _uses(by_kind: Mapping[str, Iterable[_Object]], documents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return when each key was last built or published, or something that was made with its wheels (store's time)."""
     used: dict[str, float] = {}
     for kind in ("records", "published"):
         for one in by_kind.get(kind, ()):
-            for key in _closure([one.key], manifests):
+            for key in _closure([one.key], documents):
                 used[key] = max(used.get(key, 0.0), one.blob.updated)
     return used
 

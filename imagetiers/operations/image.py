@@ -66,7 +66,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
             f"image:{tier.name}: {short(tier.key)} built in {seconds:.0f} s, {built.size / 1e6:,.0f} MB"
         )
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
-        keep(session, tier.manifest, expected.attach_to(record))
+        keep(session, tier.key_document, expected.attach_to(record))
         keep_inputs(session, tier.key, tier.files)
 
 

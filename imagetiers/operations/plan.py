@@ -28,7 +28,7 @@ __all__ = ["show_plan"]
 
 
 def show_plan(session: Session, *, to: str = "", every_reason: bool = False, require_built: bool = False) -> None:
-    """Print the plan as a table; or write it as JSON, with the key manifests, to the file `to` (`-` = stdout).
+    """Print the plan as a table; or write it as JSON, with the key documents, to the file `to` (`-` = stdout).
 
     A cache that does not answer costs a note and the forecasts, and seconds at most. With `require_built`, raises
     NotBuiltError afterwards when anything would be built, or when nobody can tell.

@@ -9,7 +9,7 @@ from pathlib import Path
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.inputs.repository import PARENT_ARG
 from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
-from imagetiers.planning.keys import FILES_LEFT_OUT, KeyManifest
+from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
 from imagetiers.planning.plan import CompilePlan, TierPlan
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "verify_container",
 ]
 
-# The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer manifest lies only in the cache.
+# The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer key document lies only in the cache.
 MAX_LABEL = 100_000
 COMPILE_STOP_SECONDS = 10
 
@@ -76,7 +76,7 @@ def build_image(
             Label.TIER: tier.name,
             Label.PIPELINE: pipeline.name,
             Label.VARIANT: pipeline.variant or "",
-            Label.MANIFEST: _label_value(tier.manifest),
+            Label.KEY_DOCUMENT: _label_value(tier.key_document),
             Label.TRUST: trust.label,
             "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
             "org.opencontainers.image.version": tier.config.tag,
@@ -158,10 +158,10 @@ def verify_container(tier: TierPlan, nonce: str) -> Container:
     )
 
 
-def _label_value(manifest: KeyManifest) -> str:
-    text = manifest.json()
+def _label_value(made: KeyDocument) -> str:
+    text = made.json()
     if len(text.encode()) <= MAX_LABEL:
         return text
-    document = manifest.document()
-    document["files"] = {FILES_LEFT_OUT: [str(len(manifest.files)), ""]}
+    document = made.content()
+    document["files"] = {FILES_LEFT_OUT: [str(len(made.files)), ""]}
     return json.dumps(document, sort_keys=True, separators=(",", ":"))

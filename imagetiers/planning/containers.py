@@ -19,7 +19,7 @@ class Label:
     TIER = "dev.imagetiers.tier"
     PIPELINE = "dev.imagetiers.pipeline"
     VARIANT = "dev.imagetiers.variant"
-    MANIFEST = "dev.imagetiers.key-manifest"
+    KEY_DOCUMENT = "dev.imagetiers.key-manifest"  # its first name: published images have it
     COMPILE_KEY = "dev.imagetiers.compile-key"
     CHECKOUT = "dev.imagetiers.checkout"
     TRUST = "dev.imagetiers.trust"

@@ -299,6 +299,6 @@ def _why_absent(plan: Plan, tier: TierPlan, observed: ObservedState) -> tuple[st
         if not newest.usable(observed.trust):
             return (f"{tier.ref} was built by {newest.trust}",)
         return (f"the tag {tier.ref} was removed or moved",)
-    before = keys.read_manifest(newest.manifest, newest.key)
-    changes = () if before is None else keys.diff(before, tier.manifest.document())
+    before = keys.read_key_document(newest.key_document, newest.key)
+    changes = () if before is None else keys.diff(before, tier.key_document.content())
     return tuple(str(change) for change in changes) or ("inputs changed",)

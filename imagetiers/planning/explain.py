@@ -1,7 +1,7 @@
-"""Why a tier would be built: its key manifest against the nearest one that was built before, down to the root cause. Pure.
+"""Why a tier would be built: its key document against the nearest one that was built before, down to the root cause. Pure.
 
 Nearest is the one with the fewest differences, the newest of several. A changed parent key, and changed wheels, are
-followed to the manifests that those keys are the hashes of, as far as somebody has kept them.
+followed to the documents that those keys are the hashes of, as far as somebody has kept them.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _ORDER = tuple(Cause)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A key that was built before: its manifest as JSON knows it, who says so, and when it was built (Unix seconds)."""
+    """A key that was built before: its key document as JSON knows it, who says so, and when it was built (Unix seconds)."""
 
     key: str
-    manifest: Mapping[str, Any]
+    document: Mapping[str, Any]
     where: str
     created: int
 
@@ -118,10 +118,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where to look things up: the manifest of a key (None: nobody has kept it), the texts of a key's files, and the path
+    """Where to look things up: the document of a key (None: nobody has kept it), the texts of a key's files, and the path
     in the repository of one of a tier's files."""  # noqa: D205, D209
 
-    manifest: Callable[[str], Mapping[str, Any] | None]
+    document: Callable[[str], Mapping[str, Any] | None]
     texts: Callable[[str], Mapping[str, str]]
     path: Callable[[TierPlan, str], str]
 
@@ -149,9 +149,9 @@ def explain(
             "on this machine or in the cache" if registered is None else "on this machine, in the cache or the registry"
         )
         return Explanation(tier, (Cause.NEVER_BUILT,), f"no build of this tier is known {where}")
-    document = tier.manifest.document()
-    nearest = min(known, key=lambda candidate: (len(diff(candidate.manifest, document)), -candidate.created))
-    origins = tuple(_origins(plan, tier, nearest.manifest, nearest.key, sources))
+    document = tier.key_document.content()
+    nearest = min(known, key=lambda candidate: (len(diff(candidate.document, document)), -candidate.created))
+    origins = tuple(_origins(plan, tier, nearest.document, nearest.key, sources))
     causes = origins[0].causes
     return Explanation(tier, causes, _summary(origins), nearest, origins)
 
@@ -167,7 +167,7 @@ def _found(tier: TierPlan, seen: ObservedState) -> Explanation:
 def _origins(
     plan: Plan, tier: TierPlan, before: Mapping[str, Any], before_key: str, sources: Sources
 ) -> Iterator[Origin]:
-    after = tier.manifest.document()
+    after = tier.key_document.content()
     own = [change for change in diff(before, after) if change.part not in {"parent", "wheels"}]
     if before.get("refresh") != after["refresh"]:
         own = [change for change in own if (change.part, change.name) != ("arg", REFRESH_ARG)]
@@ -189,13 +189,13 @@ def _wheels(tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Orig
     old = before.get("wheels")
     if old is None or tier.compile is None:
         return Origin(what, (Cause.INPUTS,), (), f"the compile step is {'new' if old is None else 'gone'}")
-    manifest = sources.manifest(str(old))
-    if manifest is None:
-        note = f"the compile key changed; nobody has kept the manifest of {str(old)[:12]}"
+    found = sources.document(str(old))
+    if found is None:
+        note = f"the compile key changed; nobody has kept the key document of {str(old)[:12]}"
         return Origin(what, (Cause.INPUTS,), (), note)
-    changes = diff(manifest, tier.compile.manifest.document())
+    changes = diff(found, tier.compile.key_document.content())
     texts = sources.texts(str(old)) if any(change.part == "file" for change in changes) else {}
-    details = tuple(_detail(tier, change, manifest, texts, sources) for change in changes)
+    details = tuple(_detail(tier, change, found, texts, sources) for change in changes)
     return Origin(what, tuple(sorted({_cause(change) for change in changes}, key=_ORDER.index)), details)
 
 
@@ -206,16 +206,16 @@ def _parent(plan: Plan, tier: TierPlan, before: Mapping[str, Any], sources: Sour
         told = "it had no parent before" if old is None else "it has no parent any more"
         yield Origin(f"parent of {tier.name}", (Cause.INPUTS,), (), told)
         return
-    manifest = sources.manifest(str(old))
-    if manifest is None:
-        note = f"its key changed; nobody has kept the manifest of {str(old)[:12]}"
+    found = sources.document(str(old))
+    if found is None:
+        note = f"its key changed; nobody has kept the key document of {str(old)[:12]}"
         yield Origin(f"image {name}", (Cause.INPUTS,), (), note)
         return
-    if manifest.get("tier") != name:
-        note = f"the parent was {manifest.get('tier')} before"
+    if found.get("tier") != name:
+        note = f"the parent was {found.get('tier')} before"
         yield Origin(f"parent of {tier.name}", (Cause.INPUTS,), (), note)
         return
-    yield from _origins(plan, plan.tiers[name], manifest, str(old), sources)
+    yield from _origins(plan, plan.tiers[name], found, str(old), sources)
 
 
 def _cause(change: KeyChange) -> Cause:
@@ -276,8 +276,8 @@ def _file(tier: TierPlan, change: KeyChange, texts: Mapping[str, str], sources: 
 def _stage(tier: TierPlan, change: KeyChange, before: Mapping[str, Any]) -> Detail:
     """Compare a stage's instructions, and find the line of the Dockerfile where the first new one stands."""
     old = list((before.get("stages") or {}).get(change.name, ()))
-    manifests = (tier.manifest, *((tier.compile.manifest,) if tier.compile is not None else ()))
-    new = next((list(lines) for m in manifests for name, lines in m.stages if name == change.name), [])
+    documents = (tier.key_document, *((tier.compile.key_document,) if tier.compile is not None else ()))
+    new = next((list(lines) for one in documents for name, lines in one.stages if name == change.name), [])
     number, lines = _lines(old, new)
     place = f"images/{tier.name}/Dockerfile"
     at = _dockerfile_line(tier, change.name, new[number - 1 :] if number else [])

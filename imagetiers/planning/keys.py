@@ -1,6 +1,6 @@
 """Keys: what an image or its wheels are made from, as a printable document and the hash of it. Pure.
 
-A key says nothing of when, where or by whom. Whatever decides what an image holds is a named part of its key manifest:
+A key says nothing of when, where or by whom. Whatever decides what an image holds is a named part of its key document:
 
     recipe      the version of the rules in this package by which images are made; raised when they change
     platform    linux/amd64
@@ -42,12 +42,12 @@ __all__ = [
     "RECIPE",
     "UNPINNED",
     "KeyChange",
-    "KeyManifest",
-    "compile_manifest",
+    "KeyDocument",
+    "compile_document",
     "diff",
-    "image_manifest",
+    "image_document",
     "instruction_lines",
-    "read_manifest",
+    "read_key_document",
     "refresh_epoch",
     "short",
 ]
@@ -64,7 +64,7 @@ def short(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyManifest:
+class KeyDocument:
     """Everything that a key is the hash of. `files` are (path, kind, sha256)."""
 
     kind: str
@@ -86,8 +86,8 @@ class KeyManifest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", hashlib.sha256(self.json().encode()).hexdigest())
 
-    def document(self) -> dict[str, Any]:
-        """Return the manifest as JSON knows it."""
+    def content(self) -> dict[str, Any]:
+        """Return the document as JSON knows it."""
         return {
             "recipe": self.recipe,
             "kind": self.kind,
@@ -107,11 +107,11 @@ class KeyManifest:
 
     def json(self) -> str:
         """Return the canonical text: the key is its sha256."""
-        return json.dumps(self.document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(self.content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def read_manifest(text: str | bytes, key: str) -> Mapping[str, Any] | None:
-    """Return the key manifest's document, None for a text that is not the one that `key` is the hash of.
+def read_key_document(text: str | bytes, key: str) -> Mapping[str, Any] | None:
+    """Return the key document's document, None for a text that is not the one that `key` is the hash of.
 
     A label that was too small for all files says so; of such a one only the form is checked, and it decides nothing.
     """
@@ -140,14 +140,14 @@ def refresh_epoch(refresh: Refresh, today: date) -> str | None:
     }[refresh]
 
 
-def compile_manifest(inputs: TierInputs, platform: str, pins: Mapping[str, str]) -> KeyManifest:
+def compile_document(inputs: TierInputs, platform: str, pins: Mapping[str, str]) -> KeyDocument:
     """Return what the wheels of a tier with a compile step are made from.
 
     The refresh epoch is no part of it: updates of the distribution reach the image, but compile nothing anew.
     """
     stages = compile_stages(inputs)
     step = inputs.tier.compile
-    return KeyManifest(
+    return KeyDocument(
         kind="compile",
         tier=inputs.tier.name,
         platform=platform,
@@ -161,7 +161,7 @@ def compile_manifest(inputs: TierInputs, platform: str, pins: Mapping[str, str])
     )
 
 
-def image_manifest(
+def image_document(
     inputs: TierInputs,
     platform: str,
     pins: Mapping[str, str],
@@ -169,13 +169,13 @@ def image_manifest(
     parent: str | None,
     wheels: str | None,
     epoch: str | None,
-) -> KeyManifest:
+) -> KeyDocument:
     """Return what the image of a tier is made from, given its parent's key and its wheels' compile key."""
     stages = image_stages(inputs)
     args = _args(inputs, stages)
     if epoch is not None and REFRESH_ARG in _declared(inputs, stages):
         args[REFRESH_ARG] = epoch
-    return KeyManifest(
+    return KeyDocument(
         kind="image",
         tier=inputs.tier.name,
         platform=platform,
@@ -313,7 +313,7 @@ def _texts(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[tuple[str, tu
 
 
 def instruction_lines(instruction: Instruction) -> tuple[str, ...]:
-    """Return an instruction as it stands in a key manifest, its heredocs behind it."""
+    """Return an instruction as it stands in a key document, its heredocs behind it."""
     flags = "".join(f" --{name}={quoted(value)}" for name, value in instruction.flags)
     line = f"{instruction.keyword}{flags} {instruction.text}"
     for number, heredoc in enumerate(instruction.heredocs):
@@ -324,7 +324,7 @@ def instruction_lines(instruction: Instruction) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """One difference between two key manifests: which part, which entry of it, and both values (None = absent)."""
+    """One difference between two key documents: which part, which entry of it, and both values (None = absent)."""
 
     part: str
     name: str
@@ -341,7 +341,7 @@ class KeyChange:
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[KeyChange, ...]:
-    """Return what differs between two key manifests' documents, in the order of the table above."""
+    """Return what differs between two key documents' documents, in the order of the table above."""
     changes: list[KeyChange] = []
 
     def scalar(part: str) -> None:

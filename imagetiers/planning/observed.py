@@ -13,7 +13,7 @@ __all__ = ["Absent", "Answer", "ImageInfo", "ObservedState", "Present", "Registr
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """An image that the engine holds. `size` in bytes, `created` in Unix seconds, `manifest` the key manifest's JSON."""
+    """An image that the engine holds. `size` in bytes, `created` in Unix seconds, `key_document` as JSON."""
 
     id: str
     refs: tuple[str, ...]
@@ -23,7 +23,7 @@ class ImageInfo:
     key: str
     created: int
     size: int
-    manifest: str = ""
+    key_document: str = ""
     trust: str = ""
     digests: tuple[str, ...] = ()
 

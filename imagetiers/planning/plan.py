@@ -16,7 +16,7 @@ from imagetiers.inputs.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG,
 from imagetiers.inputs.snapshot import InputFile
 from imagetiers.naming import ending_in_hash
 from imagetiers.planning import keys
-from imagetiers.planning.keys import KeyManifest, short
+from imagetiers.planning.keys import KeyDocument, short
 
 __all__ = [
     "CompilePlan",
@@ -37,7 +37,7 @@ class CompilePlan:
 
     tier: str
     config: CompileStep
-    manifest: KeyManifest
+    key_document: KeyDocument
     builder: str
     namespace: str
     args: Mapping[str, str]
@@ -47,7 +47,7 @@ class CompilePlan:
     @property
     def key(self) -> str:
         """The compile key: the wheels of equal keys are interchangeable."""
-        return self.manifest.key
+        return self.key_document.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class TierPlan:
     """
 
     config: Tier
-    manifest: KeyManifest
+    key_document: KeyDocument
     ref: str
     tags: tuple[str, ...]
     target: str | None
@@ -97,7 +97,7 @@ class TierPlan:
     @property
     def key(self) -> str:
         """The tier's key: images of equal keys are interchangeable."""
-        return self.manifest.key
+        return self.key_document.key
 
     @property
     def repository(self) -> str:
@@ -113,7 +113,7 @@ class Plan:
     tiers: Mapping[str, TierPlan]
 
     def document(self) -> dict[str, Any]:
-        """Return the plan as JSON knows it, with the key manifests."""
+        """Return the plan as JSON knows it, with the key documents."""
         return {
             "version": 1,
             "pipeline": self.pipeline.name,
@@ -126,14 +126,14 @@ class Plan:
                     "ref": tier.ref,
                     "tags": list(tier.tags),
                     "parent": tier.config.parent,
-                    "manifest": tier.manifest.document(),
+                    "manifest": tier.key_document.content(),
                     "compile": None
                     if tier.compile is None
                     else {
                         "key": tier.compile.key,
                         "builder": tier.compile.builder,
                         "namespace": tier.compile.namespace,
-                        "manifest": tier.compile.manifest.document(),
+                        "manifest": tier.compile.key_document.content(),
                     },
                     "check": tier.verify.check,
                 }
@@ -155,7 +155,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
     parent = done[tier.parent] if tier.parent is not None else None
     compile_plan = _compile_plan(pipeline, inputs) if tier.compile is not None else None
     epoch = keys.refresh_epoch(tier.refresh, today)
-    manifest = keys.image_manifest(
+    document = keys.image_document(
         inputs,
         pipeline.platform,
         pipeline.pins,
@@ -167,12 +167,12 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
     args = keys.image_args(inputs)
     if parent is not None:
         args[PARENT_ARG] = parent.ref
-    if epoch is not None and REFRESH_ARG in manifest.args:
+    if epoch is not None and REFRESH_ARG in document.args:
         args[REFRESH_ARG] = epoch
     return TierPlan(
         config=tier,
-        manifest=manifest,
-        ref=f"{repo}:{short(manifest.key)}",
+        key_document=document,
+        ref=f"{repo}:{short(document.key)}",
         tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
         target=tier.target,
         args=MappingProxyType(args),
@@ -190,13 +190,13 @@ def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
 def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
     step = inputs.tier.compile
     assert step is not None  # noqa: S101  the caller asked
-    manifest = keys.compile_manifest(inputs, pipeline.platform, pipeline.pins)
-    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in sorted(manifest.bases))
+    document = keys.compile_document(inputs, pipeline.platform, pipeline.pins)
+    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in sorted(document.bases))
     return CompilePlan(
         tier=inputs.tier.name,
         config=step,
-        manifest=manifest,
-        builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(manifest.key)}",
+        key_document=document,
+        builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(document.key)}",
         namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
         args=MappingProxyType(keys.compile_args(inputs)),
         files=keys.compile_files(inputs),
@@ -226,9 +226,9 @@ def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:
 
 def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:
     """Return what the tier or its wheels are made from without a pin: outside images first, then git refs."""
-    manifests = (tier.manifest, *((tier.compile.manifest,) if tier.compile is not None else ()))
-    images = {ref for manifest in manifests for ref, digest in manifest.bases.items() if digest == keys.UNPINNED}
-    used = {name for manifest in manifests for name in manifest.args}
+    documents = (tier.key_document, *((tier.compile.key_document,) if tier.compile is not None else ()))
+    images = {ref for document in documents for ref, digest in document.bases.items() if digest == keys.UNPINNED}
+    used = {name for document in documents for name in document.args}
     refs = {
         source.name for name, source in tier.config.sources.items() if name in used and pipeline.commit(source) is None
     }

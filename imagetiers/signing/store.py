@@ -1,6 +1,6 @@
 """A store whose trusted objects are signed when they are written and checked when they are read (see `statements`).
 
-It lies around the real store, so no reader of heads, wheels, verdicts, records of publication and key manifests can go
+It lies around the real store, so no reader of heads, wheels, verdicts, records of publication and key documents can go
 past it, and none of them knows. Without keys it only takes signatures off; what pull requests write is passed through.
 """
 

@@ -1,4 +1,4 @@
-"""What the cache keeps of each build: key manifests by key, and records of what was measured."""
+"""What the cache keeps of each build: key documents by key, and records of what was measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
 from imagetiers.inputs.snapshot import InputFile
-from imagetiers.planning.keys import KeyManifest
+from imagetiers.planning.keys import KeyDocument
 from imagetiers.session import Session
 
 __all__ = ["Record", "inputs_name", "keep", "keep_inputs"]
@@ -45,12 +45,12 @@ class Record:
     predicted: Mapping[str, float] | None = None
 
 
-def keep(session: Session, manifest: KeyManifest, record: Record) -> None:
-    """Write key manifest and record. A cache that does not take them costs a line, never the build."""
+def keep(session: Session, document: KeyDocument, record: Record) -> None:
+    """Write key document and record. A cache that does not take them costs a line, never the build."""
     try:
-        with contextlib.suppress(PreconditionError):  # the same key has the same manifest
+        with contextlib.suppress(PreconditionError):  # the same key has the same document
             session.services.store.write(
-                f"{session.trust.prefix}keys/{manifest.key}.json", manifest.json().encode(), if_generation=0
+                f"{session.trust.prefix}keys/{document.key}.json", document.json().encode(), if_generation=0
             )
         name = f"{session.trust.prefix}records/{record.tier}/{record.kind}/{int(record.began)}-{record.key[:12]}.json"
         session.services.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())

@@ -30,7 +30,7 @@ def plan_task(act: Act) -> dict[str, Any]:
         "params": [
             option(
                 "json",
-                "write the plan with its key manifests and forecasts to this file (- = stdout)",
+                "write the plan with its key documents and forecasts to this file (- = stdout)",
                 string("names no file", "a path, or - for the standard output"),
                 default="",
             ),

@@ -171,7 +171,7 @@ class World:
                 mark_forced(self.layout, f"{verb}:{tier.name}")
 
     def _image(self, tier: TierPlan, word: str, *, key: str = "", trust: str = "trusted") -> ImageInfo:
-        manifest = "" if key else tier.manifest.json()
+        manifest = "" if key else tier.key_document.json()
         id_ = sha256(f"{word} {tier.name}")
         return ImageInfo(id_, (), "tiny", "", tier.name, key or tier.key, 1000, 100, manifest, trust)
 

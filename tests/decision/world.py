@@ -111,7 +111,7 @@ class FakeEngine:
         labels = build.labels
         image = ImageInfo(
             sha256(f"built {next(self.numbers)}"), (), labels.get(Label.PIPELINE, ""), labels.get(Label.VARIANT, ""),
-            labels.get(Label.TIER, ""), labels.get(Label.KEY, ""), 2000, 100, labels.get(Label.MANIFEST, ""),
+            labels.get(Label.TIER, ""), labels.get(Label.KEY, ""), 2000, 100, labels.get(Label.KEY_DOCUMENT, ""),
             labels.get(Label.TRUST, ""),
         )  # fmt: skip
         self.add(image, *build.tags)

@@ -243,8 +243,8 @@ def test_lock(locked: Builder, upstream: Upstream) -> None:
     assert layout.lock.read_text() == lock_text(pins, commits)
     tier = plan(layout).tiers["pytorch-clean"]
     assert tier.compile is not None
-    assert (tier.compile.args["SOURCE_COMMIT"], tier.compile.manifest.args["SOURCE_COMMIT"]) == (first, first)
-    assert "SOURCE_COMMIT" not in {**tier.manifest.args, **tier.args}, "only the compile's stages declare it"
+    assert (tier.compile.args["SOURCE_COMMIT"], tier.compile.key_document.args["SOURCE_COMMIT"]) == (first, first)
+    assert "SOURCE_COMMIT" not in {**tier.key_document.args, **tier.args}, "only the compile's stages declare it"
     assert tier.args["RUNTIME_COMMIT"] == first
     assert compile_args(layout, "other")["SOURCE_COMMIT"] == third
     assert unpinned(tier, plan(layout).pipeline) == ()

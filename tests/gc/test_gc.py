@@ -22,7 +22,7 @@ from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, Store
 from imagetiers.operations.gc import GcOptions, collect_garbage
 from imagetiers.planning.forecast import READ, BuildProfile, forecast
 from imagetiers.planning.housekeeping import decode_marks
-from imagetiers.planning.keys import KeyManifest, short
+from imagetiers.planning.keys import KeyDocument, short
 from imagetiers.planning.observed import Absent, Answer, Unknown
 from imagetiers.session import Session
 from imagetiers.state import wheels
@@ -58,7 +58,7 @@ class Cache:
         self.now = 1_700_000_000.0
         self.store = MemoryStore(lambda: self.now)
         self.layout = Layout(root / "checkout")
-        self.builds: dict[str, tuple[KeyManifest, KeyManifest]] = {}
+        self.builds: dict[str, tuple[KeyDocument, KeyDocument]] = {}
         self.registry: Answer = Absent()
 
     def session(self, trust: Trust | None = None, store: Store | None = None) -> tuple[Session, list[str]]:
@@ -89,7 +89,7 @@ class Cache:
             f"{session.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode()
         )
 
-    def record(self, session: Session, made: KeyManifest, variant: str) -> None:
+    def record(self, session: Session, made: KeyDocument, variant: str) -> None:
         like = {"pipeline": "p", "variant": variant, "change": "compile cold", "cpus": 2}
         if made.kind == "image":
             like["change"] = "image"
@@ -128,8 +128,8 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path)
 
 
-def manifest(kind: str, name: str, **more: str) -> KeyManifest:
-    return KeyManifest(kind, "torch", "linux/amd64", (), name, {}, {}, (), (), **more)  # type: ignore[arg-type]
+def manifest(kind: str, name: str, **more: str) -> KeyDocument:
+    return KeyDocument(kind, "torch", "linux/amd64", (), name, {}, {}, (), (), **more)  # type: ignore[arg-type]
 
 
 def filled(cache: Cache) -> None:

@@ -57,7 +57,7 @@ def summary(name: str, root: Path) -> str:
 
 
 def accepted(tier: TierPlan) -> str:
-    stages = ", ".join(stage for stage, _ in tier.manifest.stages)
+    stages = ", ".join(stage for stage, _ in tier.key_document.stages)
     taken = " ".join(file.path for file in tier.files) or "nothing"
     return f"stages {stages}; takes {taken}; sends {hashlib.sha256(tier.dockerfile).hexdigest()[:12]}"
 

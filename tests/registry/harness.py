@@ -62,14 +62,14 @@ class TableEngine:
         """Build: the same key, but never the same image."""
         labels = {
             Label.KEY: key or tier.key, Label.TIER: tier.name, Label.PIPELINE: "tiny", Label.TRUST: trust,
-            Label.MANIFEST: tier.manifest.json(),
+            Label.KEY_DOCUMENT: tier.key_document.json(),
         }  # fmt: skip
         document = {"created": "2026-11-21T10:00:00Z", "config": {"Labels": labels}, "nonce": secrets.token_hex(8)}
         config = json.dumps(document).encode()
         id_ = digest_of(config)
         self.configs[id_] = config
         image = ImageInfo(
-            id_, (), "tiny", "", tier.name, key or tier.key, 1, 100, manifest=tier.manifest.json(), trust=trust
+            id_, (), "tiny", "", tier.name, key or tier.key, 1, 100, key_document=tier.key_document.json(), trust=trust
         )
         self.table[tier.ref] = image
         return image

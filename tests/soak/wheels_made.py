@@ -11,7 +11,7 @@ from typing import Any
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
-from imagetiers.planning.keys import KeyManifest
+from imagetiers.planning.keys import KeyDocument
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state import wheels
@@ -40,8 +40,8 @@ def session_of(store: Store, layout: Layout, trust: Trust, now: Callable[[], flo
     return Session(nothing, layout, Services(**values), trust), console
 
 
-def manifest_of(number: int) -> KeyManifest:
-    return KeyManifest("compile", "torch", "linux/amd64", (), "builder", {"number": str(number)}, {}, (), ())
+def manifest_of(number: int) -> KeyDocument:
+    return KeyDocument("compile", "torch", "linux/amd64", (), "builder", {"number": str(number)}, {}, (), ())
 
 
 def key_of(number: int) -> str:

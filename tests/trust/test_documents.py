@@ -18,7 +18,7 @@ from imagetiers.adapters.registry import _blobs, _contents, _image_info
 from imagetiers.config.layout import Layout
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import CorruptError, RegistryError
-from imagetiers.planning.keys import FILES_LEFT_OUT, read_manifest
+from imagetiers.planning.keys import FILES_LEFT_OUT, read_key_document
 from imagetiers.planning.observed import ImageInfo, Present
 from imagetiers.state import wheels
 
@@ -107,20 +107,20 @@ def test_labels_of_an_image_that_somebody_made(document: Any) -> None:
         return
 
     assert isinstance(info, ImageInfo)
-    assert all(isinstance(text, str) for text in (info.key, info.trust, info.tier, info.manifest))
+    assert all(isinstance(text, str) for text in (info.key, info.trust, info.tier, info.key_document))
 
 
 def test_a_key_manifest_is_held_against_its_key() -> None:
     text = json.dumps({"stages": {"a": ["FROM b"]}, "files": {}})
     key = hashlib.sha256(text.encode()).hexdigest()
 
-    assert read_manifest(text, key) == json.loads(text)
-    assert read_manifest(text, "0" * 64) is None
-    assert read_manifest("{}", key) is None
+    assert read_key_document(text, key) == json.loads(text)
+    assert read_key_document(text, "0" * 64) is None
+    assert read_key_document("{}", key) is None
     shortened = json.dumps({"stages": {}, "files": {FILES_LEFT_OUT: ["9", ""]}})
-    assert read_manifest(shortened, key) is not None
+    assert read_key_document(shortened, key) is not None
     for text in ('{"stages": 7}', '{"stages": {"a": 7}}', '{"files": []}', '{"args": [1]}', '{"run": "x"}'):
-        assert read_manifest(text, hashlib.sha256(text.encode()).hexdigest()) is None
+        assert read_key_document(text, hashlib.sha256(text.encode()).hexdigest()) is None
 
 
 def archive(*members: tuple[str, bytes], **changes: Any) -> bytes:

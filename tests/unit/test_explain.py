@@ -34,10 +34,10 @@ def built(layout: Layout, tmp_path: Path, today: date = DAY) -> Builder:
     me = builder(layout.root, "", tmp_path / "cache")
     plan = make_plan(load_repository(layout, None), today)
     for tier in plan.tiers.values():
-        keep(me.session, tier.manifest, Record("image", tier.name, tier.key, 400.0, 5.0, image="sha256:1"))
+        keep(me.session, tier.key_document, Record("image", tier.name, tier.key, 400.0, 5.0, image="sha256:1"))
         keep_inputs(me.session, tier.key, tier.files)
         if tier.compile is not None:
-            keep(me.session, tier.compile.manifest, Record("compile", tier.name, tier.compile.key, 300.0, 5.0))
+            keep(me.session, tier.compile.key_document, Record("compile", tier.name, tier.compile.key, 300.0, 5.0))
             keep_inputs(me.session, tier.compile.key, tier.compile.files)
     return me
 
@@ -112,7 +112,7 @@ def test_a_raised_recipe(tiny: Layout, tmp_path: Path) -> None:
     me = built(tiny, tmp_path)
     plan = make_plan(load_repository(tiny, None), DAY)
     tier = plan.tiers["pytorch-clean"]
-    raised = replace(plan, tiers={tier.name: replace(tier, manifest=replace(tier.manifest, recipe=2))})
+    raised = replace(plan, tiers={tier.name: replace(tier, key_document=replace(tier.key_document, recipe=2))})
 
     one = explanations(replace(me.session, plan=raised), [tier.name])[0]
     assert (one.causes[0].value, one.summary) == ("recipe version raised", "recipe version raised: recipe: 1 -> 2")
@@ -137,7 +137,7 @@ def test_a_manifest_that_nobody_kept(tiny: Layout, tmp_path: Path) -> None:
 
     child = told(me)[2]
     assert child.causes[0].value == "parent changed"
-    assert "nobody has kept the manifest of" in child.summary
+    assert "nobody has kept the key document of" in child.summary
 
 
 def test_what_the_registry_says(tiny: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_what_the_registry_says(tiny: Layout, tmp_path: Path, monkeypatch: pytes
 
 
 def test_labels_in_the_registry_are_enough(tiny: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that knows nothing: the key manifests are the labels of what was published."""
+    """A cache that knows nothing: the key documents are the labels of what was published."""
     edit("pipeline.yaml", "name: tiny", "name: tiny\nregistry: host")(tiny)
     me = builder(tiny.root, "", tmp_path / "empty")
     before = {tier.ref: me.engine.make(tier) for tier in me.plan.tiers.values()}

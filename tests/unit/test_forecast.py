@@ -295,7 +295,7 @@ def recorded(
     like = {"pipeline": "tiny", "change": change.value, "cpus": cpus, **more}
     for index, value in enumerate(seconds):
         record = Record("image", tier.name, tier.key, began + index, value)
-        keep(me.session, tier.manifest, replace(record, **like))
+        keep(me.session, tier.key_document, replace(record, **like))
 
 
 def asked(me: Builder, capsys: pytest.CaptureFixture[str], services: Services | None = None, **options: Any) -> Any:

@@ -184,7 +184,7 @@ def test_keys_are_the_same_in_another_process_with_another_locale_clock_and_fold
 def test_keys_are_pinned(golden: Callable[[str, Path], None]) -> None:
     """A changed key here rebuilds everybody's images: raise keys.RECIPE if and only if that is meant."""
     plan = plan_of(Layout(TINY))
-    texts = [tier.manifest.json() for tier in plan.tiers.values()]
+    texts = [tier.key_document.json() for tier in plan.tiers.values()]
 
     golden("\n".join([*texts, *BEFORE.values(), ""]), HERE / "golden" / "keys.txt")
 
@@ -207,10 +207,10 @@ def test_the_year_of_a_week_is_the_weeks() -> None:
 
 
 def test_a_diff_names_what_changed(tiny: Layout) -> None:
-    before = plan_of(tiny).tiers["pytorch-clean"].manifest.document()
+    before = plan_of(tiny).tiers["pytorch-clean"].key_document.content()
     for name in ("a compiled file", "a file of the runtime stage", "an instruction of the runtime stage", "the base"):
         CHANGES[name][0](tiny)
-    after = plan_of(tiny).tiers["pytorch-clean"].manifest.document()
+    after = plan_of(tiny).tiers["pytorch-clean"].key_document.content()
 
     assert [str(change) for change in diff(before, after)] == [
         "stage runtime changed",
@@ -257,7 +257,7 @@ def test_a_child_may_take_from_outside_images_too(tiny: Layout) -> None:
     after = plan_of(tiny).tiers["arr-base"]
 
     assert before.key != after.key
-    assert dict(after.manifest.bases) == {"ghcr.io/astral-sh/uv:0.5": f"sha256:{'a' * 64}"}
+    assert dict(after.key_document.bases) == {"ghcr.io/astral-sh/uv:0.5": f"sha256:{'a' * 64}"}
     assert f"COPY --from=ghcr.io/astral-sh/uv:0.5@sha256:{'a' * 64} /uv /bin/" in after.dockerfile.decode()
 
 
@@ -266,7 +266,7 @@ def test_the_dockerfile_is_a_file_of_the_key_where_the_image_takes_it(tiny: Layo
     dockerfile.write_text("ARG PARENT\n# why\nFROM scratch AS unused\nFROM ${PARENT}\nCOPY . /config/\n")
     before = plan_of(tiny).tiers["arr-base"]
 
-    assert "Dockerfile" in {path for path, _, _ in before.manifest.files}
+    assert "Dockerfile" in {path for path, _, _ in before.key_document.files}
 
     dockerfile.write_text(dockerfile.read_text().replace("# why\n", "# why not\n\n"))
     same = plan_of(tiny).tiers["arr-base"]

@@ -76,10 +76,13 @@ def test_the_repositorys_plan(variant: str | None, golden: Golden) -> None:
     for tier in plan.tiers.values():
         lines += [f"{tier.name}", f"  tags {tier.tags} target {tier.target}"]
         lines += [f"  {name}={value}" for name, value in sorted(tier.args.items()) if name != "PARENT"]
-        lines += [f"  stages {[name for name, _ in tier.manifest.stages]}", f"  bases {dict(tier.manifest.bases)}"]
+        lines += [
+            f"  stages {[name for name, _ in tier.key_document.stages]}",
+            f"  bases {dict(tier.key_document.bases)}",
+        ]
         lines += [f"  file {file.path}" for file in tier.files]
         if tier.compile is not None:
-            lines += [f"  compile stages {[name for name, _ in tier.compile.manifest.stages]}"]
+            lines += [f"  compile stages {[name for name, _ in tier.compile.key_document.stages]}"]
             lines += [f"  compile namespace {tier.compile.namespace}"]
             lines += [f"  compile file {file.path}" for file in tier.compile.files]
         lines += [f"  verify {name} {expected}" for name, _, expected in tier.verify.scripts]
@@ -154,7 +157,7 @@ def image(plan: Plan, tier: str, **changes: object) -> ImageInfo:
     planned = plan.tiers[tier]
     values: dict[str, object] = {
         "id": f"sha256:{tier}", "refs": (planned.ref, *planned.tags), "pipeline": "tiny", "variant": "", "tier": tier,
-        "key": planned.key, "created": 1000, "size": 80_000_000, "manifest": planned.manifest.json(),
+        "key": planned.key, "created": 1000, "size": 80_000_000, "key_document": planned.key_document.json(),
         "trust": "trusted", **changes,
     }  # fmt: skip
     return ImageInfo(**values)  # type: ignore[arg-type]
@@ -185,9 +188,9 @@ def test_decisions(plan: Plan) -> None:
 
 
 def test_tables(plan: Plan, golden: Golden) -> None:
-    before = plan.tiers["arr-training"].manifest.json().replace("for arr-training", "").replace('"644"', '"755"')
+    before = plan.tiers["arr-training"].key_document.json().replace("for arr-training", "").replace('"644"', '"755"')
     key = hashlib.sha256(before.encode()).hexdigest()
-    older = image(plan, "arr-training", refs=("tiny/arr-training:old",), key=key, manifest=before)
+    older = image(plan, "arr-training", refs=("tiny/arr-training:old",), key=key, key_document=before)
     base = image(plan, "arr-base", size=81_500_000)
     now = seen(
         image(plan, "pytorch-clean"), base, older, verdicts=frozenset({(base.id, plan.tiers["arr-base"].verify.check)})
