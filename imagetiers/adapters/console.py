@@ -136,17 +136,18 @@ class _Lines:
         self._title = title
         self._console = console
         self._began = self._said = time.monotonic()
-        self._total = 0
+        self._done = self._total = 0
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Print a line when the last one is long enough ago."""
         now = time.monotonic()
-        if total != self._total:  # another piece of work: code generation first, then the compile
-            self._total, self._began = total, now
+        if total != self._total and done < self._done:  # another piece of work: code generation first, then the compile
+            self._began = now
+        self._done, self._total = done, total
         if now - self._said < _LINE_SECONDS or not total:
             return
         self._said = now
         spent = now - self._began
-        left = f", about {spent / done * (total - done):.0f} s left" if done else ""
+        left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
         tail = f"  {note[:80]}" if note else ""
         self._console.line(f"{self._title}: {done}/{total} ({100 * done // total} %) after {spent:.0f} s{left}{tail}")

@@ -16,7 +16,8 @@ from imagetiers.services import Bar
 __all__ = ["BuildLog"]
 
 _NINJA = re.compile(r"(?:#\d+ [\d.]+ )?\[(\d+)/(\d+)\]\s*(.*)")
-_VERTEX = re.compile(r"#(\d+) (\[.*|DONE.*|CACHED|ERROR.*)")
+_STEP = re.compile(r"#(\d+) (\[(?:([^\]]+) )?\d+/(\d+)\].*)")  # BuildKit's `#7 [builder 4/6] RUN ...`
+_STEP_ENDED = re.compile(r"#(\d+) (?:DONE|CACHED|ERROR)")
 _ERROR = re.compile(
     r"\b(fatal )?error:|^FAILED: |CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
     r"command not found|ERROR: failed to|Traceback \(most recent"
@@ -41,7 +42,8 @@ class BuildLog:
         self._file: IO[str] | None = None
         self._first: list[str] = []
         self._tail: deque[str] = deque(maxlen=_TAIL)
-        self._vertices: dict[str, bool] = {}
+        self._steps: dict[str, bool] = {}  # by BuildKit's number: has it ended?
+        self._stages: dict[str, int] = {}  # how many steps each stage has of which one has begun
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,11 +89,18 @@ class BuildLog:
         if ninja is not None:
             self._progress.update(int(ninja[1]), int(ninja[2]), ninja[3].rsplit("/", 1)[-1])
             return
-        vertex = _VERTEX.match(line)
-        if vertex is not None:
-            self._vertices[vertex[1]] = not vertex[2].startswith("[")
-            note = vertex[2] if vertex[2].startswith("[") else ""
-            self._progress.update(sum(self._vertices.values()), len(self._vertices), note)
+        step = _STEP.match(line)
+        if step is not None:
+            self._steps.setdefault(step[1], False)  # it is named again when others have written in between
+            self._stages[step[3] or ""] = int(step[4])
+            self._step(step[2])
+        ended = _STEP_ENDED.match(line)
+        if ended is not None and ended[1] in self._steps:
+            self._steps[ended[1]] = True
+            self._step("")
+
+    def _step(self, note: str) -> None:
+        self._progress.update(sum(self._steps.values()), sum(self._stages.values()), note)
 
     def failure(self, where: str, what: str) -> Problem:
         """Return the problem of a failed build: the first error of its log, else its end, and the log's path."""

@@ -72,7 +72,7 @@ def _run(argv: Sequence[str] | None) -> list[str]:
 def _init(root: Path, variant: str) -> list[str]:
     from imagetiers.cli.texts import said
     from imagetiers.scaffold.files import write_new
-    from imagetiers.scaffold.variants import VARIANTS, pipeline_name, variant_files
+    from imagetiers.scaffold.variants import NEXT, VARIANTS, pipeline_name, variant_files
     from imagetiers.suggestions import did_you_mean
 
     if variant not in VARIANTS:
@@ -80,4 +80,4 @@ def _init(root: Path, variant: str) -> list[str]:
             Problem(f"--variant {variant}", "there is no such variant", did_you_mean(variant, VARIANTS, "variants"))
         )
     written = write_new(root, variant_files(variant, pipeline_name(root.name)))
-    return [*said(written), "next: doit plan shows what would be done, doit does it"]
+    return [*said(written), f"next: {NEXT.get(variant, 'doit plan shows what would be done, doit does it')}"]

@@ -10,13 +10,17 @@ from importlib.resources.abc import Traversable
 from imagetiers.config.schema import schema_text
 from imagetiers.scaffold.files import NewFile
 
-__all__ = ["VARIANTS", "common_files", "pipeline_name", "variant_files"]
+__all__ = ["NEXT", "VARIANTS", "common_files", "pipeline_name", "variant_files"]
 
 VARIANTS = {
     "minimal": "two tiers: a base, and a script on it",
     "python-app": "three tiers: Python, its packages, and a program",
     "pytorch": "two tiers: PyTorch compiled from source for your GPUs, and a program on it",
 }
+NEXT = {
+    "pytorch": "doit variant=quickstart builds it with a small part of PyTorch, doit with all of it for your GPUs",
+}
+"""What to do after `init`, where it is not what `doit plan` and `doit` alone say."""
 _NAME = b"@NAME@"
 _LONGEST = 60  # as the schema has it
 

@@ -126,8 +126,11 @@ class Run(_Plain, DoitRun):
     def _unknown(self, name: str) -> Problem:
         if name in self.loader.cmd_names:
             return Problem("", f"'{name}' is a command, and no task", f"it comes first: doit {name} …")
-        names = [*(task.name for task in self.task_list or ()), *self.loader.cmd_names]
-        close = nearest(name, [name for name in names if name[0] != "_"])
+        tasks = [task.name for task in self.task_list or ()]
+        of_a_tier = (f"{verb}:{name}" for verb in (*(self.sel_tasks or ()), "image"))  # `doit verify app`, `doit app`
+        meant = next((task for task in of_a_tier if task in tasks), None)
+        names = [*tasks, *self.loader.cmd_names]
+        close = meant or nearest(name, [name for name in names if name[0] != "_"])
         hint = _ALL_TASKS if close is None else f"did you mean '{close}'?"
         return Problem("", f"there is no task '{name}'", hint)
 

@@ -33,6 +33,21 @@ def test_a_misspelt_variable_is_an_error(offline: Checkout) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("verify", "arr-base"), "verify:arr-base"),
+        (("image", "verify", "arr-base"), "image:arr-base"),
+        (("arr-base",), "image:arr-base"),
+    ],
+)
+def test_a_tier_alone_is_no_task(words: tuple[str, ...], meant: str, offline: Checkout) -> None:
+    run = offline.doit(*words)
+
+    assert (run.code, run.out) == (3, "")
+    assert run.err == f"ERROR: there is no task 'arr-base'\n  hint: did you mean '{meant}'?\n"
+
+
 def test_a_wrong_variant_is_told_with_what_is_wrong_with_the_base(offline: Checkout) -> None:
     offline.edit("pipeline.yaml", "args: {GREETING: hello}", "arg: {GREETING: hello}")
 
