@@ -347,14 +347,14 @@ def _short(error: Exception) -> str:
 
 def _codes(answer: requests.Response) -> set[str]:
     try:
-        return {str(error.get("code", "")) for error in answer.json()["errors"]}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return {str(error.get("code", "")) for error in (parse_object(answer.content) or {})["errors"]}
+    except (KeyError, TypeError, AttributeError):
         return set()
 
 
 def _text(answer: requests.Response) -> str:
     try:
-        first = answer.json()["errors"][0]
+        first = (parse_object(answer.content) or {})["errors"][0]
         return " ".join(str(first.get(key, "")) for key in ("code", "message"))[:160].strip()
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (KeyError, TypeError, IndexError, AttributeError):
         return answer.reason or "no reason given"

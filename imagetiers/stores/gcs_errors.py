@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import time
 from collections.abc import Mapping
 
@@ -33,6 +34,10 @@ _FOREIGN_TRIES = 4
 _REFUSED_TRIES = 2
 _RETRY_AFTER_MAX = 60.0
 _AGAIN = {408, 429, 500, 502, 503, 504}
+_ELSEWHERE = {407, 451}  # what proxies say, besides 511 and other 5xx that the store never says
+_NO_DOCUMENT = ValueError | KeyError | TypeError | AttributeError | RecursionError | OverflowError
+"""What reading an answer raises that is no document of the store's: HTML, a list, endless nesting, infinite numbers."""
+
 _BROKEN = (
     requests.ConnectionError,
     requests.Timeout,
@@ -87,7 +92,7 @@ def judge(error: Exception, where: str, bucket: str) -> RetryDecision:  # noqa: 
         to = getattr(error.response, "headers", {}).get("location", "")
         return _foreign(where, f"a redirect to {to}, which is not followed")
     # Before the next: requests' JSON errors are ValueErrors, its others are OSErrors.
-    if isinstance(error, ForeignAnswerError | ValueError | KeyError | TypeError | AttributeError):
+    if isinstance(error, ForeignAnswerError | _NO_DOCUMENT):
         return _foreign(where, f"{type(error).__name__}: {error}")
     if isinstance(error, _BROKEN):
         return _unavailable(where, f"connection failed: {_one_line(str(error))}")
@@ -109,6 +114,8 @@ def _judge_status(  # noqa: PLR0911  as above
     text = server_text(error)
     code = int(error.response.status_code if isinstance(error, InvalidResponse) else error.code or 0)
     if code < 400:  # noqa: PLR2004  what it says is no error, and what it sent is no answer to what was asked
+        return _foreign(where, f"{code}: {text}")
+    if code in _ELSEWHERE or (code not in _AGAIN and code >= 500) or (code in (401, 403) and _is_elsewheres(error)):  # noqa: PLR2004
         return _foreign(where, f"{code}: {text}")
     if code in _AGAIN:
         throttled = code == 429  # noqa: PLR2004
@@ -155,6 +162,17 @@ def _retry_after(error: api.GoogleAPICallError | InvalidResponse) -> float:
     return min(max(at - time.time(), 0.0), _RETRY_AFTER_MAX)
 
 
+def _is_elsewheres(error: api.GoogleAPICallError | InvalidResponse) -> bool:
+    """Tell a page of somebody else's from the store's own word, which is JSON with an error in it, or plain text."""
+    text = str(getattr(getattr(error, "response", None), "text", "")).lstrip()
+    if not text.startswith("{"):
+        return text.startswith(("<", "["))
+    try:
+        return not isinstance(json.loads(text)["error"], dict)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return True
+
+
 def is_absence(error: api.GoogleAPICallError | InvalidResponse) -> bool:
     """Tell whether an error is the store's own word that there is no such object, and no page of a proxy's."""
     response = getattr(error, "response", None)
@@ -165,7 +183,7 @@ def is_absence(error: api.GoogleAPICallError | InvalidResponse) -> bool:
         return True
     try:
         return isinstance(response.json()["error"], dict)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Downloads are refused in plain text.
         return str(response.text).strip().startswith(("No such object", "Not Found"))
 
@@ -183,7 +201,7 @@ def server_text(error: api.GoogleAPICallError | InvalidResponse) -> str:
         return _one_line(str(error))
     try:
         return _one_line(str(response.json()["error"]["message"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _one_line(str(response.text or error))
 
 

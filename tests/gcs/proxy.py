@@ -78,6 +78,8 @@ class Proxy:
         def behave(client: socket.socket, _server: socket.socket) -> None:
             client.recv(1 << 20)
             client.sendall(text.replace("\n", "\r\n").encode())
+            client.shutdown(socket.SHUT_WR)
+            _pump(client, None)  # closed with something unread, the connection would be reset before the answer is read
 
         return behave
 
