@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.planning.plan import Plan
-from imagetiers.services import Services
+from imagetiers.services import Engine, Services
 from imagetiers.stores.port import Store
 
 __all__ = ["Session"]
@@ -25,3 +25,7 @@ class Session:
     def with_store(self, store: Store) -> Session:
         """Return it with another store, such as one that gives up in time."""
         return replace(self, services=replace(self.services, store=store))
+
+    def with_engine(self, engine: Engine) -> Session:
+        """Return it with another engine, such as one that is waited for only for so long."""
+        return replace(self, services=replace(self.services, engine=engine))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -10,7 +11,9 @@ from contextlib import contextmanager
 from queue import Empty
 from typing import TypeVar
 
+from imagetiers.building.limited_engine import LimitedEngine
 from imagetiers.errors import BuildError, ImagetiersError, Problem
+from imagetiers.services import Engine
 from imagetiers.stores.limited import LimitedStore
 from imagetiers.stores.patience import answer_within
 from imagetiers.stores.port import Store
@@ -86,6 +89,17 @@ class Deadline:
         """Return the store as one that is waited for no longer than this."""
         return store if self._end is None else LimitedStore(store, self.left)
 
+    def limited_engine(self, engine: Engine, task: str) -> Engine:
+        """Return the engine as one whose answers are waited for no longer than this."""
+        if self._end is None:
+            return engine
+
+        def over() -> ImagetiersError:
+            self.reached = True
+            return self.error(task, ": the Docker daemon did not answer")
+
+        return LimitedEngine(engine, self.left, over)
+
     def check(self, task: str) -> None:
         """Raise the task's error when the time is over."""
         if self.reached or self.left() <= self._reserve:
@@ -105,7 +119,8 @@ class Deadline:
 
         def over() -> None:
             self.reached = True
-            stop()
+            with contextlib.suppress(ImagetiersError):  # whoever follows what runs learns that it does not end
+                stop()
 
         timer = threading.Timer(max(0.0, self.left() - self._reserve), over)
         timer.daemon = True

@@ -52,6 +52,7 @@ def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, forc
     EngineError or Interrupted. However it ends, the ccache directory keeps what was compiled.
     """
     session = session.with_store(deadline.limited(session.services.store))
+    session = session.with_engine(deadline.limited_engine(session.services.engine, f"compile:{tier.name}"))
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     try:

@@ -31,6 +31,7 @@ def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit
     seconds = tier.config.verify.timeout if limit is None else limit
     deadline = Deadline(seconds, reserve=_RESERVE, kind=VerifyError, hint=_HINT)
     session = session.with_store(deadline.limited(session.services.store))
+    session = session.with_engine(deadline.limited_engine(session.services.engine, task))
     seen = deadline.within(task, lambda: observe(session))
     image = seen.image(tier)
     if image is None and (published := seen.published(tier)) is not None:

@@ -190,6 +190,18 @@ def test_a_compile_that_is_out_of_time_is_stopped_and_keeps_what_it_has(here: Ma
     assert entries(here) == 1
 
 
+@pytest.mark.parametrize("call", ["find_containers", "info", "start"])
+def test_a_daemon_that_stops_answering_is_not_waited_for_longer_than_the_compile_may_take(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    let_go, began = threading.Event(), time.monotonic()
+    monkeypatch.setattr(here.engine, call, lambda *_, **__: let_go.wait(60))
+    with pytest.raises(BuildError, match="was not done after 2 s and was stopped"):
+        here.compile(seconds=2)
+    assert time.monotonic() - began < 30
+    let_go.set()
+
+
 def left_running(here: Machine) -> str:
     """Lose the engine in the middle of a compile; return the container that it left."""
 
