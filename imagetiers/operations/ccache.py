@@ -10,6 +10,7 @@ from pathlib import Path
 from imagetiers.building.ccache_session import MAIN, BarProgress
 from imagetiers.ccache.apart import Report, apart
 from imagetiers.ccache.format.head import Use
+from imagetiers.ccache.listing import draw, stored_namespaces
 from imagetiers.ccache.namespace import is_namespace
 from imagetiers.ccache.prune import PruneOptions, prune
 from imagetiers.ccache.pull import pull
@@ -26,26 +27,48 @@ from imagetiers.stores.port import BucketSettings, Progress, Store
 
 __all__ = ["prune_all", "pull_all", "push_all", "rollback_one", "show_stats", "verify_all"]
 
+_OTHERS_MAX = 1_000
+"""Most namespaces of others that one run looks after: whoever may write one may write a million of them."""
+
+_STRANGE_SHOWN = 5
+
 
 def _own(session: Session) -> str:
     return f"{session.trust.level}.{session.trust.branch}."
 
 
 def _stored(session: Session, only: str) -> list[str]:
-    """Return this pipeline's namespaces in the store. Raises StoreError, also when `only` is not one of them."""
-    found = sorted(
-        {blob.name.split("/")[1] for blob in session.services.store.list("ccache/") if blob.name.count("/") > 1}
-    )
-    found = [name for name in found if f".{session.plan.pipeline.name}." in name]
-    for name in found:
-        if not is_namespace(name):
-            session.services.console.line(f"{name[:100]!a}: left alone, for it is no namespace")
-    found = [name for name in found if is_namespace(name)]
-    if only and only not in found:
-        raise StoreError(
-            Problem(session.services.store.url, f"holds no namespace {only}", f"it holds: {', '.join(found) or 'none'}")
-        )
-    return [name for name in found if only in ("", name)]
+    """Return this pipeline's namespaces in the store; of others' at most `_OTHERS_MAX`.
+
+    Raises StoreError, also when `only` is not one of them.
+    """
+    missing = Problem(session.services.store.url, f"holds no namespace {only}", "doit ccache:stats lists them")
+    if only and not is_namespace(only):
+        raise StoreError(missing)
+    own: list[str] = []
+
+    def of_others() -> Iterator[str]:
+        for found in stored_namespaces(session.services.store, only):
+            if f".{session.plan.pipeline.name}." not in found.name:
+                continue
+            if _is_of_others(session, found.name):
+                yield found.name
+            else:
+                own.append(found.name)
+
+    others, count = draw(of_others(), _OTHERS_MAX)
+    if count > len(others):
+        what = f"{count:,} namespaces of others: {len(others):,} of them, drawn by lot, have their turn now"
+        session.services.console.line(what)
+    names = sorted((*own, *others))
+    strange = [name for name in names if not is_namespace(name)]
+    for name in strange[:_STRANGE_SHOWN]:
+        session.services.console.line(f"{name[:100]!a}: left alone, for it is no namespace")
+    if len(strange) > _STRANGE_SHOWN:
+        session.services.console.line(f"and {len(strange) - _STRANGE_SHOWN} more that are none")
+    if only and not names:
+        raise StoreError(missing)
+    return [name for name in names if is_namespace(name)]
 
 
 def _writable(session: Session, only: str) -> Iterator[str]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 from imagetiers.ccache.apart import Report, apart
+from imagetiers.ccache.listing import draw
 from imagetiers.config.model import Trust, branch_name
 from imagetiers.errors import NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.operations.gc_cache import CacheContents, Part, read_cache
+from imagetiers.operations.gc_ccache import listed, plan_abandoned, remove_namespace
 from imagetiers.operations.gc_local import local_items, needed_here, remove
 from imagetiers.planning.forecast import READ, Sample
 from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_marks, encode_marks, plan_sweep
@@ -34,6 +37,7 @@ __all__ = ["GcOptions", "collect_garbage", "sweep_part"]
 DAY = 86_400.0
 _HERE = ("wheels here", "ccache here", "marks here", "branches here")
 _THREADS = 8
+_BRANCHES_MAX = 1_000  # of others: whoever may write one may write a million of them
 _LEFT_SECONDS = 7 * DAY  # longer than any compile that runs on in its container after its doit was killed
 
 
@@ -76,14 +80,16 @@ def collect_garbage(
     Prints what is kept, marked and removed. A trusted build does so for untrusted branches, too, each of them `alone`: what
     they have written is read in a process of its own. Raises StoreError where the cache could not be read or written, OSError.
     """
-    keys = frozenset(key for plan in plans for tier in plan.tiers.values() for key in _keys(plan, tier.name))
+    known = list(plans)
+    pipelines = frozenset(plan.pipeline.name for plan in known)
+    keys = frozenset(key for plan in known for tier in plan.tiers.values() for key in _keys(plan, tier.name))
     problems: list[Problem] = []
     with session.services.locks.hold("gc", "cache:gc"):
         held = session.services.locks.held()
         _here(session, options, keys)
         live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held if "-" in name}
         part = Part(session.services.store, session.trust, session.services.registry)
-        for where, work in _parts(part, frozenset(live), options, problems):
+        for where, work in _parts(part, frozenset(live), options, problems, pipelines):
             try:
                 report = alone(where, work) if where else work()
             except StoreError as error:
@@ -104,22 +110,35 @@ def _keys(plan: Plan, name: str) -> tuple[str, ...]:
 
 
 def _parts(
-    own: Part, live: frozenset[str], options: GcOptions, problems: list[Problem]
+    own: Part, live: frozenset[str], options: GcOptions, problems: list[Problem], pipelines: frozenset[str]
 ) -> Iterator[tuple[str, Callable[[], Report]]]:
     """Yield what there is to do: this build's own part, without a name, and in a trusted build that of each branch."""
-    yield "", partial(sweep_part, own, live, options)
+    yield "", partial(sweep_part, own, live, options, pipelines if own.trust.trusted else frozenset())
     if not own.trust.trusted:
         return
+    foreign = 0
+
+    def branches() -> Iterator[str]:
+        nonlocal foreign
+        for name, blobs in groupby(own.store.list("untrusted/"), key=lambda blob: _branch(blob.name)):
+            if name:
+                yield name
+            else:
+                foreign += sum(1 for _ in blobs)
+
     try:
-        listed = Counter(_branch(blob.name) for blob in own.store.list("untrusted/"))
+        drawn, count = draw(branches(), _BRANCHES_MAX)
     except StoreError as error:
         problems += error.problems
         return
-    for name in sorted(listed.keys() - {""}):
+    if count > len(drawn):
+        what = f"untrusted/: {count:,} branches: {len(drawn):,} of them, drawn by lot, have their turn now"
+        yield "", lambda: Report(what)
+    for name in drawn:
         trust = Trust(trusted=False, branch=name)
         yield trust.prefix.rstrip("/"), partial(sweep_part, Part(own.store, trust, None), live, options)
-    if listed[""]:
-        yield "", lambda: Report(f"untrusted/: {listed['']} objects are none of imagetiers': left alone")
+    if foreign:
+        yield "", lambda: Report(f"untrusted/: {foreign} objects are none of imagetiers': left alone")
 
 
 def _branch(name: str) -> str:
@@ -128,24 +147,43 @@ def _branch(name: str) -> str:
     return branch if rest and branch and branch_name(branch) == branch else ""
 
 
-def sweep_part(part: Part, live: frozenset[str], options: GcOptions) -> Report:
-    """Mark and remove what builds of one trust level or branch have in the cache. Raises StoreError."""
+def sweep_part(part: Part, live: frozenset[str], options: GcOptions, pipelines: frozenset[str] = frozenset()) -> Report:
+    """Mark and remove what builds of one trust level or branch have in the cache. Raises StoreError.
+
+    With `pipelines` also the ccache of other ones that nobody has written for long.
+    """
     lines: list[str] = []
     marks, generation = _marks(part, lines)
     now = part.store.now()  # after a first request: a bucket tells its time with an answer
     old = now - options.max_age if options.max_bytes is None else now  # a limit by bytes may take what is young
     reading = read_cache(part, live, keep=options.keep, old=old)
     sweep = plan_sweep(reading.items, reading.needed, marks, options.limits, now, options.grace, options.max_bytes)
-    deleted = sweep.delete
+    abandoned = Sweep()
+    if pipelines:
+        abandoned = plan_abandoned(part.store, pipelines, marks, options.max_age, now, options.grace)
+    after = {**sweep.marks, **abandoned.marks}
     if not options.dry_run:
-        if marks != sweep.marks:
-            _write_marks(part, sweep.marks, generation)
-        deleted = _fold(part.store, reading, sweep, lines)
-        _delete(part.store, deleted)
+        if marks != after:
+            _write_marks(part, after, generation)
+        _delete(part.store, _fold(part.store, reading, sweep, lines))
+        kept = [item for item in abandoned.delete if not remove_namespace(part.store, item, now)]
+        lines += [f"  {item.name[:-1]} stays, for somebody has written it meanwhile" for item in kept]
+    sweep = _both(sweep, abandoned)
     lines += _said(f"cache {part.store.url}{part.trust.prefix and '/'}{part.trust.prefix[:-1]}", sweep, options)
+    lines += listed(abandoned, now, dry_run=options.dry_run)
     if reading.foreign:
         lines.append(f"  {reading.foreign} objects are none of imagetiers': left alone")
     return Report("\n".join(lines), tuple(reading.doubts))
+
+
+def _both(one: Sweep, other: Sweep) -> Sweep:
+    return Sweep(
+        one.keep + other.keep,
+        one.marked + other.marked,
+        one.delete + other.delete,
+        {**one.marks, **other.marks},
+        one.unmarked + other.unmarked,
+    )
 
 
 def _marks_name(part: Part) -> str:

@@ -39,6 +39,7 @@ WAITS = {
     ("ccache/verify.py", "pool"): "reads of a store that hurries",
     ("operations/explain.py", "pool"): "reads of a store that hurries",
     ("operations/gc.py", "pool"): "deletions in a store that hurries",
+    ("operations/gc_ccache.py", "pool"): "deletions in a store that hurries",
     ("retry.py", "sleep"): "in slices, and a tenth of a second for the last tries",
     ("retry.py", "wait"): "for being asked to stop itself",
     ("signing/memory.py", "flock"): "never waits: LOCK_NB",

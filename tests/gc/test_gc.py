@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -24,6 +26,7 @@ from imagetiers.planning.forecast import READ, BuildProfile, forecast
 from imagetiers.planning.housekeeping import decode_marks
 from imagetiers.planning.keys import KeyDocument, short
 from imagetiers.planning.observed import Absent, Answer, Unknown
+from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.aggregates import AGGREGATE, decode_aggregate
@@ -117,9 +120,11 @@ class Cache:
         trust: Trust | None = None,
         store: Store | None = None,
         alone: Callable[[str, Callable[[], Report]], Report] = lambda _where, work: work(),  # this store is only here
+        pipelines: Iterable[str] = (),
     ) -> str:
         session, lines = self.session(trust, store)
-        collect_garbage(session, (), options or GcOptions(keep=2), alone=alone)
+        plans = [cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name=name), tiers={})) for name in pipelines]
+        collect_garbage(session, plans, options or GcOptions(keep=2), alone=alone)
         return "\n".join(line for line in lines).replace(str(self.layout.work), ".imagetiers")
 
 
