@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from imagetiers.config.layout import Layout
 from imagetiers.planning.decide import TierDecision, decide, tier_decisions
@@ -24,6 +26,29 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 Golden = Callable[[str, Path], None]
+
+
+ENGINE = ("tests/engine/", "tests/oracle/", "tests/bake/")
+"""Where the tests of the real engine are. One process runs them all: an engine that removes an image while another build makes
+the very same one fails that build."""
+
+
+class Shares(LoadFileScheduling):
+    """How several processes share the tests: a file's stay together, for what they have in common, and the engine's do."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "engine" if nodeid.startswith(ENGINE) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    return Shares(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, begin with the engine's, which take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(ENGINE))
 
 
 def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:
