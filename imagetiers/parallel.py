@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 def map_parallel(work: Callable[[_Thing], _Result], things: Iterable[_Thing], threads: int) -> list[_Result]:
     """Return what `work` returns for each thing, in their order. The first exception is raised once all have ended."""
     listed = list(things)
-    if not listed:
-        return []
+    if len(listed) <= 1:
+        return [work(thing) for thing in listed]
     with ThreadPoolExecutor(min(threads, len(listed)), "imagetiers") as pool:
         return list(pool.map(work, listed))

@@ -22,7 +22,6 @@ import random
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -48,6 +47,7 @@ from imagetiers.ccache.format.merge import View
 from imagetiers.ccache.format.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, Problem, StoreError, UnavailableError
 from imagetiers.naming import ending_in_hash
+from imagetiers.parallel import map_parallel
 from imagetiers.retry import pause
 from imagetiers.stores.port import Blob, Store
 
@@ -75,6 +75,7 @@ SEEN = "seen"
 
 _QUARANTINE_MAX = 1 << 24
 _READS = 3
+_THREADS = 8
 _LOADS = 8
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
@@ -223,10 +224,7 @@ class Namespace:
             lost.append(self.object("index", ref.object.name))
             return ()
 
-        if len(state.segments) <= 1:
-            return tuple(map(one, state.segments))
-        with ThreadPoolExecutor(8, "ccache-index") as pool:
-            return tuple(pool.map(one, state.segments))
+        return tuple(map_parallel(one, state.segments, _THREADS))
 
     def segment(self, ref: SegmentRef) -> Rows:
         """Read an index segment of at most as many entries as the reference says. Raises CorruptError, NotFoundError."""

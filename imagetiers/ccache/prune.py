@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,6 +39,7 @@ from imagetiers.ccache.push import PUSH_MAX_SECONDS, late
 from imagetiers.ccache.stats import stored_bytes
 from imagetiers.ccache.upload import fill, packs_of
 from imagetiers.errors import CorruptError, NotFoundError
+from imagetiers.parallel import map_parallel
 from imagetiers.stores.counting import CountingStore
 from imagetiers.stores.port import Store
 
@@ -50,6 +50,7 @@ GRACE_MIN = 2 * PUSH_MAX_SECONDS
 
 _SECTION_BYTES = 4 * 1024 * 1024
 _FOREIGN_SHOWN = 5
+_THREADS = 8
 _CLOCK_SLACK = 300.0
 _TEMPORARY = "imagetiers-prune-"
 
@@ -466,5 +467,4 @@ def _objects(space: Namespace, current: Loaded, plan: _Plan, here: _Situation, r
 
 def _delete(space: Namespace, names: Sequence[str]) -> None:
     """Delete objects that the head neither refers to nor notes any more; what stays is found again next time."""
-    with ThreadPoolExecutor(8, "ccache-prune") as pool:
-        list(pool.map(lambda name: space.store.delete(space.object(name)), names))
+    map_parallel(lambda name: space.store.delete(space.object(name)), names, _THREADS)

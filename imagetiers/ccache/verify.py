@@ -7,7 +7,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from imagetiers.ccache.local import segments_folder, sweep
 from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe, unreadable
 from imagetiers.ccache.push import push
 from imagetiers.errors import CorruptError, NotFoundError
+from imagetiers.parallel import map_parallel
 from imagetiers.stores.counting import CountingStore
 from imagetiers.stores.port import Progress, Store
 
@@ -135,8 +135,7 @@ def _check_all(
         if progress:
             progress.advance(pack.size)
 
-    with ThreadPoolExecutor(_THREADS, "ccache-verify") as pool:
-        list(pool.map(one, by_pack.items()))
+    map_parallel(one, by_pack.items(), _THREADS)
     return [f"{name}: missing or damaged" for name in loaded.lost], broken, list(by_pack)
 
 

@@ -6,12 +6,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 from imagetiers.documents import parse_object
 from imagetiers.errors import PipelineError, Problem, StoreError
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.explain import Candidate, Explanation, Sources, explain
 from imagetiers.planning.keys import SHORT, read_key_document
 from imagetiers.planning.observed import ImageInfo, ObservedState, Present
@@ -112,11 +112,12 @@ def _recorded(session: Session, tier: TierPlan) -> Iterator[tuple[str, int]]:
         except StoreError as error:
             session.services.console.line(f"explain: the cache does not say what was built: {error}")
             return
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for document in pool.map(lambda name: _read(session.services, name, parse_object), names[-_RECORDS:]):
-                key, began = (document or {}).get("key"), (document or {}).get("began", 0)
-                if isinstance(key, str) and isinstance(began, int | float) and 0 <= began < _LATEST:
-                    yield key, int(began)
+        for document in map_parallel(
+            lambda name: _read(session.services, name, parse_object), names[-_RECORDS:], _THREADS
+        ):
+            key, began = (document or {}).get("key"), (document or {}).get("began", 0)
+            if isinstance(key, str) and isinstance(began, int | float) and 0 <= began < _LATEST:
+                yield key, int(began)
 
 
 def _in_registry(tier: TierPlan, known: set[str], services: Services) -> list[ImageInfo]:

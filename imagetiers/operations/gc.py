@@ -11,7 +11,6 @@ import contextlib
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -23,6 +22,7 @@ from imagetiers.errors import NotFoundError, PreconditionError, Problem, StoreEr
 from imagetiers.operations.gc_cache import CacheContents, Part, read_cache
 from imagetiers.operations.gc_ccache import listed, plan_abandoned, remove_namespace
 from imagetiers.operations.gc_local import local_items, needed_here, remove
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.forecast import READ, Sample
 from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_marks, encode_marks, plan_sweep
 from imagetiers.planning.keys import SHORT
@@ -250,8 +250,7 @@ def _delete(store: Store, items: Iterable[Item]) -> None:
         with contextlib.suppress(PreconditionError):
             store.delete(item.name, if_generation=item.generation)
 
-    with ThreadPoolExecutor(_THREADS, "cache-gc") as pool:
-        list(pool.map(one, items))
+    map_parallel(one, items, _THREADS)
 
 
 # ---- this checkout ----

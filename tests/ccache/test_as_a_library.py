@@ -45,5 +45,5 @@ def test_a_directory_goes_through_a_store(kind: str, tmp_path: Path, request: py
     assert counts == "50 50"
     assert entries_in(tmp_path / "there") == made
     assert {name.split(".")[1] for name in modules.split()} <= {
-        "ccache", "stores", "documents", "errors", "extras", "naming", "retry",
+        "ccache", "stores", "documents", "errors", "extras", "naming", "parallel", "retry",
     }  # fmt: skip
