@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
-from imagetiers.inputs.repository import ARCH_LIST_ARG
+from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.planning.containers import Container
 from imagetiers.planning.plan import CompilePlan
 from imagetiers.services import Services

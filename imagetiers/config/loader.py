@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from imagetiers.config.forms import form_problems, parse_age, parse_duration, parse_size
-from imagetiers.config.gpus import GPUS, arch_list, cuda_targets, gpu_named, nearest_gpu
+from imagetiers.config.gpu_problems import gpu_problems, read_gpus, toolkit_of
 from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.config.lockfile import GIT, IMAGES
 from imagetiers.config.model import (
@@ -176,7 +176,7 @@ def _variant_problems(base: Node, names: tuple[str, ...]) -> Iterator[Problem]:
 def _reference_problems(tree: Node) -> Iterator[Problem]:
     """What a schema cannot say. Reads the tree and not the model, so that a wrong type elsewhere hides nothing."""
     yield from _parent_problems(tree)
-    yield from _gpu_problems(tree)
+    yield from gpu_problems(tree)
     yield from _channel_problems(tree)
     yield from _trust_problems(tree)
     tiers = tree.at(("tiers",)).value
@@ -243,41 +243,6 @@ def _chain(names: list[str]) -> str:
     """Return tiers with arrows, the middle of a long chain left out."""
     shown = names if len(names) <= _SHOWN else [*names[: _SHOWN // 2], "…", *names[-_SHOWN // 2 :]]
     return " -> ".join(shown)
-
-
-def _gpu_problems(tree: Node) -> Iterator[Problem]:
-    gpus = tree.at(("gpus",))
-    if gpus is tree or not isinstance(gpus.value, list):
-        return
-    toolkits = sorted(_toolkits(tree))
-    seen: set[str] = set()
-    for index, gpu in enumerate(gpus.value):
-        where = place(tree, ("gpus", index), PIPELINE_FILE)
-        if not isinstance(gpu.value, str):
-            continue
-        name = gpu_named(gpu.text)
-        if name is None:
-            yield Problem(where, f"the GPU '{gpu.text[:40]}' is not known", nearest_gpu(gpu.text))
-            continue
-        if name in seen and gpu.text != name:  # twice in the same letters is what the schema says
-            yield Problem(where, f"{name} stands there twice", "remove one of the two")
-        seen.add(name)
-        for version in toolkits:
-            targets = cuda_targets(version)
-            if targets is not None and GPUS[name] not in targets:
-                shown = ".".join(map(str, version))
-                what = f"CUDA {shown} cannot compile for {name} (compute capability {GPUS[name]})"
-                yield Problem(where, what, "remove the GPU, or take bases with a CUDA that knows it")
-
-
-def _toolkits(tree: Node) -> Iterator[tuple[int, int]]:
-    tiers = tree.at(("tiers",)).value
-    for tier in tiers.values() if isinstance(tiers, dict) else ():
-        bases = tier.at(("bases",)).value if isinstance(tier.value, dict) and "bases" in tier.value else {}
-        for ref in bases.values() if isinstance(bases, dict) else ():
-            match = re.search(r"(?:^|/)cuda:(\d+)\.(\d+)", ref.text)
-            if match:
-                yield int(match[1]), int(match[2])
 
 
 def _family_problems(tree: Node, tier: str, args: dict[str, Any]) -> Iterator[Problem]:
@@ -412,7 +377,8 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
     listed = given if isinstance(given, list) else []
     settings = top.get("cloudbuild", {})
     ok = isinstance(settings, dict) and not any(path[:1] == ("cloudbuild",) for path in wrong)
-    gpus = tuple(dict.fromkeys(gpu for name in listed if isinstance(name, str) and (gpu := gpu_named(name))))
+    gpus, architectures = read_gpus(listed)
+    whole = tiers if isinstance(tiers, dict) else {}
 
     def good(key: str, default: Any) -> Any:
         return default if (key,) in wrong else top.get(key, default)
@@ -424,11 +390,12 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         cache=good("cache", DEFAULT_CACHE),
         platform=good("platform", "linux/amd64"),
         gpus=gpus,
-        arch_list=arch_list(gpus),
+        architectures=architectures,
+        cuda=toolkit_of(tier for tier in whole.values() if isinstance(tier, dict)),
         tiers=MappingProxyType(
             {
                 name: _tier(name, tier, variant)
-                for name, tier in (tiers if isinstance(tiers, dict) else {}).items()
+                for name, tier in whole.items()
                 if name not in broken and isinstance(tier, dict)
             }
         ),
@@ -472,6 +439,7 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
         stage=given["stage"],
         run=(run,) if isinstance(run, str) else tuple(run),
         wheels_stage=given.get("wheels_stage", "wheels"),
+        cuda=given.get("cuda"),
         job_memory=parse_size(given.get("job_memory", "1G")),
         ccache=CcacheSettings(
             max_size=parse_size(ccache.get("max_size", "5G")),

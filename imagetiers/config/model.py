@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+from imagetiers.config.gpus import Architecture, arch_list
 from imagetiers.naming import ending_in_hash
 
 __all__ = [
@@ -63,6 +64,7 @@ class CompileStep:
     """A Dockerfile stage that runs as a container with the ccache directory mounted, and produces wheels.
 
     `job_memory` is what one compiler job may need, in bytes; it bounds MAX_JOBS on the daemon's memory.
+    `cuda` is the version of the CUDA toolkit in the stage, None where its base image says it.
     """
 
     stage: str
@@ -70,6 +72,7 @@ class CompileStep:
     wheels_stage: str
     job_memory: int
     ccache: CcacheSettings
+    cuda: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,8 @@ class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
 
     `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
-    What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
+    `gpus` are those that the images must run on, `architectures` what is compiled for, `cuda` the toolkit that does it (None:
+    nobody says which). What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
     """
 
     name: str
@@ -242,13 +246,19 @@ class Pipeline:
     cache: str
     platform: str
     gpus: tuple[str, ...]
-    arch_list: str
+    architectures: tuple[Architecture, ...]
     tiers: Mapping[str, Tier]
     cloudbuild: CloudBuild
     pins: Mapping[str, str] = field(default_factory=_none)
     commits: Mapping[str, str] = field(default_factory=_none)
     channels: str | None = None
     trust: TrustSettings = field(default_factory=TrustSettings)
+    cuda: tuple[int, int] | None = None
+
+    @property
+    def arch_list(self) -> str:
+        """What PyTorch's builds are told, as TORCH_CUDA_ARCH_LIST; empty where nothing is compiled for a GPU."""
+        return arch_list(self.architectures)
 
     def commit(self, source: GitRef) -> str | None:
         """Return the commit that a git ref is, None when nothing pins it."""

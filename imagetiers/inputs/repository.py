@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.config.loader import Config, load_config
 from imagetiers.config.model import Pipeline, Tier
@@ -23,10 +24,9 @@ from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.snapshot import TierFiles, take_snapshot
 from imagetiers.suggestions import did_you_mean
 
-__all__ = ["ARCH_LIST_ARG", "PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
+__all__ = ["PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
 
 PARENT_ARG = "PARENT"
-ARCH_LIST_ARG = "TORCH_CUDA_ARCH_LIST"
 REFRESH_ARG = "REFRESH_EPOCH"
 SYNTAX_ARG = "BUILDKIT_SYNTAX"  # BuildKit's own name for what `# syntax=` says; here it pins that image
 _AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})

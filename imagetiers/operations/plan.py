@@ -14,8 +14,10 @@ from imagetiers.errors import NotBuiltError, Problem, StoreError
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.decide import Decisions, TierDecision, TierState, decide, forgotten, tier_decisions
 from imagetiers.planning.forecast import TierForecast
+from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_document, forecast_table, total_document
+from imagetiers.report.gpus import gpu_document, gpu_line
 from imagetiers.report.tables import plan_table
 from imagetiers.services import Bar, Services
 from imagetiers.session import Session
@@ -105,6 +107,8 @@ def _print(
     table = forecast_table(plan, outlook, cpus) if outlook is not None else None
     if table is not None:
         services.console.print(table)
+    for compiled in compiled_for(plan):
+        services.console.line(gpu_line(compiled))
 
 
 def _document(
@@ -128,6 +132,7 @@ def _document(
         }
         entry["forecast"] = forecast_document(outlook[name], machine) if outlook is not None else None
     document["forecast"] = total_document(outlook, machine, cpus) if outlook is not None else None
+    document["gpus"] = [gpu_document(compiled) for compiled in compiled_for(plan)]
     document["notes"] = notes
     return visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 

@@ -6,7 +6,9 @@ from imagetiers.ccache.namespace import describe
 from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
 from imagetiers.planning.decide import decide, forgotten
+from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
+from imagetiers.report.gpus import gpu_line
 from imagetiers.report.tables import age_text, status_table
 from imagetiers.session import Session
 from imagetiers.state.observe import observe
@@ -22,6 +24,8 @@ def show_status(session: Session) -> None:
     seen = observe(session)
     warmth, notes = _warmth(session)
     session.services.console.print(status_table(session.plan, seen, session.services.now(), warmth))
+    for compiled in compiled_for(session.plan):
+        session.services.console.line(gpu_line(compiled))
     if seen.unknown is not None:
         session.services.console.line(seen.unknown)
     for name, found in seen.registered.items():

@@ -11,8 +11,9 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
+from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.config.model import CompileStep, Pipeline, Tier
-from imagetiers.inputs.repository import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Repository, TierInputs
+from imagetiers.inputs.repository import PARENT_ARG, REFRESH_ARG, Repository, TierInputs
 from imagetiers.inputs.snapshot import InputFile
 from imagetiers.naming import ending_in_hash
 from imagetiers.planning import keys

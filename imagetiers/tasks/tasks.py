@@ -21,9 +21,11 @@ from imagetiers.config.model import Pipeline, Trust
 from imagetiers.config.schema import keep_mark
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
+from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
 from imagetiers.report.cloudbuild import Mode
+from imagetiers.report.gpus import gpu_line
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
@@ -291,7 +293,11 @@ class Tasks:
             "setup": list(run_before(self.plan, name)),
             "params": [REBUILD],
             "io": {"capture": False},
-            "meta": {"forget": functools.partial(mark_forced, self.layout, name), "up_to_date": up_to_date},
+            "meta": {
+                "forget": functools.partial(mark_forced, self.layout, name),
+                "up_to_date": up_to_date,
+                "notes": [gpu_line(each) for each in compiled_for(self.plan) if tier.name in each.tiers],
+            },
         }
 
     def _missing(self, tier: TierPlan) -> tuple[Problem, ...]:
@@ -461,8 +467,7 @@ class Tasks:
         return [make_plan(open_repository(self.layout, variant), today) for variant in (None, *self.variants)]
 
     def _check(self, session: Session) -> None:
+        from imagetiers.operations.check import show_check
+
         PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
-        names = ", ".join(self.variants) or "none"
-        session.services.console.line(
-            f"pipeline.yaml: {len(self.plan.tiers)} tiers are right, in every variant ({names}) too"
-        )
+        show_check(self._plans(), session.services.console)

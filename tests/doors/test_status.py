@@ -57,3 +57,31 @@ def test_where_only_ascii_can_be_said(offline: Checkout) -> None:
     swept = offline.doit("cache:gc", "--dry-run", **ascii_only)
     assert (swept.code, swept.err) == (0, "")
     assert "/gr\\xfcn:" in swept.out
+
+
+def test_how_gpus_run_what_is_compiled(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "name: tiny", "name: tiny\ngpus: [L4, H100, 8.0, 9.0a]".replace("8.0", '"8.0"'))
+    unused = "nothing is compiled for L4, H100: no Dockerfile declares ARG TORCH_CUDA_ARCH_LIST"
+    assert unused in offline.doit("check").out
+
+    offline.edit("images/pytorch-clean/Dockerfile", "ARG GREETING", "ARG GREETING\nARG TORCH_CUDA_ARCH_LIST")
+    check = offline.doit("check").out
+    for line in (
+        "L4     8.9  runs sm_80's code",
+        "H100   9.0  native",
+        "variant shouting: pytorch-clean: compiled for 8.0, 9.0a",
+    ):
+        assert line in check
+    told = "pytorch-clean, compiled for 8.0, 9.0a: runs sm_80's code: L4; native: H100"
+    for verb in (["status"], ["plan"], ["info", "compile:pytorch-clean"]):
+        assert told in offline.doit(*verb).out
+    (found,) = json.loads(offline.doit("plan", "--json", "-").out)["gpus"]
+    assert [(gpu["gpu"], gpu["how"], gpu["target"]) for gpu in found["gpus"]] == [
+        ("L4", "compatible", "8.0"),
+        ("H100", "native", "9.0a"),
+    ]
+
+    offline.edit("pipeline.yaml", '"8.0", ', "")
+    refused = offline.doit("status")
+    assert refused.code == 3
+    assert "gpus[0]: L4 (compute capability 8.9) cannot run what is compiled for 9.0a" in refused.err

@@ -31,7 +31,7 @@ SPREAD: dict[type[Any], dict[str, str | None]] = {
     model.Tier: {"args": "args"},
 }
 DERIVED = {
-    model.Pipeline: {"variant", "arch_list", "pins", "commits"},
+    model.Pipeline: {"variant", "architectures", "cuda", "pins", "commits"},
     model.Tier: {"name"},
     model.GitRef: set(),
     model.CompileStep: set(),

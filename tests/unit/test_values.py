@@ -13,7 +13,6 @@ from rich.console import Console
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.ccache.stats_log import Hits, read_stats_log
 from imagetiers.config.forms import parse_duration
-from imagetiers.config.gpus import arch_list, cuda_targets
 from imagetiers.config.layout import Layout, Volume, parse_volume
 from imagetiers.config.model import Secret, Trust
 from imagetiers.inputs.repository import load_repository
@@ -261,12 +260,6 @@ def test_a_log_tells_how_long_each_part_took(tmp_path: Path) -> None:
     # The clock moves at each heading: once before the first, once per part.
     assert log.parts == {"configure": 2.0, "compile torch": 1.0, "package": 1.0}
     assert log.path.read_text().splitlines() == lines
-
-
-def test_gpus() -> None:
-    assert arch_list(["H100", "T4", "A100", "L4", "RTX-3090", "H200"]) == "7.5;8.0;8.6;8.9;9.0"
-    assert cuda_targets((12, 5)) == cuda_targets((12, 4))
-    assert cuda_targets((10, 2)) is None
 
 
 def test_a_buckets_own_settings() -> None:
