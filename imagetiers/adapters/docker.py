@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
-from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_errors, refused
+from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_errors, no_answer, refused
+from imagetiers.adapters.docker_socket import DEFAULT_SOCKET, ask, unix_socket
 from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
@@ -28,6 +33,7 @@ __all__ = ["DockerEngine"]
 
 _STDIN_SECONDS = 60
 _FIRST_ANSWER = 15  # seconds
+_ANSWER = 60  # seconds, as the SDK has it
 _ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
 # How the engine words a registry's 5xx and 429, and a connection that broke.
@@ -72,7 +78,10 @@ class DockerEngine:
 
     def images(self) -> tuple[ImageInfo, ...]:
         """Return all images that carry our labels, in one request."""
-        listed = self._ask(lambda api: api.images(filters={"label": [Label.KEY]}))
+        filters = {"label": [Label.KEY]}
+        listed = self._ask_socket(f"/images/json?filters={quote(json.dumps(filters))}")
+        if listed is None:
+            listed = self._ask(lambda api: api.images(filters=filters))
         return tuple(
             ImageInfo(
                 id=image["Id"],
@@ -286,17 +295,41 @@ class DockerEngine:
         with engine_errors(*meant):
             return call(self._api())
 
+    def _ask_socket(self, target: str) -> Any:
+        """Ask a daemon of this machine without the SDK, unless that is there anyhow; None where only the SDK can tell."""
+        with self._lock:
+            path = unix_socket(_host()) if self._connected is None else None
+            if path is None:
+                return None
+            self._raise_if_lost()
+            try:
+                if ask(path, "/_ping", _FIRST_ANSWER) is None:
+                    return None
+                answer = ask(path, target, _ANSWER)
+            except TimeoutError:
+                raise self._keep_lost(no_answer()) from None
+        try:
+            return None if answer is None else json.loads(answer)
+        except ValueError:
+            return None
+
     def _api(self) -> APIClient:
         with self._lock:
             if self._connected is None:
-                if self._lost is not None and time.monotonic() < self._lost[0]:
-                    raise self._lost[1]
+                self._raise_if_lost()
                 try:
                     self._connected = _connect()
                 except EngineError as error:
-                    self._lost = (time.monotonic() + _ASK_AGAIN, error)
-                    raise
+                    raise self._keep_lost(error) from error.__cause__
             return self._connected
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None and time.monotonic() < self._lost[0]:
+            raise self._lost[1]
+
+    def _keep_lost(self, error: EngineError) -> EngineError:
+        self._lost = (time.monotonic() + _ASK_AGAIN, error)
+        return error
 
     def _check_buildx(self) -> None:
         if self._buildx_checked:
@@ -330,16 +363,14 @@ def _momentary(error: Exception) -> RetryDecision:
 
 
 def _connect() -> APIClient:
-    import os
-
     from docker.api.client import APIClient
-    from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_UNIX_SOCKET
+    from docker.constants import DEFAULT_TIMEOUT_SECONDS
     from docker.utils import kwargs_from_env
 
     with engine_errors(), _addressable():
         kwargs: dict[str, Any] = {**kwargs_from_env()}
         if not os.environ.get("DOCKER_HOST"):
-            kwargs["base_url"] = _context_host() or DEFAULT_UNIX_SOCKET.replace("http+unix", "unix")
+            kwargs["base_url"] = _host() or f"unix://{DEFAULT_SOCKET}"
         # The first question is a small one: a daemon that hangs is told from one that is slow by it.
         api = APIClient(version="auto", timeout=_FIRST_ANSWER, **kwargs)
         api.timeout = DEFAULT_TIMEOUT_SECONDS
@@ -401,12 +432,14 @@ def _inspect(api: APIClient, *, container: str) -> Any:
     return api.inspect_container(container)
 
 
-def _context_host() -> str | None:
-    """Return the endpoint of the CLI's current context (`docker context use`), so that both talk to one daemon."""
-    import json
-    import os
-    from pathlib import Path
+def _host() -> str | None:
+    """Return where the daemon is, None for the default: DOCKER_HOST, or the endpoint of the CLI's current context.
 
+    `docker context use` sets that, so that the CLI and we talk to one daemon.
+    """
+    given = os.environ.get("DOCKER_HOST")
+    if given:
+        return given
     try:
         folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
         current = json.loads((folder / "config.json").read_text()).get("currentContext")

@@ -15,7 +15,7 @@ from imagetiers.errors import EngineError, Problem
 if TYPE_CHECKING:
     from docker.errors import APIError
 
-__all__ = ["DISK_FULL", "disk_full", "engine_errors", "refused"]
+__all__ = ["DISK_FULL", "disk_full", "engine_errors", "no_answer", "refused"]
 
 DISK_FULL = "no space left on device"
 _LONGEST = 300
@@ -39,7 +39,7 @@ def engine_errors(*meant: type[Exception]) -> Iterator[None]:
             raise
         raise refused(error) from error
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError) as error:
-        raise _silent() from error
+        raise no_answer() from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise _unreachable(error) from error
     except docker.errors.DockerException as error:
@@ -72,7 +72,8 @@ def disk_full() -> EngineError:
     return EngineError(Problem("docker", "the disk of the Docker daemon is full", hint))
 
 
-def _silent() -> EngineError:
+def no_answer() -> EngineError:
+    """Return the error of a daemon that hangs."""
     hint = "docker info hangs, too? then restart it; DOCKER_HOST names another"
     return EngineError(Problem("docker", "the Docker daemon takes connections, but does not answer", hint))
 
@@ -80,7 +81,7 @@ def _silent() -> EngineError:
 def _unreachable(error: Exception) -> EngineError:
     text = " ".join(str(error).split())
     if "timed out" in text:
-        return _silent()
+        return no_answer()
     host = os.environ.get("DOCKER_HOST", "")
     named = f" (DOCKER_HOST={host})" if host else ""
     if "Permission denied" in text or "PermissionError" in text:

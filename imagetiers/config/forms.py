@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path as Folder
 
 from imagetiers.config.layout import DEFAULT_CACHE, IMAGES, KEPT, PIPELINE_FILE
+from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.references import check_image, check_place
 from imagetiers.config.schema import place
 from imagetiers.config.yamltree import Node
@@ -19,7 +20,7 @@ from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
 from imagetiers.repository_file import kind_of_file
 
-__all__ = ["form_problems", "parse_age", "parse_duration", "parse_size"]
+__all__ = ["form_problems"]
 
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/[^\s/]+)*/?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -33,39 +34,8 @@ _LARGEST_PORT = 65535
 _SMALLEST, _LARGEST = 1 << 20, 1 << 60  # bytes
 _DAY = 86_400  # seconds
 _SHORTEST_AGE = 3600
-_MOST = 1e30  # any number above it means as little
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 Check = Callable[[str], tuple[str, str] | None]
-
-
-def parse_size(text: str) -> int:
-    """Return bytes. K, M, G and T count in 1024s, and so do KiB, MiB...; KB, MB... count in 1000s. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:B|([KMGT])(i?B)?)?", text)
-    if match is None:
-        raise ValueError(text)
-    number, unit, suffix = min(float(match[1]), _MOST), match[2] or "", match[3]
-    if suffix == "B":
-        return round(number * 1000.0 ** " KMGT".index(unit))
-    return round(number * _UNITS[unit])
-
-
-def parse_duration(text: str) -> int:
-    """Return seconds: 90s, 45m, 3h, 3h30m. Raises ValueError."""
-    match = re.fullmatch(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?", text)
-    if match is None or not text:
-        raise ValueError(text)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
-
-
-def parse_age(text: str) -> int:
-    """Return seconds: 30d, 12h, 1d12h. Raises ValueError."""
-    match = re.fullmatch(r"(?:([0-9]{1,4})d)?(?:([0-9]{1,4})h)?", text)
-    if match is None or not text:
-        raise ValueError(text)
-    days, hours = (int(part or 0) for part in match.groups())
-    return days * _DAY + hours * 3600
 
 
 def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]:

@@ -12,7 +12,7 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
-from imagetiers.config.forms import form_problems, parse_age, parse_duration, parse_size
+from imagetiers.config.forms import form_problems
 from imagetiers.config.gpu_problems import gpu_problems, read_gpus, toolkit_of
 from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.config.lockfile import GIT, IMAGES
@@ -30,6 +30,7 @@ from imagetiers.config.model import (
     TrustSettings,
     Verify,
 )
+from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml

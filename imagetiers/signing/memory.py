@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from imagetiers.ccache.format.head import decode_head
 from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, Problem, UntrustedError
 
@@ -47,6 +46,8 @@ def is_remembered(purpose: str) -> bool:
 def version_of(purpose: str, at: int, content: bytes) -> Version:
     """Return what is remembered of an object; a head that cannot be read has no number."""
     if purpose == "ccache-head":
+        from imagetiers.ccache.format.head import decode_head  # with xxhash and zstandard
+
         with contextlib.suppress(CorruptError):
             return Version(at, decode_head(content).state.sequence)
     return Version(at)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
-from imagetiers.parallel import map_parallel
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
+from imagetiers.stores.patience import in_parallel
 
 __all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]
 
@@ -64,7 +64,7 @@ def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistrySt
     records = dict(
         zip(
             (t.name for t in doubtful),
-            map_parallel(lambda t: _record(session.services, t), doubtful, _THREADS),
+            in_parallel(lambda t: _record(session.services, t), doubtful, _THREADS),
             strict=True,
         )
     )
@@ -127,7 +127,7 @@ def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:
         for tier in session.plan.tiers.values()
         if not seen.verified(tier) and seen.image(tier) is None and (published := seen.published(tier)) is not None
     ]
-    verdicts = map_parallel(lambda pair: passed_before(session, *pair), asked, _THREADS)
+    verdicts = in_parallel(lambda pair: passed_before(session, *pair), asked, _THREADS)
     return frozenset((image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from doit.exceptions import TaskFailed
 
-from imagetiers.planning.housekeeping import GRACE_MIN
 from imagetiers.planning.plan import Plan
 from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import number, option, size, switch
@@ -17,7 +16,14 @@ __all__ = ["gc_task"]
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
-_GRACE_HOURS = math.ceil(GRACE_MIN / _HOUR)
+
+
+def _grace(value: str) -> int:
+    """Read hours, as many as pushes need. Raises ValueError."""
+    from imagetiers.planning.housekeeping import GRACE_MIN
+
+    hours: int = number(math.ceil(GRACE_MIN / _HOUR))(value)
+    return hours
 
 
 def gc_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def gc_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
                 default=0,
             ),
             option("max-size", "keep at most so much in the cache, such as 200G", size, default=None),
-            option("grace", "hours between marking a thing and removing it", number(_GRACE_HOURS), default=24),
+            option("grace", "hours between marking a thing and removing it", _grace, default=24),
         ],
         "actions": [gc],
         "meta": {"quiet": True},

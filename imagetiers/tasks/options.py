@@ -12,7 +12,7 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile
 
-from imagetiers.config.forms import parse_duration, parse_size
+from imagetiers.config.quantities import parse_duration, parse_size
 from imagetiers.errors import Problem
 from imagetiers.visible import visible
 

@@ -24,7 +24,6 @@ from imagetiers.planning.decide import Decisions, decide, default_tasks, run_aft
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import Plan, TierPlan, make_plan
-from imagetiers.report.cloudbuild import Mode
 from imagetiers.report.gpus import gpu_line
 from imagetiers.services import Services
 from imagetiers.session import Session
@@ -60,6 +59,14 @@ COMPILE_PARAMS = [
     TIMEOUT,
 ]
 VERIFY_PARAMS = [REBUILD, TIMEOUT]
+
+
+def _mode(value: str) -> str:
+    """Read whose builds a file is for. Raises ValueError."""
+    from imagetiers.report.cloudbuild import Mode
+
+    mode: str = form("|".join(Mode.ALL), "is no mode", f"write {' or '.join(Mode.ALL)}")(value)
+    return mode
 
 
 class Tasks:
@@ -243,8 +250,7 @@ class Tasks:
 
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
-        known = form("|".join(Mode.ALL), "is no mode", f"write {' or '.join(Mode.ALL)}")
-        mode = option("mode", "only the file for these builds: trusted or pr", known, default="")
+        mode = option("mode", "only the file for these builds: trusted or pr", _mode, default="")
         check = switch("check", "only say whether it is stale")
         return {
             "actions": [self._cloudbuild],

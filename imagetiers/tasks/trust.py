@@ -8,7 +8,6 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
-from imagetiers.signing.statements import KEY_NAME
 from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import form, option, string
 
@@ -16,8 +15,17 @@ __all__ = ["trust_tasks"]
 
 _NO_FILE = ("says no file", "a path outside of the repository, for the private key")
 _OUT = option("out", "the file that the private key is written to", string(*_NO_FILE), default="")
-_KEY = form(KEY_NAME, "is not the name of a key", "such as main-2026")
-_NAME = option("key", "what the key is called, such as main-2026", _KEY, default="")
+
+
+def _key(value: str) -> str:
+    """Read the name of a key. Raises ValueError."""
+    from imagetiers.signing.statements import KEY_NAME
+
+    name: str = form(KEY_NAME, "is not the name of a key", "such as main-2026")(value)
+    return name
+
+
+_NAME = option("key", "what the key is called, such as main-2026", _key, default="")
 
 
 def trust_tasks(act: Act) -> Iterator[Any]:

@@ -170,8 +170,8 @@ def test_a_user_without_a_home_or_with_an_odd_configuration(tmp_path: Path, monk
     (tmp_path / "config.json").write_text('["no mapping"]')
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
-    assert engine._context_host() is None
+    assert engine._host() is None
 
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert engine._context_host() is None
+    assert engine._host() is None

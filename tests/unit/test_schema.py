@@ -15,9 +15,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from imagetiers.config import model
-from imagetiers.config.forms import parse_duration, parse_size
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
+from imagetiers.config.quantities import parse_duration, parse_size
 from imagetiers.config.schema import keep_mark, schema_text
 from tests.conftest import HERE
 

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.ccache.stats_log import Hits, read_stats_log
-from imagetiers.config.forms import parse_duration
 from imagetiers.config.layout import Layout, Volume, parse_volume
 from imagetiers.config.model import Secret, Trust
+from imagetiers.config.quantities import parse_duration
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.ccache import bucket_lines
 from imagetiers.planning.commands import build_builder, build_image, compile_container, max_jobs, verify_container
