@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from imagetiers.config.layout import PIPELINE_LOCK
 from imagetiers.config.model import Trust
-from imagetiers.errors import PipelineError, Problem, RegistryError
+from imagetiers.errors import BuildError, PipelineError, Problem, RegistryError
 from imagetiers.planning.decide import decide
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, unpinned
 
-__all__ = ["check_may_build", "push_problems"]
+__all__ = ["check_may_build", "parent_reference", "push_problems"]
 
 
 def push_problems(plan: Plan, trust: Trust) -> tuple[Problem, ...]:
@@ -42,3 +42,19 @@ def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, 
         raise PipelineError(
             Problem(f"{task}: {PIPELINE_LOCK}", what, "doit lock, then look at the change and commit it")
         )
+
+
+def parent_reference(plan: Plan, tier: TierPlan, seen: ObservedState, task: str) -> str | None:
+    """Return the parent's reference by digest when the registry holds it; None: the one by key, on this machine.
+
+    With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line.
+    """
+    if tier.config.parent is None:
+        return None
+    parent = plan.tiers[tier.config.parent]
+    published = seen.published(parent)
+    if published is not None:
+        return f"{parent.repository}@{published.digest}"
+    if seen.image(parent) is None:
+        raise BuildError(Problem(task, f"its parent {parent.name} is not built", f"doit image:{parent.name}"))
+    return None

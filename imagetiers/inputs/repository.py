@@ -323,11 +323,6 @@ def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...
             where = config.place("tiers", tier.name, "compile")
             what = f"nothing in the image takes the wheels from the stage '{tier.compile.wheels_stage}'"
             yield Problem(where, what, f"RUN --mount=type=bind,from={tier.compile.wheels_stage},target=/wheels ...")
-        compiled = reading.outside(reading.reach(inputs.compile_stage))
-        if inputs.parent is not None and inputs.parent in compiled:
-            where = f"{dockerfile.name}:{compiled[inputs.parent]}"
-            what = f"the compile stage '{tier.compile.stage}' is built FROM the parent tier, which a compile cannot be"
-            yield Problem(where, what, f"build it FROM an outside image that tiers.{tier.name}.bases names")
     bases = {reading.references(stage)[0].stage for stage in reached}
     has_children = any(other.parent == tier.name for other in config.pipeline.tiers.values())
     for stage in reached:

@@ -11,7 +11,7 @@ from pathlib import Path
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.ccache_session import CcacheSession, checkpoints, last_fingerprint, warm_up, warmth, why_cold
 from imagetiers.building.deadline import Deadline
-from imagetiers.building.preconditions import check_may_build
+from imagetiers.building.preconditions import check_may_build, parent_reference
 from imagetiers.building.secrets import read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
@@ -206,7 +206,11 @@ def _builder(
     title = f"{task}: builder image"
     if deadline.within(task, lambda: session.services.engine.has_image(step.builder)):
         return
-    build = build_builder(step, tier, session.plan.pipeline.platform)
+    parent = None
+    if step.in_parent:
+        seen = deadline.within(task, lambda: observe(session))
+        parent = parent_reference(session.plan, tier, seen, task)
+    build = build_builder(step, tier, session.plan.pipeline.platform, parent=parent)
     path = session.layout.log(tier.name, "builder", step.key)
     with (
         session.services.console.progress(title) as bar,

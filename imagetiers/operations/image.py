@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from imagetiers.building.buildlog import BuildLog
-from imagetiers.building.preconditions import check_may_build
+from imagetiers.building.preconditions import check_may_build, parent_reference
 from imagetiers.building.secrets import read_secrets
 from imagetiers.errors import BuildError, EngineError, Problem
 from imagetiers.inputs.snapshot import context_tar
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ImageInfo, ObservedState
-from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.history import expect_image
@@ -34,7 +34,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
             session.services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
             return
         check_may_build(session.plan, tier, seen, f"image:{tier.name}", force=force)
-        parent = _parent(session.plan, tier, seen)
+        parent = parent_reference(session.plan, tier, seen, f"image:{tier.name}")
         expected = expect_image(session, tier, seen, force=force)
         began = session.services.now()
         folder = session.layout.wheels(tier.compile.key) if tier.compile is not None else None
@@ -68,24 +68,6 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
         keep(session, tier.key_document, expected.attach_to(record))
         keep_inputs(session, tier.key, tier.files)
-
-
-def _parent(plan: Plan, tier: TierPlan, seen: ObservedState) -> str | None:
-    """Return the parent's reference by digest when the registry holds it; None: the one by key, on this machine.
-
-    With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line.
-    """
-    if tier.config.parent is None:
-        return None
-    parent = plan.tiers[tier.config.parent]
-    published = seen.published(parent)
-    if published is not None:
-        return f"{parent.repository}@{published.digest}"
-    if seen.image(parent) is None:
-        raise BuildError(
-            Problem(f"image:{tier.name}", f"its parent {parent.name} is not built", f"doit image:{parent.name}")
-        )
-    return None
 
 
 def _image(session: Session, tier: TierPlan) -> ImageInfo | None:

@@ -87,13 +87,13 @@ def build_image(
     )
 
 
-def build_builder(plan: CompilePlan, tier: TierPlan, platform: str) -> BuildImage:
-    """Return the build of the image that a compile step runs in."""
+def build_builder(plan: CompilePlan, tier: TierPlan, platform: str, *, parent: str | None = None) -> BuildImage:
+    """Return the build of the image that a compile step runs in; `parent` as for `build_image`."""
     return BuildImage(
         tags=(plan.builder,),
         target=plan.config.stage,
         platform=platform,
-        args=plan.args,
+        args=plan.args if parent is None else {**plan.args, PARENT_ARG: parent},
         labels={Label.COMPILE_KEY: plan.key},
         secrets=tier.config.secrets,
     )

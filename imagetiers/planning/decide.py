@@ -77,8 +77,10 @@ def run_before(plan: Plan, task: str) -> tuple[str, ...]:
     """Return what a task needs once it must run itself, and not otherwise: doit's `setup`."""
     verb, _, name = task.partition(":")
     tier = plan.tiers[name]
+    parent = (f"image:{tier.config.parent}",) if tier.config.parent is not None else ()
+    if verb == "compile" and tier.compile is not None and tier.compile.in_parent:
+        return parent
     if verb == "image":
-        parent = (f"image:{tier.config.parent}",) if tier.config.parent is not None else ()
         return (*parent, *((f"compile:{name}",) if tier.compile is not None else ()))
     return {"verify": (f"image:{name}",), "push": (f"verify:{name}",)}.get(verb, ())
 

@@ -44,6 +44,7 @@ __all__ = [
     "KeyChange",
     "KeyDocument",
     "compile_document",
+    "compiles_in_parent",
     "diff",
     "image_document",
     "instruction_lines",
@@ -140,8 +141,10 @@ def refresh_epoch(refresh: Refresh, today: date) -> str | None:
     }[refresh]
 
 
-def compile_document(inputs: TierInputs, platform: str, pins: Mapping[str, str]) -> KeyDocument:
-    """Return what the wheels of a tier with a compile step are made from.
+def compile_document(
+    inputs: TierInputs, platform: str, pins: Mapping[str, str], *, parent: str | None = None
+) -> KeyDocument:
+    """Return what the wheels of a tier with a compile step are made from; `parent` is the key of what it compiles in, if that.
 
     The refresh epoch is no part of it: updates of the distribution reach the image, but compile nothing anew.
     """
@@ -158,6 +161,7 @@ def compile_document(inputs: TierInputs, platform: str, pins: Mapping[str, str])
         files=_files(inputs, stages, pins),
         secrets=tuple(secret.id for secret in inputs.tier.secrets),
         run=step.run if step else (),
+        parent=parent,
     )
 
 
@@ -194,6 +198,11 @@ def image_document(
 def compile_stages(inputs: TierInputs) -> tuple[Stage, ...]:
     """Return the stages that the compile stage is made of."""
     return inputs.reading.reach(inputs.compile_stage)
+
+
+def compiles_in_parent(inputs: TierInputs) -> bool:
+    """Say whether the compile stages take the parent's image."""
+    return inputs.parent is not None and inputs.parent in inputs.reading.outside(compile_stages(inputs))
 
 
 def image_stages(inputs: TierInputs) -> tuple[Stage, ...]:

@@ -34,7 +34,10 @@ VERIFY_RECIPE = 2  # raised when the way that checks are run changes
 
 @dataclass(frozen=True, slots=True)
 class CompilePlan:
-    """How a tier's wheels are made, by `config`: `builder` is the compile stage's image, `namespace` names its ccache."""
+    """How a tier's wheels are made, by `config`: `builder` is the compile stage's image, `namespace` names its ccache.
+
+    `args` hold the parent's reference where the stage takes the parent's image.
+    """
 
     tier: str
     config: CompileStep
@@ -49,6 +52,11 @@ class CompilePlan:
     def key(self) -> str:
         """The compile key: the wheels of equal keys are interchangeable."""
         return self.key_document.key
+
+    @property
+    def in_parent(self) -> bool:
+        """Whether it compiles in the parent's image."""
+        return PARENT_ARG in self.args
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,7 @@ def make_plan(repository: Repository, today: date) -> Plan:
 def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, TierPlan], today: date) -> TierPlan:
     pipeline, tier = repository.pipeline, inputs.tier
     parent = done[tier.parent] if tier.parent is not None else None
-    compile_plan = _compile_plan(pipeline, inputs) if tier.compile is not None else None
+    compile_plan = _compile_plan(pipeline, inputs, parent) if tier.compile is not None else None
     epoch = keys.refresh_epoch(tier.refresh, today)
     document = keys.image_document(
         inputs,
@@ -188,21 +196,32 @@ def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
     return "/".join(part for part in (place, pipeline.name, tier.name) if part)
 
 
-def _compile_plan(pipeline: Pipeline, inputs: TierInputs) -> CompilePlan:
+def _compile_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None) -> CompilePlan:
     step = inputs.tier.compile
     assert step is not None  # noqa: S101  the caller asked
-    document = keys.compile_document(inputs, pipeline.platform, pipeline.pins)
-    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in sorted(document.bases))
+    if not keys.compiles_in_parent(inputs):
+        parent = None
+    key = parent.key if parent is not None else None
+    document = keys.compile_document(inputs, pipeline.platform, pipeline.pins, parent=key)
+    args = keys.compile_args(inputs)
+    if parent is not None:
+        args[PARENT_ARG] = parent.ref
+    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in _toolchain(document, parent))
     return CompilePlan(
         tier=inputs.tier.name,
         config=step,
         key_document=document,
         builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(document.key)}",
         namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
-        args=MappingProxyType(keys.compile_args(inputs)),
+        args=MappingProxyType(args),
         files=keys.compile_files(inputs),
         dockerfile=keys.compile_dockerfile(inputs, pipeline.pins),
     )
+
+
+def _toolchain(document: KeyDocument, parent: TierPlan | None) -> list[str]:
+    """Return what names the compilers: the images they are in. Of a parent its name, so that its changes keep the entries."""
+    return [*([parent.name] if parent is not None else []), *sorted(document.bases)]
 
 
 def _namespace(text: str) -> str:

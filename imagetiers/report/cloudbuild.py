@@ -122,7 +122,8 @@ def _steps(plan: Plan, mode: str) -> list[Json]:
         if tier.compile is not None:
             limit = settings.compile_timeout
             targets = [f"compile:{tier.name}", "--if-needed", f"--timeout={limit - min(_GRACE, limit // 5)}s"]
-            steps.append(step(f"compile-{tier.name}", targets, ["plan"], tier.config, limit))
+            after = [f"image-{tier.config.parent}"] if tier.compile.in_parent else ["plan"]
+            steps.append(step(f"compile-{tier.name}", targets, after, tier.config, limit))
         steps.append(step(f"image-{tier.name}", [_target(plan, tier, mode)], _after(tier), tier.config))
     parents = {tier.config.parent for tier in plan.tiers.values()}
     steps.append(step("status", ["status"], [f"image-{name}" for name in plan.tiers if name not in parents]))

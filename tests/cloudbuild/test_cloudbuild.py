@@ -17,7 +17,7 @@ from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.plan import Plan, make_plan
 from imagetiers.report.cloudbuild import Mode, build_file, build_text
 from tests.cloudbuild.checks import problems
-from tests.conftest import HERE, Golden
+from tests.conftest import HERE, Golden, edit
 
 REPO = HERE.parent
 Json = dict[str, Any]
@@ -105,6 +105,17 @@ def test_tiers_wait_only_for_what_they_need(everything: Layout) -> None:
         "image-sister": ["image-pytorch-clean"],
         "status": ["image-arr-training", "image-sister"],
     }
+
+
+def test_a_compile_in_the_parents_image_waits_for_it(everything: Layout) -> None:
+    edit("pipeline.yaml", "sister: {parent", "sister: {compile: {stage: b, run: x}, parent")(everything)
+    lines = ("ARG PARENT", "FROM ${PARENT} AS b", "FROM b AS wheels", "FROM ${PARENT}", "COPY --from=wheels /w /w", "")
+    (everything.tier("sister") / "Dockerfile").write_text("\n".join(lines))
+
+    steps = {step["id"]: step for step in read(build_text(plan_of(everything), Mode.TRUSTED))["steps"]}
+
+    assert steps["compile-sister"]["waitFor"] == ["image-pytorch-clean"]
+    assert steps["image-sister"]["waitFor"] == ["compile-sister", "image-pytorch-clean"]
 
 
 def test_a_pull_request_pushes_nothing_and_gets_no_secret(everything: Layout) -> None:

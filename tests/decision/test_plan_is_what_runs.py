@@ -47,6 +47,7 @@ class TierCase:
 
     parent: int | None = None
     compiles: bool = False
+    in_parent: bool = False
     checked: bool = True
     local: str = "good"
     tags_here: bool = True
@@ -82,6 +83,7 @@ TIERS = st.builds(
     TierCase,
     parent=st.one_of(st.none(), st.integers(0, 2)),
     compiles=st.booleans(),
+    in_parent=st.booleans(),
     checked=st.booleans(),
     local=st.sampled_from(LOCAL),
     tags_here=st.booleans(),
@@ -128,7 +130,9 @@ class World:
         for name, tier in zip(names, case.tiers, strict=True):
             before = [other for other in names if other < name]
             parent = before[tier.parent] if tier.parent is not None and tier.parent < len(before) else None
-            tiers[name] = write_tier(root, name, compiles=tier.compiles, checked=tier.checked, parent=parent)
+            tiers[name] = write_tier(
+                root, name, compiles=tier.compiles, checked=tier.checked, parent=parent, in_parent=tier.in_parent
+            )
         write_pipeline(root, tiers, registry=case.registry)
         self.services = services(self.engine, self.store, self.console)
         tasks = self.tasks()
@@ -299,6 +303,21 @@ def check(case: Case) -> None:
     )
 )
 @example(Case(tiers=(TierCase(compiles=True, wheels=NOTHING, registry="silent"),), registry=True, asked=("compile",)))
+@example(
+    Case(
+        tiers=(TierCase(local="none"), TierCase(parent=0, compiles=True, in_parent=True, wheels=NOTHING)),
+        asked=("compile",),
+    )
+)
+@example(
+    Case(
+        tiers=(
+            TierCase(local="none", registry="silent"),
+            TierCase(parent=0, compiles=True, in_parent=True, wheels=NOTHING, local="none", registry="absent"),
+        ),
+        registry=True,
+    )
+)
 def test_doit_runs_what_the_plan_announces(case: Case) -> None:
     check(case)
 

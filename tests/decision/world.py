@@ -107,6 +107,8 @@ class FakeEngine:
     def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:  # noqa: ARG002
         self._up()
         assert context
+        parent = build.args.get("PARENT")
+        assert parent is None or parent in self.refs or "@" in parent, f"{build.tags[0]} is built before {parent}"
         on_line("#1 DONE")
         labels = build.labels
         image = ImageInfo(
@@ -208,14 +210,17 @@ def services(engine: FakeEngine, store: Store, console: Shown) -> Services:
     )
 
 
-def write_tier(root: Path, name: str, *, compiles: bool, checked: bool, parent: str | None) -> dict[str, object]:
-    """Write a tier's folder; return its part of pipeline.yaml."""
+def write_tier(
+    root: Path, name: str, *, compiles: bool, checked: bool, parent: str | None, in_parent: bool = False
+) -> dict[str, object]:
+    """Write a tier's folder; return its part of pipeline.yaml. With `in_parent` it compiles in its parent's image, if any."""
     folder = root / "images" / name
     folder.mkdir(parents=True)
     (folder / "motd").write_text(f"of {name}\n")
     (folder / ".image-manifest").write_text("motd\n")
     base = "${PARENT}" if parent else "${BASE}"
-    lines = [f"ARG {'PARENT' if parent else 'BASE'}", "ARG TOOLS", "FROM ${TOOLS} AS builder", "COPY motd /src/"]
+    tools = "${PARENT}" if parent and in_parent else "${TOOLS}"
+    lines = [f"ARG {'PARENT' if parent else 'BASE'}", "ARG TOOLS", f"FROM {tools} AS builder", "COPY motd /src/"]
     lines += ["FROM scratch AS wheels", "COPY --from=builder /wheels/ /", f"FROM {base} AS runtime"]
     lines += ["RUN --mount=type=bind,from=wheels,target=/wheels true"] if compiles else []
     (folder / "Dockerfile").write_text("\n".join([*lines, "COPY motd /etc/motd", ""]))

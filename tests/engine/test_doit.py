@@ -84,6 +84,27 @@ def test_a_tier_is_added_with_a_folder_and_a_line(checkout: Checkout) -> None:
     assert docker("run", "--rm", f"{checkout.name}/arr-extra:latest", "cat", "/hello") == "hi"
 
 
+def test_a_child_compiles_in_its_parents_image(checkout: Checkout) -> None:
+    folder = checkout.root / "images" / "arr-base"
+    (folder / "make-wheel").write_text('tee -a /ccache/seen "$WHEELS_DIR/child-1-py3-none-any.whl" </greeting\n')
+    (folder / ".image-manifest").write_text("make-wheel\n")
+    lines = ["ARG PARENT", "FROM ${PARENT} AS builder", "COPY make-wheel /src/", "FROM builder AS compiled"]
+    lines += ["FROM scratch AS wheels", "COPY --from=compiled /wheels/ /", "FROM ${PARENT}"]
+    lines += ["RUN --mount=type=bind,from=wheels,target=/wheels cat /wheels/*.whl >/tmp/child", ""]
+    (folder / "Dockerfile").write_text("\n".join(lines))
+    (folder / "verify.py").write_text('grep -q hello /tmp/child && echo "ok   it was compiled there"\n')
+    old, new = "arr-base: {parent", "arr-base: {compile: {stage: builder, run: [sh, /src/make-wheel]}, parent"
+    checkout.edit("pipeline.yaml", old, new)
+
+    run = checkout.doit("verify:arr-base")
+
+    assert run.code == 0, run.text
+    assert run.executed[:4] == ["compile:pytorch-clean", "image:pytorch-clean", "compile:arr-base", "image:arr-base"]
+    assert checkout.doit().code == 0
+    checkout.edit("images/pytorch-clean/motd", "", "another parent ")
+    assert "compile:arr-base" in checkout.doit().executed, "what it compiles in has changed"
+
+
 def test_one_tier_builds_its_parents_and_no_more(checkout: Checkout) -> None:
     run = checkout.doit("image:arr-base")
 

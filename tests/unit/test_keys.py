@@ -19,6 +19,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Refresh
 from imagetiers.inputs.repository import load_repository
 from imagetiers.inputs.snapshot import context_tar
+from imagetiers.planning.decide import run_before
 from imagetiers.planning.keys import diff, refresh_epoch
 from imagetiers.planning.plan import Plan, make_plan
 from tests.conftest import HERE, edit
@@ -259,6 +260,32 @@ def test_a_child_may_take_from_outside_images_too(tiny: Layout) -> None:
     assert before.key != after.key
     assert dict(after.key_document.bases) == {"ghcr.io/astral-sh/uv:0.5": f"sha256:{'a' * 64}"}
     assert f"COPY --from=ghcr.io/astral-sh/uv:0.5@sha256:{'a' * 64} /uv /bin/" in after.dockerfile.decode()
+
+
+def test_what_compiles_in_the_parents_image_has_its_key(tiny: Layout) -> None:
+    edit("pipeline.yaml", "arr-base: {parent", "arr-base: {compile: {stage: b, run: x}, parent")(tiny)
+    dockerfile = tiny.tier("arr-base") / "Dockerfile"
+    inside = "ARG PARENT\nFROM ${PARENT} AS b\nFROM b AS wheels\nFROM ${PARENT}\nCOPY --from=wheels /w /w\n"
+    dockerfile.write_text(inside)
+    before = plan_of(tiny).tiers
+    assert before["arr-base"].compile is not None
+    assert before["arr-base"].compile.key_document.parent == before["pytorch-clean"].key
+    assert before["arr-base"].compile.args["PARENT"] == before["pytorch-clean"].ref
+    assert b"FROM ${PARENT} AS b" in before["arr-base"].compile.dockerfile
+    assert before["arr-base"].compile.namespace.endswith(".pytorch-clean")
+    assert run_before(plan_of(tiny), "compile:arr-base") == ("image:pytorch-clean",)
+
+    (tiny.tier("pytorch-clean") / "motd").write_text("good day\n")
+    after = plan_of(tiny).tiers
+    assert after["arr-base"].compile is not None
+    assert after["arr-base"].compile.key != before["arr-base"].compile.key
+    assert after["arr-base"].compile.namespace == before["arr-base"].compile.namespace
+
+    dockerfile.write_text(inside.replace("FROM ${PARENT} AS b", "FROM scratch AS b"))
+    apart = plan_of(tiny)
+    assert apart.tiers["arr-base"].compile is not None
+    assert apart.tiers["arr-base"].compile.key_document.parent is None
+    assert run_before(apart, "compile:arr-base") == ()
 
 
 def test_the_dockerfile_is_a_file_of_the_key_where_the_image_takes_it(tiny: Layout) -> None:
