@@ -9,10 +9,12 @@ EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it and 
     archs: "7.5;8.0"                          the GPU architectures in the kernels, exactly these
     forbid: [conda, gcc]                      commands that must not be there
 
-There is no GPU and no network where this runs.
+There is no network where this runs, and mostly no GPU. Where there is one, an image that has `archs` also runs a kernel of
+each kind on it, and compares what comes out with the same in float64 on the CPU.
 """
 
 import ctypes
+import glob
 import importlib
 import importlib.metadata
 import json
@@ -102,6 +104,171 @@ def check_archs(expected):
     return " ".join(sorted(found))
 
 
+#: How far a result may be off, by the greatest value that is expected: about sixty times the rounding of one operation.
+GPU_LIMITS = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def gpu_is_here():
+    """The device files of the driver; under WSL there is only that of its translation."""
+    return bool(glob.glob("/dev/nvidia[0-9]*")) or os.path.exists("/dev/dxg")
+
+
+def runs_on(target, capability):
+    """Code for X.Y runs on X.Z with Z >= Y; PTX is compiled at the start for every later device; `a` is that device alone."""
+    kind, _, number = target.partition("_")
+    if not number.isdigit():
+        return number == f"{capability}a"
+    if kind == "compute":
+        return int(number) <= capability
+    return int(number) // 10 == capability // 10 and int(number) <= capability
+
+
+def close(what, found, exact, dtype):
+    """Compare with float64; raises Failed."""
+    error = ((found.detach().double().cpu() - exact.detach()).abs().max() / exact.detach().abs().max()).item()
+    if not error <= GPU_LIMITS[str(dtype).removeprefix("torch.")]:
+        raise Failed(f"{what} in {dtype} is off by {error:.1e} of the greatest value")
+
+
+def gpu_device():
+    """The driver and the image fit together, and there is code for every GPU of this machine."""
+    import torch
+
+    if not torch.cuda.is_available():
+        torch.cuda.init()  # raises, with the reason
+    compiled = torch._C._cuda_getArchFlags().split()
+    names = []
+    for index in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(index)
+        name = f"{torch.cuda.get_device_name(index)} (compute capability {major}.{minor})"
+        if not any(runs_on(target, 10 * major + minor) for target in compiled):
+            raise Failed(f"{name} cannot run what is compiled for {' '.join(compiled)}")
+        names.append(name)
+    return f"{', '.join(names)}: kernels for {' '.join(compiled)}"
+
+
+def gpu_kernels():
+    """The kernels of PyTorch itself: elementwise, reductions, sorting, scans, indexing, and one that NVRTC compiles now."""
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(0)
+    device = {
+        "elementwise": torch.exp,
+        "gelu": functional.gelu,
+        "sum": lambda x: x.sum(1),
+        "softmax": lambda x: x.softmax(1),
+    }
+    device["layer_norm"] = lambda x: functional.layer_norm(x, x.shape[1:])
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        x = torch.randn(129, 1025).to(dtype)
+        for name, function in device.items():
+            close(name, function(x.cuda()), function(x.double()), dtype)
+    x = torch.randperm(300_000).reshape(300, 1000).float()
+    places = torch.randint(0, 50, (1000,))
+    exact = {
+        "sort": lambda x, _: x.sort(1, descending=True).values,
+        "topk": lambda x, _: x.topk(17).values,
+        "cumsum": lambda x, _: x.double().cumsum(1),
+        "unique": lambda x, places: places.to(x.device).unique(),
+        "index_add": lambda x, places: torch.zeros(300, 50, device=x.device).double().index_add(1, places, x.double()),
+        "masked": lambda x, _: x[x > 1234],
+        "gcd": lambda x, _: torch.gcd(x.long(), x.long() // 3 + 1),
+    }
+    for name, function in exact.items():
+        if not torch.equal(function(x.cuda(), places.cuda()).cpu(), function(x, places)):
+            raise Failed(f"{name} is another one on the GPU")
+    return f"{len(device)} kernels in three precisions, {len(exact)} compared exactly"
+
+
+def gpu_libraries():
+    """cuBLAS, cuDNN, cuSOLVER, cuFFT and cuSPARSE are here and find each other."""
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(0)
+    # TF32 is as wide as float16.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        a, b = torch.randn(300, 513).to(dtype), torch.randn(513, 257).to(dtype)
+        close("a matrix product", a.cuda() @ b.cuda(), a.double() @ b.double(), dtype)
+        if dtype == torch.float64:
+            continue
+        images, weights = torch.randn(4, 16, 33, 33).to(dtype), torch.randn(24, 16, 3, 3).to(dtype)
+        exact = functional.conv2d(images.double(), weights.double(), padding=1)
+        close("a convolution", functional.conv2d(images.cuda(), weights.cuda(), padding=1), exact, dtype)
+    a, b = torch.randn(64, 64, dtype=torch.float64) + 8 * torch.eye(64), torch.randn(64, 8, dtype=torch.float64)
+    close("a linear system", torch.linalg.solve(a.cuda(), b.cuda()), torch.linalg.solve(a, b), torch.float64)
+    close("singular values", torch.linalg.svdvals(a.cuda()), torch.linalg.svdvals(a), torch.float64)
+    close("a Fourier transform", torch.fft.rfft(a.cuda()).abs(), torch.fft.rfft(a).abs(), torch.float64)
+    sparse = torch.where(a.abs() > 1, a, 0)
+    close("a sparse product", sparse.cuda().to_sparse_csr() @ b.cuda(), sparse @ b, torch.float64)
+    return f"cuDNN {torch.backends.cudnn.version()}; products, convolutions, solver, FFT and sparse products are right"
+
+
+def gpu_attention():
+    """FlashAttention and the memory-efficient one, forward and backward, each asked for by its name."""
+    import torch
+    from torch.nn import functional
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    torch.manual_seed(0)
+    half, all_three = (torch.float16, torch.bfloat16), (torch.float32, torch.float16, torch.bfloat16)
+    done = 0
+    for backend, dtypes in ((SDPBackend.FLASH_ATTENTION, half), (SDPBackend.EFFICIENT_ATTENTION, all_three)):
+        for dtype in dtypes:
+            for size in (64, 128, 256):
+                inputs = [torch.randn(2, 3, 130, size).to(dtype) for _ in range(3)]
+                exact = [x.double().requires_grad_() for x in inputs]
+                here = [x.cuda().requires_grad_() for x in inputs]
+                expected = functional.scaled_dot_product_attention(*exact, is_causal=True)
+                with sdpa_kernel(backend):
+                    found = functional.scaled_dot_product_attention(*here, is_causal=True)
+                expected.sum().backward()
+                found.sum().backward()
+                close(f"{backend.name} of heads of {size}", found, expected, dtype)
+                for name, x, y in zip("qkv", here, exact, strict=True):
+                    close(f"the gradient by {name} of {backend.name} of heads of {size}", x.grad, y.grad, dtype)
+                done += 1
+    return f"{done} forward and backward"
+
+
+def gpu_torchvision():
+    """Its own CUDA operators."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    corners = 100 * torch.rand(500, 2)
+    boxes, scores = torch.cat([corners, corners + 5 + 20 * torch.rand(500, 2)], 1), torch.randperm(500).float()
+    if (
+        torchvision.ops.nms(boxes.cuda(), scores.cuda(), 0.4).tolist()
+        != torchvision.ops.nms(boxes, scores, 0.4).tolist()
+    ):
+        raise Failed("nms keeps other boxes than on the CPU")
+    images, rois = torch.randn(1, 3, 64, 64), torch.cat([torch.zeros(500, 1), boxes / 2], 1)
+    exact = torchvision.ops.roi_align(images.double(), rois.double(), 7)
+    close("roi_align", torchvision.ops.roi_align(images.cuda(), rois.cuda(), 7), exact, torch.float32)
+    return "nms and roi_align"
+
+
+def gpu_nccl():
+    """One rank, which needs no network."""
+    import torch
+    from torch import distributed
+
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    distributed.init_process_group("nccl", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        ones = torch.ones(1000, device="cuda")
+        distributed.all_reduce(ones)
+        if ones.sum().item() != 1000:
+            raise Failed("the sum over one rank is another one")
+    finally:
+        distributed.destroy_process_group()
+    return f"NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}: a sum over one rank"
+
+
 def check_c10(expected):
     """Load the library and call into it."""
     found = check_version("pytorch-c10", expected)
@@ -159,6 +326,16 @@ CHECKS = {
     "forbid": check_forbid,
 }
 
+#: What is run besides, in this order, where there is a GPU and the image is for one. The first one decides about the others.
+GPU_CHECKS = {
+    "GPU": gpu_device,
+    "GPU: kernels": gpu_kernels,
+    "GPU: libraries": gpu_libraries,
+    "GPU: attention": gpu_attention,
+    "GPU: torchvision": gpu_torchvision,
+    "GPU: NCCL": gpu_nccl,
+}
+
 
 def run(name, check, *args):
     """One line per check. What goes wrong inside a check is its result: a broken torch raises whatever it likes."""
@@ -172,6 +349,15 @@ def run(name, check, *args):
     return passed
 
 
+def run_on_gpu():
+    """Yield whether each check has passed. Without a GPU that can be used, the others would only say so again."""
+    for name, check in GPU_CHECKS.items():
+        passed = run(name, check)
+        yield passed
+        if check is gpu_device and not passed:
+            return
+
+
 def main():
     """Run what the expectations name."""
     with open(sys.argv[1], encoding="utf-8") as file:
@@ -183,6 +369,8 @@ def main():
             passed.append(run(name, CHECKS[name], value))
         else:
             passed.append(run(name, check_unknown, name))
+    if "archs" in expected and gpu_is_here():
+        passed += run_on_gpu()
     return 0 if all(passed) else 1
 
 
