@@ -50,7 +50,6 @@ def test_a_call_in_parts(launcher: ModuleType) -> None:
         "-Wl,-s",
         "--options-file x.rsp",
         "-D__CUDA_ARCH_LIST__=800",
-        "-gencode arch=compute_70,code=compute_70",
         "-gencode arch=compute_80,code=lto_80",
         "-gencode arch=compute_75,code=sm_80",
         "other.cu",
@@ -64,13 +63,35 @@ def test_what_is_not_understood_goes_to_nvcc(launcher: ModuleType, words: str) -
         launcher.parse(given)
 
 
+def test_each_machine_code_and_each_ptx_is_a_unit(launcher: ModuleType) -> None:
+    """What TORCH_CUDA_ARCH_LIST=8.0;9.0+PTX and 9.0a make of a call, and PTX without machine code."""
+    archs = "-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 "
+    whole = launcher.parse((CALL + archs + REST).split())
+    assert [code for _, code in whole.archs] == ["sm_80", "sm_90", "compute_90"]
+    special = launcher.parse((CALL + "-gencode arch=compute_90a,code=sm_90a " + REST).split())
+    assert special.archs == [("compute_90a", "sm_90a")]
+    alone = launcher.parse((CALL + "-gencode arch=compute_70,code=compute_70 " + REST).split())
+    assert alone.archs == [("compute_70", "compute_70")]
+
+
 def test_a_unit_is_read_whole_or_not_at_all(launcher: ModuleType, tmp_path: Path) -> None:
     """What is cut or is something else is never joined."""
     path = tmp_path / "unit"
     launcher.write_bundle(path, [b"cubin", b"", b"stub"])
     assert launcher.read_bundle(path) == (b"cubin", b"", b"stub")
+    launcher.write_bundle(path, [b"", b"ptx", b"stub"])
+    assert launcher.read_bundle(path) == (b"", b"ptx", b"stub")
     whole = path.read_bytes()
-    for broken in (whole[:-1], whole + b"x", b"", b"\x7fELF", launcher.MAGIC + b"[1]\nx", launcher.MAGIC + b"{}\n"):
+    neither = launcher.MAGIC + b"[0, 0, 4]\nstub"
+    for broken in (
+        neither,
+        whole[:-1],
+        whole + b"x",
+        b"",
+        b"\x7fELF",
+        launcher.MAGIC + b"[1]\nx",
+        launcher.MAGIC + b"{}\n",
+    ):
         path.write_bytes(broken)
         with pytest.raises(launcher.NotUnderstood):
             launcher.read_bundle(path)
