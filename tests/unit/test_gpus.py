@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Collection
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -276,3 +278,19 @@ def test_as_json(tiny: Layout) -> None:
         ("B200", "ptx", "9.0"),
     ]
     assert document["redundant"] == []
+
+
+def test_the_check_inside_the_image_has_the_same_rules() -> None:
+    """`verify.py` cannot import this package; what it refuses on a device must be what `doit check` has refused before."""
+    script = ast.parse((HERE.parent / "images" / "pytorch-clean" / "verify.py").read_text(encoding="utf-8"))
+    [function] = [node for node in script.body if isinstance(node, ast.FunctionDef) and node.name == "runs_on"]
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module([function], []), "verify.py", "exec"), names)  # noqa: S102  it is ours
+    targets = [
+        a.target for text in ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "9.0a", "12.0") if (a := architecture(text))
+    ]
+    for gpu in map(GPUS.__getitem__, ("V100", "T4", "A100", "A10", "L4", "H100", "RTX-5090")):
+        number = 10 * gpu.major + gpu.minor
+        for target in targets:
+            assert names["runs_on"](target.sass, number) == (fit(gpu, [target], []).how is not How.NOT), (target, gpu)
+            assert names["runs_on"](target.ptx, number) == (fit(gpu, [], [target]).how is not How.NOT), (target, gpu)
