@@ -19,6 +19,7 @@ PACKAGE = Path(imagetiers.__file__).parent
 # module, call: how it ends. A new one is looked at first: does SIGTERM end it within 2 s, also in another thread?
 WAITS = {
     ("adapters/docker.py", "wait"): "behind a container's end, which the handler of signals brings about",
+    ("adapters/docker_socket.py", "recv"): "15 seconds for the first answer and 60 for the second, as the SDK waits",
     ("adapters/locks.py", "flock"): "never waits: LOCK_NB",
     ("adapters/locks.py", "sleep"): "a fifth of a second, then it looks whether it shall stop",
     ("adapters/process.py", "join"): "ten seconds at most, for a program's stdin",
@@ -30,15 +31,10 @@ WAITS = {
     ("ccache/checkpoint.py", "join"): "for a push, whose store hurries",
     ("ccache/checkpoint.py", "wait"): "in a thread that ends with the process; `close` wakes it",
     ("ccache/local.py", "sleep"): "a fiftieth of a second, at most for the lock's seconds",
-    ("ccache/namespace.py", "pool"): "reads of a store that hurries",
-    ("ccache/prune.py", "pool"): "deletions in a store that hurries",
     ("ccache/pull.py", "pool"): "reads of a store that hurries",
     ("ccache/pull.py", "wait_for"): "for bytes that the other threads of the pull give back",
     ("ccache/upload.py", "acquire"): "for an upload to end, in a store that hurries",
     ("ccache/upload.py", "pool"): "writes to a store that hurries, and encoding",
-    ("ccache/verify.py", "pool"): "reads of a store that hurries",
-    ("operations/explain.py", "pool"): "reads of a store that hurries",
-    ("operations/gc.py", "pool"): "deletions in a store that hurries",
     ("operations/gc_ccache.py", "pool"): "deletions in a store that hurries",
     ("retry.py", "sleep"): "in slices, and a tenth of a second for the last tries",
     ("retry.py", "wait"): "for being asked to stop itself",
