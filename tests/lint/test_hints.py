@@ -11,7 +11,7 @@ from imagetiers.config.schema import schema_text
 from tests.conftest import HERE
 
 PACKAGE = HERE.parent / "imagetiers"
-OURS = ("ci/bootstrap", "ci/builder", "ci/engine", "ci/venv", "docs/", "images/README", "ARCHITECTURE")
+OURS = ("ci/bootstrap", "ci/builder", "ci/engine", "ci/venv", "docs/", "images/README", "ARCHITECTURE.md")
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if "templates" not in path.parts]
 
 
