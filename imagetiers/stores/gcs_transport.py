@@ -192,9 +192,12 @@ class Transport:
                 if not self._exchanges and not self._changed.wait_for(lambda: bool(self._exchanges), timeout=30.0):
                     self._watchman = None
                     return
-                for exchange in self._exchanges.values():
-                    self._look_at(exchange)
+                self._look_at_all()
             self._pause.wait(_LOOK)
+
+    def _look_at_all(self) -> None:  # by itself, so that the thread holds none of them, nor its socket, while it pauses
+        for exchange in self._exchanges.values():
+            self._look_at(exchange)
 
     def _look_at(self, exchange: _Exchange) -> None:
         now = time.monotonic()

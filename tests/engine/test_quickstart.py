@@ -71,10 +71,8 @@ def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path)
     assert first.out.count("checks passed") == len(TIERS)
     assert f"{quickstart.name}/arr-runner:quickstart" in quickstart.refs()
 
-    # A second one runs nothing, at once. benchmarks/noop.py has the figures; here only a margin of two.
-    runs = [doit(quickstart) for _ in range(5)]
-    assert [run.executed for run in runs] == [[]] * 5
-    assert min(run.seconds for run in runs) < 0.8
+    # A second one runs nothing. What that costs is held by counts in test_nothing_to_do.py, in seconds by benchmarks/noop.py.
+    assert doit(quickstart).executed == []
 
     for path in (quickstart.root / "images").rglob("*"):
         path.touch()
