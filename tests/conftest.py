@@ -17,7 +17,7 @@ from imagetiers.planning.decide import TierDecision, decide, tier_decisions
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan
 from tests.gcs.harness import GcsServer
-from tests.registry_server import BINARY, RegistryServer
+from tests.registry.server import BINARY, RegistryServer
 
 HERE = Path(__file__).parent
 

@@ -23,7 +23,7 @@ from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
 from tests.conftest import HERE
 from tests.gcs.harness import BUCKET, GcsServer
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 REPO = HERE.parent
 

@@ -22,7 +22,7 @@ from tests.conftest import HERE
 from tests.engine.conftest import Checkout, bucket, make_checkout, names, remove_all, use_ccache, use_registry
 from tests.engine.worker import Build, Worker, Workers
 from tests.gcs.harness import GcsServer
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 pytestmark = pytest.mark.timeout(300)  # the builder image, where nothing of it is cached
 

@@ -18,7 +18,7 @@ from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.errors import RegistryError
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all, use_registry
-from tests.registry_server import RegistryServer, request
+from tests.registry.server import RegistryServer, request
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training"]
 FIRST = ["compile:pytorch-clean"] + [f"{verb}:{tier}" for tier in TIERS for verb in ("image", "verify", "push")]

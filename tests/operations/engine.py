@@ -23,7 +23,7 @@ from imagetiers.session import Session
 from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
 from tests.ccache.synthetic import make_entry, make_name, put_entry
-from tests.decision.world import FakeEngine, FakeRegistry, Shown, services
+from tests.planning.world import FakeEngine, FakeRegistry, Shown, services
 
 DAY = date(2026, 11, 21)
 TOOLCHAIN = ("ccache\t4.14.2", f"compiler\tcc\t{'c' * 64}\tcc 14.2")

@@ -11,8 +11,8 @@ from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, EngineError, PipelineError, RegistryError
 from imagetiers.operations.image import ensure_image
 from tests.conftest import edit
-from tests.decision.world import HOST, sha256
 from tests.operations.engine import Machine, machine
+from tests.planning.world import HOST, sha256
 
 
 @pytest.fixture

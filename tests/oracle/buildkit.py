@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 __all__ = ["BASE", "Entry", "Outcome", "base_image", "bases", "build", "digest", "remove_images", "tagged", "tar_of"]
 

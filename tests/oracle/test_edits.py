@@ -27,7 +27,7 @@ from tests.oracle.edits import EDITS, UNLISTED, UnfitError, with_unused_stage
 from tests.oracle.project import File, Project, images_of, keys_of
 from tests.oracle.subjects import subjects
 from tests.oracle.test_generated import BUILDERS, draw
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 KINDS = ("the same", "needless", "rebuilt", "failed", "refused", "laxer", "VIOLATION")
 # What BuildKit says of a stage that is not needed and whose argument has no value: one Dockerfile may serve several variants,

@@ -1,5 +1,5 @@
 """The pipelines that doit itself is shown need a checkout, as the doors' tests have it."""
 
-from tests.doors.conftest import offline
+from tests.tasks.conftest import offline
 
 __all__ = ["offline"]

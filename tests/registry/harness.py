@@ -32,7 +32,7 @@ from imagetiers.services import Bar, ContainerState, EngineInfo, OnLine, Service
 from imagetiers.session import Session
 from imagetiers.state.observe import keep_verdict
 from imagetiers.stores.directory import DirectoryStore
-from tests.registry_server import SCHEMA2, request
+from tests.registry.server import SCHEMA2, request
 
 QUICK = RetryPolicy(first=0.01, most=0.05, total=1.0, throttled=0.01, connect=1.0, answer=1.0)
 # For builders that are processes: on a busy machine, a second is nothing.

@@ -32,7 +32,7 @@ from imagetiers.state.registry import publication_name, verdict_name
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.tasks import Tasks
 from tests.conftest import HERE
-from tests.decision.world import FakeEngine, FakeRegistry, Shown, services, sha256, write_pipeline, write_tier
+from tests.planning.world import FakeEngine, FakeRegistry, Shown, services, sha256, write_pipeline, write_tier
 from tests.soak.memory import MemoryStore
 
 OTHERS = Trust(trusted=False, branch="others")

@@ -21,7 +21,7 @@ from imagetiers.planning.forecast import READ
 from imagetiers.planning.observed import Absent, Unknown
 from imagetiers.state.aggregates import AGGREGATE
 from tests.ccache.synthetic import entries_in, make_directory
-from tests.gc.test_gc import DAY, UNTRUSTED, Cache
+from tests.operations.test_gc import DAY, UNTRUSTED, Cache
 
 PACKAGE = Path(imagetiers.__file__).parent
 MONTH = PruneOptions(max_age=30 * DAY)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.decision.test_plan_is_what_runs import NOTHING, Case, TierCase, World
+from tests.planning.test_plan_is_what_runs import NOTHING, Case, TierCase, World
 
 
 @pytest.fixture

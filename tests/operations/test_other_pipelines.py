@@ -15,7 +15,7 @@ from imagetiers.operations.gc_ccache import plan_abandoned, remove_namespace
 from imagetiers.planning.housekeeping import Item
 from tests.ccache.faults import FaultyStore, Killed
 from tests.ccache.synthetic import entries_in, make_directory
-from tests.gc.test_gc import DAY, UNTRUSTED, Cache
+from tests.operations.test_gc import DAY, UNTRUSTED, Cache
 
 OWN = "trusted.main.new-name.deb.ccache-4.14"
 OLD = "trusted.main.old-name.deb.ccache-4.14"

@@ -31,10 +31,10 @@ from imagetiers.state.observe import observe
 from imagetiers.state.registry import publication_name
 from tests.conftest import HERE, tiers_of
 from tests.registry.harness import QUICK, Builder, builder, upload
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 REPO = HERE.parent
-HARNESS = str(Path(__file__).with_name("harness.py"))
+HARNESS = str(HERE / "registry" / "harness.py")
 Machine = Callable[..., Builder]
 
 

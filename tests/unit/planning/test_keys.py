@@ -169,7 +169,7 @@ def test_keys_follow_content_and_nothing_else(tier: str, content: bytes, mtime: 
 
 def test_keys_are_the_same_in_another_process_with_another_locale_clock_and_folder(tiny: Layout) -> None:
     code = (
-        "from pathlib import Path; from tests.unit.test_keys import *\n"
+        "from pathlib import Path; from tests.unit.planning.test_keys import *\n"
         f"print(keys_of(plan_of(Layout(Path({str(tiny.root)!r})))))"
     )
     env = {"PATH": os.environ["PATH"], "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7", "USER": "nobody"}

@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "images" / "pytorch-clean" / "build" / "nvcc-per-arch"
+from tests.conftest import HERE
+
+SCRIPT = HERE.parent / "images" / "pytorch-clean" / "build" / "nvcc-per-arch"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from imagetiers.adapters.registry_http import Name, split
 from imagetiers.errors import RegistryError
 from imagetiers.planning.observed import Absent, ImageInfo, Present, Unknown
 from tests.registry.harness import QUICK, digest_of, upload
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 CONFIG = b'{"created": "2026-11-21T10:00:00.5Z", "config": {"Labels": {"dev.imagetiers.key": "k"}}}'
 LAYERS = [{"digest": digest_of(b"a" * size), "size": size} for size in (3, 4)]

@@ -22,7 +22,7 @@ from imagetiers.planning.containers import Label
 from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import REPO, Checkout, Run
 from tests.registry.harness import upload
-from tests.registry_server import RegistryServer
+from tests.registry.server import RegistryServer
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="mounts, and is other users: needs root")
 
