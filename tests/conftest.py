@@ -28,16 +28,27 @@ settings.load_profile("any-machine")
 Golden = Callable[[str, Path], None]
 
 
-ENGINE = ("tests/engine/", "tests/oracle/", "tests/bake/")
-"""Where the tests of the real engine are. One process runs them all: an engine that removes an image while another build makes
-the very same one fails that build."""
+TOGETHER = {
+    "tests/engine/test_quickstart.py": "PyTorch",
+    "tests/engine/test_production.py": "PyTorch",
+    "tests/engine/": "engine",
+    "tests/oracle/": "engine",
+    "tests/bake/": "engine",
+}
+"""Which tests of the real engine one process runs: an engine that removes an image while another build makes the very same one
+fails that build. What PyTorch's tests build is in no other test's image. The first prefix counts."""
+
+
+def together(nodeid: str) -> str | None:
+    """Return whom a test of the engine stays together with; None for the others."""
+    return next((group for prefix, group in TOGETHER.items() if nodeid.startswith(prefix)), None)
 
 
 class Shares(LoadFileScheduling):
     """How several processes share the tests: a file's stay together, for what they have in common, and the engine's do."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "engine" if nodeid.startswith(ENGINE) else super()._split_scope(nodeid)
+        return together(nodeid) or super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
@@ -48,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes share the tests, begin with the engine's, which take longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(ENGINE))
+        items.sort(key=lambda item: together(item.nodeid) is None)
 
 
 def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:
