@@ -84,7 +84,7 @@ class GcsStore:
         return self._connection[1].requests if self._connection else 0
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close all connections; the next call opens new ones, and so does another try of one that is at work."""
         with self._lock:
             if self._connection:
                 self._connection[1].close()

@@ -114,8 +114,9 @@ class GcsHttp:
         return self.transport.adapter.count
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, also those that are in use."""
         self._client.close()
+        self.transport.close()
 
     def get(self, name: str, start: int, length: int | None, generation: int | None = None) -> Content:
         """Download the object or a range of it in one request, the given generation or the newest."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +29,7 @@ _PIECE = 256 * 1024
 _LOOK = 0.25
 _HURRY = 1.0  # seconds; with the look and the end of the process it is two
 _here = threading.local()
+_Connected = Callable[[socket.socket], None]
 
 
 class StalledError(Exception):
@@ -43,6 +46,7 @@ class _Exchange:
     moved: int = 0
     socket: socket.socket | None = None
     reason: str = ""
+    connected: _Connected = lambda _: None
 
     def enter(self, phase: str) -> None:
         self.phase, self.moved = phase, 0
@@ -78,13 +82,23 @@ class _Watched(HTTPConnection):
             except OSError as error:
                 made.close()
                 failure = error
+            except BaseException:  # what a signal raised: nobody else knows of the socket
+                made.close()
+                raise
             else:
                 return made
         raise failure or OSError("the name has no address")
 
+    def connect(self) -> None:
+        """Connect, with TLS where that is asked for; the store then knows what it has to close."""
+        super().connect()
+        _exchange().connected(self.sock)
+
     def send(self, data: Any) -> None:
         """Send in pieces, so that it can be seen whether they go."""
         exchange = _exchange()
+        if self.sock is not None:  # sending is what connects
+            exchange.socket = self.sock
         if exchange.phase != "sending":
             exchange.enter("sending")
         if not isinstance(data, bytes | bytearray | memoryview):
@@ -93,7 +107,7 @@ class _Watched(HTTPConnection):
         view = memoryview(data)
         for at in range(0, len(view), _PIECE):
             super().send(view[at : at + _PIECE])
-            exchange.socket = self.sock  # not before: sending is what connects
+            exchange.socket = self.sock
             exchange.move(len(view[at : at + _PIECE]))
 
     def getresponse(self) -> Any:
@@ -152,6 +166,7 @@ class Transport:
         self._changed = threading.Condition()
         self._pause = threading.Event()  # never set
         self._exchanges: dict[int, _Exchange] = {}
+        self._opened: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._watchman: threading.Thread | None = None
 
     def mount(self, session: requests.Session) -> None:
@@ -164,10 +179,27 @@ class Transport:
         """Let the next requests use new connections."""
         self.adapter.poolmanager.clear()
 
+    def close(self) -> None:
+        """Close every connection that is still open, also one of an answer that nobody has read to its end.
+
+        Where a thread is in the middle of an exchange, the connection is shut: that wakes the thread, and it closes it.
+        """
+        with self._changed:
+            busy = {id(exchange.socket) for exchange in self._exchanges.values()}
+            for opened in list(self._opened):
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(opened, socket.SHUT_RDWR)
+                if id(opened) not in busy and (fd := opened.detach()) >= 0:
+                    os.close(fd)  # the socket's own close would wait for the answer's
+
+    def _connected(self, made: socket.socket) -> None:
+        with self._changed:
+            self._opened.add(made)
+
     @contextlib.contextmanager
     def exchange(self) -> Iterator[None]:
         """Watch what the block asks. Raises StalledError when it was ended for being too slow."""
-        exchange, outer = _Exchange(), getattr(_here, "exchange", None)
+        exchange, outer = _Exchange(connected=self._connected), getattr(_here, "exchange", None)
         _here.exchange = exchange
         with self._changed:
             self._exchanges[id(exchange)] = exchange

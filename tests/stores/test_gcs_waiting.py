@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +92,61 @@ def test_who_asked_to_stop_waits_for_nothing(proxy: Proxy, how: str) -> None:
     with pytest.raises(StoreError, match="asked to stop"):
         patient.write("x", HUGE[: 8 << 20])
     patient.close()
+
+
+def test_closing_closes_a_connection_whose_answer_nobody_has_read(store: GcsStore) -> None:
+    store.write("x", LARGE)
+    wire = store._wire()
+    with wire.transport.exchange():
+        answer = wire._session.get(f"{store._endpoint}/storage/v1/b/{BUCKET}/o", stream=True)
+    assert answer.raw.connection is not None
+    opened = answer.raw.connection.sock
+    assert opened.fileno() >= 0
+    store.close()
+    assert opened.fileno() == -1
+    assert store.read("x")[0] == LARGE
+
+
+@pytest.mark.timeout(30)
+def test_closing_wakes_who_waits_for_an_answer(proxy: Proxy) -> None:
+    """With time-outs of an hour: the call takes another connection."""
+    hour = RetryPolicy(first=0.005, most=0.02, connect=3600, answer=3600, window=3600, total=3600)
+    patient = GcsStore(BUCKET, "waiting", endpoint=proxy.url, policy=hour)
+    proxy.queue = [proxy.silent]
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(patient.write, "x", LARGE)
+        while not proxy.connections or proxy.queue:
+            pass
+        while not written.done():
+            patient.close()
+    assert patient.read("x") == (LARGE, written.result())
+    patient.close()
+
+
+def test_what_ends_a_call_while_it_connects_leaves_no_connection_behind(recwarn: pytest.WarningsRecorder) -> None:
+    class Ended(BaseException):
+        pass
+
+    def ended(*_: object) -> None:
+        raise Ended
+
+    warnings.simplefilter("always")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        for _ in range(3):  # then the kernel answers nobody any more
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)  # noqa: FBT003  the standard library's
+            one.connect_ex(full.getsockname())
+        store = GcsStore(BUCKET, endpoint=f"http://127.0.0.1:{full.getsockname()[1]}", policy=HASTY)
+        before = signal.signal(signal.SIGALRM, ended)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(Ended):
+                store.read("x")
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        store.close()
+        gc.collect()
+    assert [str(warning.message) for warning in recwarn if warning.category is ResourceWarning] == []
 
 
 CHILD = """
@@ -202,8 +262,10 @@ def test_retry_after_is_waited_for(proxy: Proxy, store: GcsStore, monkeypatch: p
     assert len(waited) == 2
     store.close()
     proxy.queue = [proxy.answers(busy.format("99999999"))]
+    brief = GcsStore(BUCKET, "x", endpoint=proxy.url, policy=replace(HASTY, total=5.0))
     with pytest.raises(UnavailableError):  # a minute would be more than is left of the time
-        GcsStore(BUCKET, "x", endpoint=proxy.url, policy=replace(HASTY, total=5.0)).write("x", b"1")
+        brief.write("x", b"1")
+    brief.close()
 
 
 def test_a_listing_that_repeats_itself_ends(store: GcsStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,7 +403,8 @@ def test_a_cache_that_does_not_answer_costs_a_line(
     me: Builder, mute: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_step, "TimeoutStore", lambda store: TimeoutStore(store, 0.3))
-    services = replace(me.services, store=GcsStore("bucket", "p", endpoint=mute, policy=ONCE), console=RichConsole())
+    store = GcsStore("bucket", "p", endpoint=mute, policy=ONCE)
+    services = replace(me.services, store=store, console=RichConsole())
     began = time.monotonic()
 
     plan = asked(me, capsys, services)
@@ -418,15 +419,18 @@ def test_a_cache_that_does_not_answer_costs_a_line(
     shown = capsys.readouterr().out
     assert shown.count(line) == shown.count("cache") == 1
     assert "never built here" in shown
+    store.close()
 
 
 def test_after_one_question_without_an_answer_none_is_asked(mute: str) -> None:
-    hasty = TimeoutStore(GcsStore("bucket", endpoint=mute, policy=ONCE), 0.3)
+    store = GcsStore("bucket", endpoint=mute, policy=ONCE)
+    hasty = TimeoutStore(store, 0.3)
     for _ in range(50):
         began = time.monotonic()
         with pytest.raises(UnavailableError, match=r"did not answer within 0\.3 s"):
             hasty.read("x")
     assert time.monotonic() - began < 0.1
+    store.close()  # the thread that still waits
 
 
 def test_a_hasty_store_answers_as_the_other_one(tmp_path: Path) -> None:
