@@ -7,6 +7,10 @@ writes RESULTS.json (after every run, so a stopped session keeps what it has) an
 latency the number of runs of the methods that take seconds, of those with one object a file, and of gcloud. With
 `--add` the JSON's measurements stay and these are added; with `--render` the tables are made anew from them. All data
 lie in a temporary folder (about 5 GB at scale 1), which is removed; the server holds as much memory again.
+
+Nothing is removed before the end. For minutes after a file was removed, ext4 does not give its inode to a new one, and
+looks past each of them whenever a file is made: of a restore into a place that was cleared just before, that is most of
+the time. For the same reason wait five minutes between two sessions.
 """
 
 from __future__ import annotations
@@ -159,7 +163,7 @@ class Round:
                 data.check(self.bench.base, names, target)
             if (target / OURS).is_dir():
                 (target / OURS).rename(self.folder / "segments")
-            shutil.rmtree(target)
+            data.put_away(target)
 
     def warm_update(self) -> None:
         """Bring a directory that has the base up to date."""
@@ -172,7 +176,7 @@ class Round:
                 (self.folder / "segments").rename(target / OURS)
             if self.measure(report.WARM_UPDATE, method, "pull", self.job(method, target), needed):
                 data.check(self.bench.after, data.paths(self.bench.after), target)
-            shutil.rmtree(target)
+            data.put_away(target)
 
     def bumped_push(self) -> None:
         """Push after a warm build: every mtime is new, nothing else. All copies share their inodes."""
@@ -193,7 +197,7 @@ class Round:
             job = self.job(method, target, step=step, some=None if method is ours else tuple(names))
             if self.measure(scenario, method, "pull", job, needed):
                 data.check(self.bench.after, names, target)
-            shutil.rmtree(target)
+            data.put_away(target)
 
     @contextmanager
     def used(self, names: Sequence[str]) -> Iterator[int]:
@@ -223,11 +227,11 @@ class Round:
 
 @contextmanager
 def a_round(bench: Bench, latency: int, number: int, methods: Sequence[Method]) -> Iterator[Round]:
-    """Start the servers and make a folder for one run; they are gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="round-", dir=bench.folder, ignore_cleanup_errors=True) as folder:
-        added = ("--latency", str(latency / 1000))
-        with closing(GcsServer("--no-md5", *added)) as plain, closing(GcsServer(*added)) as hashing:
-            yield Round(bench, latency, number, methods, {False: plain, True: hashing}, Path(folder))
+    """Start the servers, which are gone afterwards, and make a folder for one run, which goes with the data."""
+    folder = Path(tempfile.mkdtemp(prefix="round-", dir=bench.folder))
+    added = ("--latency", str(latency / 1000))
+    with closing(GcsServer("--no-md5", *added)) as plain, closing(GcsServer(*added)) as hashing:
+        yield Round(bench, latency, number, methods, {False: plain, True: hashing}, folder)
 
 
 def machine() -> str:
