@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,15 +31,13 @@ def of_others(number: int) -> str:
 
 
 @pytest.fixture
-def session(
-    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Session, list[str]]]:
+def session(store: DirectoryStore, tmp_path: Path) -> tuple[Session, list[str]]:
     """A trusted build of the pipeline `p`, whose own namespace has five entries, and what its console says."""
     make_directory(tmp_path / "a", 5)
     push(store, OWN, tmp_path / "a")
     session, console = session_of(store, Layout(tmp_path / "checkout"), Trust(), lambda: 0.0)
     plan = cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name="p")))
-    yield replace(session, plan=plan, services=replace(session.services, bucket_settings=lambda: None)), console.lines
+    return replace(session, plan=plan, services=replace(session.services, bucket_settings=lambda: None)), console.lines
 
 
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
