@@ -5,11 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
+import time
 from pathlib import Path
 
 from imagetiers.errors import PipelineError, Problem
 
-__all__ = ["MAX_FILE_BYTES", "decode", "kind_of_file", "os_fault", "read_file", "read_input"]
+__all__ = [
+    "ABSENT",
+    "MAX_FILE_BYTES",
+    "Reads",
+    "decode",
+    "identity",
+    "kind_of_file",
+    "kind_or_absent",
+    "os_fault",
+    "read_file",
+    "read_input",
+]
 
 MAX_FILE_BYTES = 64 << 20
 _TRIES = 3
@@ -31,11 +44,75 @@ _KINDS = (
 )
 
 
-def read_file(path: Path, shown: str) -> bytes | None:
+_IDENTITY = struct.Struct("<6q")
+ABSENT = bytes(_IDENTITY.size)
+
+
+def identity(status: os.stat_result) -> bytes:
+    """Return by what a file or folder is known to be as it was: a change of what it holds changes its times at least.
+
+    Of these the time of the last change (ctime) can be set by nobody.
+    """
+    return _IDENTITY.pack(
+        status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev & _SIGNED
+    )
+
+
+_SIGNED = (1 << 63) - 1
+
+
+def kind_or_absent(path: str) -> bytes:
+    """Return as an identity what kind of thing lies at a path, links followed, and nothing of what it holds."""
+    try:
+        return _IDENTITY.pack(stat.S_IFMT(os.stat(path).st_mode), 0, 0, 0, 0, 0)
+    except OSError:
+        return ABSENT
+
+
+class Reads:
+    """What a reading has looked at, and what it looked like just before: whether it would find the same can be told from it.
+
+    `files` are files, links and folders by path, as `lstat` has them; `targets` the same, as `stat` has them, where a link
+    was followed; `kinds` are paths of which only the kind matters. Each has an identity, or says that there was nothing.
+    `began` is when the reading did, and `newest` the last change of anything that it met, both in nanoseconds of Unix time.
+    """
+
+    def __init__(self) -> None:
+        self.began = time.time_ns()
+        self.files: dict[str, bytes] = {}
+        self.targets: dict[str, bytes] = {}
+        self.kinds: dict[str, bytes] = {}
+        self.newest = 0
+
+    def look(self, path: str) -> None:
+        """Note what lies at a path, and at the end of its links. It comes before the reading, so that no change is missed."""
+        try:
+            status = os.lstat(path)
+            self.saw(path, status)
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(path)
+                self.newest = max(self.newest, status.st_ctime_ns)
+                self.targets[path] = identity(status)
+        except OSError:
+            (self.targets if path in self.files else self.files)[path] = ABSENT
+
+    def saw(self, path: str, status: os.stat_result) -> None:
+        """Note what `lstat` said of a path."""
+        self.newest = max(self.newest, status.st_ctime_ns)
+        self.files[path] = identity(status)
+
+    def look_at_kind(self, path: str) -> None:
+        """Note what kind of thing lies at a path."""
+        self.kinds[path] = kind_or_absent(path)
+
+
+def read_file(path: Path, shown: str, reads: Reads | None = None) -> bytes | None:
     """Return a file's bytes, None when there is none. Links are followed; nothing else than a file is opened.
 
     Raises PipelineError with one problem, which calls the file `shown`.
     """
+    if reads is not None:
+        reads.look(str(path))
     try:
         return _read(path, shown, _FLAGS)[0]
     except FileNotFoundError:
@@ -45,7 +122,7 @@ def read_file(path: Path, shown: str) -> bytes | None:
         return None
 
 
-def read_input(path: Path, shown: str) -> tuple[bytes, os.stat_result]:
+def read_input(path: str, shown: str) -> tuple[bytes, os.stat_result]:
     """Return the bytes and the status of a file that was seen a moment ago, and that is no link.
 
     Raises PipelineError with one problem, which calls the file `shown`.
@@ -59,7 +136,7 @@ def read_input(path: Path, shown: str) -> tuple[bytes, os.stat_result]:
 _AGAIN = "run doit again when nothing writes there any more"
 
 
-def _read(path: Path, shown: str, flags: int) -> tuple[bytes, os.stat_result]:
+def _read(path: Path | str, shown: str, flags: int) -> tuple[bytes, os.stat_result]:
     """Read a file of a bounded size, all of it of one moment. Raises FileNotFoundError and PipelineError."""
     try:
         for _ in range(_TRIES):

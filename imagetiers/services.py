@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from imagetiers.planning.containers import BuildImage, Container
-from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
-from imagetiers.stores.port import BucketSettings, Store
+if TYPE_CHECKING:
+    from imagetiers.planning.containers import BuildImage, Container
+    from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
+    from imagetiers.stores.port import BucketSettings, Store
 
 __all__ = [
     "Bar",

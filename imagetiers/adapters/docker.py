@@ -20,7 +20,7 @@ from imagetiers.adapters.docker_socket import DEFAULT_SOCKET, ask, unix_socket
 from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
-from imagetiers.planning.containers import BindMount, BuildImage, Container, Label, VolumeMount, through_volume
+from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.retry import RetryDecision, RetryPolicy, retry
 from imagetiers.services import Cancellation, ContainerState, EngineInfo, OnLine
@@ -28,6 +28,8 @@ from imagetiers.services import Cancellation, ContainerState, EngineInfo, OnLine
 if TYPE_CHECKING:
     from docker import types
     from docker.api.client import APIClient
+
+    from imagetiers.planning.containers import BindMount, BuildImage, Container, VolumeMount
 
 __all__ = ["DockerEngine"]
 
@@ -260,6 +262,8 @@ class DockerEngine:
     def _as_the_daemon_sees_it(self, api: APIClient, container: Container) -> Container:
         if self._volume is None:
             return container
+        from imagetiers.planning.containers import through_volume
+
         version = tuple(int(part) for part in api.api_version.split("."))
         return through_volume(container, self._volume, subpaths=version >= _SUBPATHS_SINCE)
 
@@ -390,6 +394,8 @@ def _addressable() -> Iterator[None]:
 
 def _mount(mount: BindMount | VolumeMount) -> types.Mount:
     from docker import types
+
+    from imagetiers.planning.containers import BindMount
 
     if isinstance(mount, BindMount):
         return types.Mount(mount.target, str(mount.source), type="bind", read_only=mount.read_only)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import ImagetiersError, Problem, RegistryError, TagMovedError
-from imagetiers.planning.containers import Label
+from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.retry import RetryPolicy, retry
 from imagetiers.stores.patience import in_parallel

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import Empty
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from imagetiers.errors import EngineError, ImagetiersError
-from imagetiers.planning.containers import BuildImage, Container
-from imagetiers.planning.observed import ImageInfo
-from imagetiers.services import ContainerState, Engine, EngineInfo, OnLine
 from imagetiers.stores.patience import answer_within
+
+if TYPE_CHECKING:
+    from imagetiers.planning.containers import BuildImage, Container
+    from imagetiers.planning.observed import ImageInfo
+    from imagetiers.services import ContainerState, Engine, EngineInfo, OnLine
 
 __all__ = ["LimitedEngine"]
 

@@ -18,7 +18,7 @@ from imagetiers.config.schema import place
 from imagetiers.config.yamltree import Node
 from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
-from imagetiers.repository_file import kind_of_file
+from imagetiers.repository_file import Reads, kind_of_file
 
 __all__ = ["form_problems"]
 
@@ -38,12 +38,12 @@ _SHORTEST_AGE = 3600
 Check = Callable[[str], tuple[str, str] | None]
 
 
-def form_problems(tree: Node, root: Folder) -> Iterator[tuple[KeyPath, Problem]]:
+def form_problems(tree: Node, root: Folder, reads: Reads) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield (path, problem) of values of the right type and the wrong form. `root` is what a cache's folder lies in."""
     checks: list[tuple[KeyPath, Check]] = [
         (("registry",), check_place),
         (("channels",), check_place),
-        (("cache",), lambda text: _cache(text, root)),
+        (("cache",), lambda text: _cache(text, root, reads)),
         (("trust", "max_age"), _check_age),
     ]
     for tier in _keys(tree, ("tiers",)):
@@ -100,7 +100,7 @@ def _at(tree: Node, path: KeyPath) -> Node | None:
     return node
 
 
-def _cache(text: str, root: Folder) -> tuple[str, str] | None:
+def _cache(text: str, root: Folder, reads: Reads) -> tuple[str, str] | None:
     cure = "write a folder, or gs://BUCKET/PREFIX"
     if text.startswith("gs://"):
         return (
@@ -116,7 +116,7 @@ def _cache(text: str, root: Folder) -> tuple[str, str] | None:
         return f"is longer than {_LONGEST_PATH:,} bytes", cure
     if not text:
         return None  # the schema says what there should be
-    return _among_the_own(Folder(os.path.normpath(root / text)), root) or _in_the_way(root / text, cure)
+    return _among_the_own(Folder(os.path.normpath(root / text)), root) or _in_the_way(root / text, cure, reads)
 
 
 def _among_the_own(folder: Folder, root: Folder) -> tuple[str, str] | None:
@@ -132,9 +132,10 @@ def _among_the_own(folder: Folder, root: Folder) -> tuple[str, str] | None:
     return None
 
 
-def _in_the_way(folder: Folder, cure: str) -> tuple[str, str] | None:
+def _in_the_way(folder: Folder, cure: str, reads: Reads) -> tuple[str, str] | None:
     """Say what stands where a folder is to be, or above it."""
     for path in (folder, *folder.parents):
+        reads.look_at_kind(str(path))
         try:
             kind = kind_of_file(path.stat().st_mode) or "a file"
         except (FileNotFoundError, NotADirectoryError):

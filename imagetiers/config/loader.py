@@ -35,7 +35,7 @@ from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
-from imagetiers.repository_file import read_file
+from imagetiers.repository_file import Reads, read_file
 from imagetiers.suggestions import did_you_mean
 
 __all__ = ["Config", "load_config"]
@@ -48,7 +48,7 @@ _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
     GIT: (r"[0-9a-f]{40}|[0-9a-f]{64}", "commit", "40 hex digits"),
 }
 _RESERVED = {"PARENT": "the parent's image, which the plan sets", "REFRESH_EPOCH": "what refresh sets"}
-_MOST_TIERS, _MOST_VARIANTS = 500, 100  # as the schema has them
+_MOST_TIERS, _MOST_VARIANTS = 10_000, 100  # as the schema has them
 _MOST_ANCESTORS = 100  # an image has at most 127 layers, and each tier adds some
 _SHOWN = 8  # tiers of a chain in a message
 _NOT_IN_VARIANTS = ("version", "name", "variants")
@@ -69,13 +69,14 @@ class Config:
         return place(self.tree, path, PIPELINE_FILE)
 
 
-def load_config(layout: Layout, variant: str | None) -> Config:
-    """Read pipeline.yaml and its lock, with `variant` applied.
+def load_config(layout: Layout, variant: str | None, reads: Reads | None = None) -> Config:
+    """Read pipeline.yaml and its lock, with `variant` applied; `reads` notes what is looked at.
 
     Raises PipelineError where reading on makes no sense (no file, no YAML, no such variant); all else that is wrong is in
     the result's `problems`, so that it can be reported together with what is wrong in the tiers' files.
     """
-    base = _read(layout)
+    reads = Reads() if reads is None else reads
+    base = _read(layout, reads)
     variants = base.value.get("variants") if isinstance(base.value, dict) else None
     names = tuple(variants.value) if variants and isinstance(variants.value, dict) else ()
     tree = base
@@ -93,7 +94,7 @@ def load_config(layout: Layout, variant: str | None) -> Config:
         tree = merge_patch(base, patch)
     _raise_if_too_many(base, tree)
     problems = dict.fromkeys(_variant_problems(base, names))
-    forms = dict(form_problems(tree, layout.root))
+    forms = dict(form_problems(tree, layout.root, reads))
     problems.update(dict.fromkeys(forms.values()))
     wrong: set[Path] = set(forms)
     mark = layout.state / "schema-passed" / schema_mark(tree)
@@ -103,7 +104,7 @@ def load_config(layout: Layout, variant: str | None) -> Config:
             problems[problem] = None
     problems.update(dict.fromkeys(_reference_problems(tree)))
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
-    pins = _pins(layout, problems)
+    pins = _pins(layout, problems, reads)
     pipeline = _pipeline(tree, variant, pins, wrong)
     return Config(pipeline, tree, tuple(problems), names, mark)
 
@@ -116,11 +117,11 @@ def _raise_if_too_many(base: Node, tree: Node) -> None:
     ):
         if node is not base and node is not tree and isinstance(node.value, dict) and len(node.value) > most:
             where = f"{PIPELINE_FILE}:{node.line}:{node.column}: {key}"
-            raise PipelineError(Problem(where, f"has {len(node.value):,} entries; the limit is {most}", "keep fewer"))
+            raise PipelineError(Problem(where, f"has {len(node.value):,} entries; the limit is {most:,}", "keep fewer"))
 
 
-def _read(layout: Layout) -> Node:
-    data = read_file(layout.pipeline, PIPELINE_FILE)
+def _read(layout: Layout, reads: Reads) -> Node:
+    data = read_file(layout.pipeline, PIPELINE_FILE, reads)
     if data is None:
         raise PipelineError(
             Problem(PIPELINE_FILE, "there is no such file", "run doit where it is; imagetiers init writes one")
@@ -131,11 +132,11 @@ def _read(layout: Layout) -> Node:
     return tree
 
 
-def _pins(layout: Layout, problems: dict[Problem, None]) -> dict[str, Mapping[str, str]]:
+def _pins(layout: Layout, problems: dict[Problem, None], reads: Reads) -> dict[str, Mapping[str, str]]:
     """Read pipeline.lock.yaml: by section, references and what they are pinned to. Adds to `problems` what is wrong."""
     found: dict[str, Mapping[str, str]] = dict.fromkeys(_LOCKED, MappingProxyType({}))
     try:
-        data = read_file(layout.lock, PIPELINE_LOCK)
+        data = read_file(layout.lock, PIPELINE_LOCK, reads)
         tree = Node({}, 1, 1) if data is None else parse_yaml(data, PIPELINE_LOCK)
     except PipelineError as error:
         problems.update(dict.fromkeys(error.problems))

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from imagetiers.config.gpus import Architecture, arch_list
 from imagetiers.naming import ending_in_hash
 
+if TYPE_CHECKING:
+    from imagetiers.config.gpus import Architecture
+
 __all__ = [
+    "PARENT_ARG",
+    "REFRESH_ARG",
     "Budget",
     "CcacheSettings",
     "CloudBuild",
@@ -28,6 +33,9 @@ __all__ = [
     "branch_name",
 ]
 
+# Build arguments that the plan sets: the parent's image, and the calendar period of a tier with `refresh`.
+PARENT_ARG = "PARENT"
+REFRESH_ARG = "REFRESH_EPOCH"
 _BRANCH_MAX = 30
 
 
@@ -258,6 +266,8 @@ class Pipeline:
     @property
     def arch_list(self) -> str:
         """What PyTorch's builds are told, as TORCH_CUDA_ARCH_LIST; empty where nothing is compiled for a GPU."""
+        from imagetiers.config.gpus import arch_list
+
         return arch_list(self.architectures)
 
     def commit(self, source: GitRef) -> str | None:

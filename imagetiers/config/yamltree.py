@@ -19,9 +19,9 @@ from imagetiers.repository_file import decode
 
 __all__ = ["Node", "Path", "merge_patch", "parse_yaml", "show_path"]
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 8 << 20
 MAX_DEPTH = 32
-MAX_NODES = 20_000
+MAX_NODES = 400_000
 
 Scalar = str | int | float | bool | None
 Path = tuple[str | int, ...]
@@ -91,7 +91,9 @@ def parse_yaml(data: bytes, name: str) -> Node:
     if len(data) > MAX_BYTES:
         raise PipelineError(
             Problem(
-                name, f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}", "a pipeline is a few hundred lines"
+                name,
+                f"is {len(data):,} bytes long; the limit is {MAX_BYTES:,}",
+                "is it the right file?",
             )
         )
     text = decode(data, name)

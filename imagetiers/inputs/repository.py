@@ -11,7 +11,7 @@ from pathlib import Path
 from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.config.loader import Config, load_config
-from imagetiers.config.model import Pipeline, Tier
+from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline, Tier
 from imagetiers.config.references import check_reference
 from imagetiers.config.schema import cut
 from imagetiers.dockerfile.context import Patterns, has_wildcard
@@ -22,12 +22,11 @@ from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.snapshot import TierFiles, take_snapshot
+from imagetiers.repository_file import Reads
 from imagetiers.suggestions import did_you_mean
 
-__all__ = ["PARENT_ARG", "REFRESH_ARG", "Repository", "TierInputs", "load_repository"]
+__all__ = ["Repository", "TierInputs", "load_repository"]
 
-PARENT_ARG = "PARENT"
-REFRESH_ARG = "REFRESH_EPOCH"
 SYNTAX_ARG = "BUILDKIT_SYNTAX"  # BuildKit's own name for what `# syntax=` says; here it pins that image
 _AUTOMATIC = frozenset({PARENT_ARG, REFRESH_ARG})
 _FRONTEND = "BUILDKIT_"
@@ -92,11 +91,15 @@ class Repository:
     mark: Path
 
 
-def load_repository(layout: Layout, variant: str | None) -> Repository:
-    """Read and check everything. Raises PipelineError with all problems, those of pipeline.yaml in line order first."""
-    config = load_config(layout, variant)
+def load_repository(layout: Layout, variant: str | None, reads: Reads | None = None) -> Repository:
+    """Read and check everything; `reads` notes what is looked at.
+
+    Raises PipelineError with all problems, those of pipeline.yaml in line order first.
+    """
+    reads = Reads() if reads is None else reads
+    config = load_config(layout, variant, reads)
     problems = sorted(config.problems, key=_line_order)
-    files, missing = _snapshot(layout, config)
+    files, missing = _snapshot(layout, config, reads)
     problems.extend(missing)
     inputs: dict[str, TierInputs] = {}
     for name, tier_files in files.items():
@@ -119,11 +122,12 @@ def load_repository(layout: Layout, variant: str | None) -> Repository:
     return Repository(config.pipeline, inputs, config.variants, config.mark)
 
 
-def _snapshot(layout: Layout, config: Config) -> tuple[dict[str, TierFiles], list[Problem]]:
+def _snapshot(layout: Layout, config: Config, reads: Reads) -> tuple[dict[str, TierFiles], list[Problem]]:
     """Read each tier on its own, so that one that is wrong hides nothing of the others."""
     found: dict[str, TierFiles] = {}
     problems: list[Problem] = []
     images = layout.tier("any").parent
+    reads.look_at_kind(str(images))
     if not images.is_dir():  # told once, and not of each tier
         missing = f"there is no folder {images.name}/, in which the tiers' folders are"
         what = f"{images.name} is a file, but must be a folder" if images.exists() else missing
@@ -132,7 +136,7 @@ def _snapshot(layout: Layout, config: Config) -> tuple[dict[str, TierFiles], lis
         ]
     for name in config.pipeline.tiers:
         try:
-            found.update(take_snapshot(layout, [name]))
+            found.update(take_snapshot(layout, [name], reads))
         except PipelineError as error:
             for problem in error.problems:
                 at_pipeline = problem.where == f"tiers.{name}"

@@ -14,7 +14,8 @@ from typing import TextIO
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import EngineError, Interrupted, Problem
-from imagetiers.inputs.snapshot import InputFile, archive
+from imagetiers.inputs.context import archive
+from imagetiers.inputs.files import input_file
 from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
@@ -122,10 +123,10 @@ def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadlin
 
     Raises EngineError, VerifyError for an engine that does not say that it has ended, Interrupted, and OSError for the log.
     """
-    files = [InputFile("imagetiers/verify.sh", RUNNER)]
+    files = [input_file("imagetiers/verify.sh", RUNNER)]
     for name, script, expectations in tier.verify.scripts:
-        files.append(InputFile(f"imagetiers/{name}/verify.py", script))
-        files.append(InputFile(f"imagetiers/{name}/expect.json", expectations.encode()))
+        files.append(input_file(f"imagetiers/{name}/verify.py", script))
+        files.append(input_file(f"imagetiers/{name}/expect.json", expectations.encode()))
     nonce = secrets.token_hex(8)
     checked = Checked(nonce, path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from imagetiers.ccache.format.fingerprint import Fingerprint
 from imagetiers.ccache.stats_log import Hits, read_stats_log
 from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, StoreError
-from imagetiers.inputs.snapshot import context_tar
+from imagetiers.inputs.context import context_tar
 from imagetiers.planning.commands import (
     COMPILE_STOP_SECONDS,
     build_builder,
@@ -27,8 +27,8 @@ from imagetiers.planning.commands import (
     max_jobs,
     secrets_stream,
 )
-from imagetiers.planning.containers import Label
 from imagetiers.planning.keys import short
+from imagetiers.planning.labels import Label
 from imagetiers.planning.plan import CompilePlan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session

@@ -19,7 +19,7 @@ _REMOVED = ".removed-"
 UNTRUSTED = "untrusted"
 """The folder of `work` in which builds of untrusted branches keep what is theirs."""
 
-MARKS = ("verdicts", "wheels", "signed")
+MARKS = ("verdicts", "wheels", "signed", "plans")
 """The folders of `state` whose files are of use for a time, and could be done without."""
 
 

@@ -6,7 +6,7 @@ from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.preconditions import check_may_build, parent_reference
 from imagetiers.building.secrets import read_secrets
 from imagetiers.errors import BuildError, EngineError, Problem
-from imagetiers.inputs.snapshot import context_tar
+from imagetiers.inputs.context import context_tar
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ImageInfo, ObservedState

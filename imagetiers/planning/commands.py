@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from imagetiers.config.model import Pipeline, Trust
-from imagetiers.inputs.repository import PARENT_ARG
-from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
+from imagetiers.config.model import PARENT_ARG, Pipeline, Trust
+from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
+from imagetiers.planning.labels import Label
 from imagetiers.planning.plan import CompilePlan, TierPlan
 
 __all__ = [

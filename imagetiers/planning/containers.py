@@ -9,20 +9,7 @@ from pathlib import Path
 from imagetiers.config.layout import Volume
 from imagetiers.config.model import Secret
 
-__all__ = ["BindMount", "BuildImage", "Container", "Label", "VolumeMount", "through_volume"]
-
-
-class Label:
-    """The names of our image and container labels."""
-
-    KEY = "dev.imagetiers.key"
-    TIER = "dev.imagetiers.tier"
-    PIPELINE = "dev.imagetiers.pipeline"
-    VARIANT = "dev.imagetiers.variant"
-    KEY_DOCUMENT = "dev.imagetiers.key-manifest"  # its first name: published images have it
-    COMPILE_KEY = "dev.imagetiers.compile-key"
-    CHECKOUT = "dev.imagetiers.checkout"
-    TRUST = "dev.imagetiers.trust"
+__all__ = ["BindMount", "BuildImage", "Container", "VolumeMount", "through_volume"]
 
 
 @dataclass(frozen=True, slots=True)

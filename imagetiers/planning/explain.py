@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from imagetiers.config.model import REFRESH_ARG
 from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.errors import PipelineError
-from imagetiers.inputs.repository import REFRESH_ARG
 from imagetiers.planning.decide import decide
-from imagetiers.planning.keys import UNPINNED, KeyChange, diff, instruction_lines
+from imagetiers.planning.ingredients import instruction_lines
+from imagetiers.planning.keys import UNPINNED, KeyChange, diff
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan
 
@@ -267,7 +268,7 @@ def _file(tier: TierPlan, change: KeyChange, texts: Mapping[str, str], sources: 
     if now is None or change.before is None or change.name not in texts:
         return Detail(change, place)
     try:
-        number, lines = _lines(texts[change.name].splitlines(), now.content.decode().splitlines())
+        number, lines = _lines(texts[change.name].splitlines(), now.held.decode().splitlines())
     except UnicodeDecodeError:
         return Detail(change, place)
     return Detail(change, f"{place}:{number}" if number else place, lines)

@@ -1,34 +1,25 @@
-"""The plan: order, keys and references of all tiers. Pure."""
+"""The plan: order, keys and references of all tiers, as values. `make` makes it. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
-from types import MappingProxyType
 from typing import Any
 
-from imagetiers.config.gpus import ARCH_LIST_ARG
-from imagetiers.config.model import CompileStep, Pipeline, Tier
-from imagetiers.inputs.repository import PARENT_ARG, REFRESH_ARG, Repository, TierInputs
-from imagetiers.inputs.snapshot import InputFile
-from imagetiers.naming import ending_in_hash
+from imagetiers.config.model import PARENT_ARG, CompileStep, Pipeline, Tier
+from imagetiers.inputs.files import InputFile
 from imagetiers.planning import keys
-from imagetiers.planning.keys import KeyDocument, short
+from imagetiers.planning.keys import KeyDocument
 
 __all__ = [
     "CompilePlan",
     "Plan",
     "TierPlan",
     "VerifyPlan",
-    "make_plan",
     "unpinned",
 ]
 
-_NAMESPACE_MAX = 56
 VERIFY_RECIPE = 2  # raised when the way that checks are run changes
 
 
@@ -149,99 +140,6 @@ class Plan:
                 for tier in self.tiers.values()
             ],
         }
-
-
-def make_plan(repository: Repository, today: date) -> Plan:
-    """Return the plan of everything in the repository. `today` matters only to tiers with `refresh`."""
-    tiers: dict[str, TierPlan] = {}
-    for tier in repository.pipeline.order():
-        tiers[tier.name] = _tier_plan(repository, repository.inputs[tier.name], tiers, today)
-    return Plan(repository.pipeline, MappingProxyType(tiers))
-
-
-def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, TierPlan], today: date) -> TierPlan:
-    pipeline, tier = repository.pipeline, inputs.tier
-    parent = done[tier.parent] if tier.parent is not None else None
-    compile_plan = _compile_plan(pipeline, inputs, parent) if tier.compile is not None else None
-    epoch = keys.refresh_epoch(tier.refresh, today)
-    document = keys.image_document(
-        inputs,
-        pipeline.platform,
-        pipeline.pins,
-        parent=parent.key if parent else None,
-        wheels=compile_plan.key if compile_plan else None,
-        epoch=epoch,
-    )
-    repo = _repository(pipeline.registry, pipeline, tier)
-    args = keys.image_args(inputs)
-    if parent is not None:
-        args[PARENT_ARG] = parent.ref
-    if epoch is not None and REFRESH_ARG in document.args:
-        args[REFRESH_ARG] = epoch
-    return TierPlan(
-        config=tier,
-        key_document=document,
-        ref=f"{repo}:{short(document.key)}",
-        tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
-        target=tier.target,
-        args=MappingProxyType(args),
-        files=keys.image_files(inputs),
-        dockerfile=keys.image_dockerfile(inputs, pipeline.pins),
-        compile=compile_plan,
-        verify=_verify_plan(repository, tier),
-    )
-
-
-def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
-    return "/".join(part for part in (place, pipeline.name, tier.name) if part)
-
-
-def _compile_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None) -> CompilePlan:
-    step = inputs.tier.compile
-    assert step is not None  # noqa: S101  the caller asked
-    if not keys.compiles_in_parent(inputs):
-        parent = None
-    key = parent.key if parent is not None else None
-    document = keys.compile_document(inputs, pipeline.platform, pipeline.pins, parent=key)
-    args = keys.compile_args(inputs)
-    if parent is not None:
-        args[PARENT_ARG] = parent.ref
-    toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in _toolchain(document, parent))
-    return CompilePlan(
-        tier=inputs.tier.name,
-        config=step,
-        key_document=document,
-        builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(document.key)}",
-        namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
-        args=MappingProxyType(args),
-        files=keys.compile_files(inputs),
-        dockerfile=keys.compile_dockerfile(inputs, pipeline.pins),
-    )
-
-
-def _toolchain(document: KeyDocument, parent: TierPlan | None) -> list[str]:
-    """Return what names the compilers: the images they are in. Of a parent its name, so that its changes keep the entries."""
-    return [*([parent.name] if parent is not None else []), *sorted(document.bases)]
-
-
-def _namespace(text: str) -> str:
-    """Keep a name that shows what it is, short enough for trust level, branch and ccache version beside it."""
-    if len(text) <= _NAMESPACE_MAX:
-        return text
-    return ending_in_hash(text, text, _NAMESPACE_MAX)
-
-
-def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:
-    scripts: list[tuple[str, bytes, str]] = []
-    for ancestor in repository.pipeline.ancestry(tier.name):
-        inputs = repository.inputs[ancestor.name]
-        if inputs.files.verify is None:
-            continue
-        expectations = json.loads(ancestor.verify.expectations)
-        if ARCH_LIST_ARG in inputs.args:
-            expectations.setdefault("archs", inputs.args[ARCH_LIST_ARG])
-        scripts.append((ancestor.name, inputs.files.verify, json.dumps(expectations, sort_keys=True)))
-    return VerifyPlan(tuple(scripts), tier.budget.size)
 
 
 def unpinned(tier: TierPlan, pipeline: Pipeline) -> tuple[str, ...]:

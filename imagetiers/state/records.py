@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
-from imagetiers.inputs.snapshot import InputFile
+from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
 from imagetiers.session import Session
 
@@ -71,10 +71,10 @@ def keep_inputs(session: Session, key: str, files: Iterable[InputFile]) -> None:
     texts: dict[str, str] = {}
     total = 0
     for file in files:
-        size = len(file.content)
+        size = file.size
         if size <= MAX_TEXT and total + size <= 10 * MAX_TEXT and not file.link:
             with contextlib.suppress(UnicodeDecodeError):
-                texts[file.path] = file.content.decode()
+                texts[file.path] = file.held.decode()
                 total += size
     with contextlib.suppress(StoreError):
         data = json.dumps(texts, sort_keys=True).encode()

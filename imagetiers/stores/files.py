@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import secrets
 import time
@@ -53,8 +54,10 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Callable[[bytes], None]]:
+def atomic_write(path: Path, mode: int = 0o666) -> Iterator[Callable[[bytes], None]]:
     """Yield `write`; what it got becomes `path` in one rename when all went well, and vanishes when not.
+
+    The umask takes from the file's `mode`.
 
     Makes missing folders. Only what these files do becomes a StoreError, not what the body does: the network's errors
     are OSErrors, too.
@@ -63,7 +66,7 @@ def atomic_write(path: Path) -> Iterator[Callable[[bytes], None]]:
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
-        file = temporary.open("xb")
+        file = open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
 
     def write(piece: bytes) -> None:
         with local_errors(path):

@@ -95,7 +95,7 @@ class Info(_Plain, DoitInfo):
             if status.status != "up-to-date":
                 self.outstream.write(visible(self.get_reasons(status.reasons)) + "\n")
                 code = 1
-        for line in (task.meta or {}).get("notes", ()):
+        for line in (task.meta or {}).get("notes", list)():
             self.outstream.write(f"\n{visible(line)}\n")
         for title, names in (("needs", task.setup_tasks), ("after", task.task_dep)):
             if names:

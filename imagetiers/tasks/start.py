@@ -1,26 +1,28 @@
-"""What every doit starts with: the variables of its command line, and the repository, or all that is wrong with them."""
+"""What every doit starts with: the variables of its command line, and the plan, or all that is wrong with them."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from doit import doit_cmd
 
 from imagetiers.config.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
-from imagetiers.config.loader import load_config
 from imagetiers.config.model import Trust, branch_name
-from imagetiers.errors import PipelineError, Problem
-from imagetiers.inputs.repository import Repository, load_repository
+from imagetiers.errors import Problem
+from imagetiers.planning.plan import Plan
+from imagetiers.state.plan_memory import recall
 from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.options import refused
 
 __all__ = [
+    "Opened",
     "Variables",
-    "open_repository",
-    "pipeline_problems",
+    "open_plan",
     "read_trust",
     "read_volume",
     "unknown_variables",
@@ -77,36 +79,29 @@ def read_trust(variables: Variables) -> Trust:
     return Trust(level == "trusted", branch_name(branch))
 
 
-def open_repository(layout: Layout, variant: str | None) -> Repository:
-    """Read the repository with its variant.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The plan of a variant, read or remembered, and the names that `doit variant=` takes.
 
-    Raises PipelineError with all that is wrong: with the variant, and then also without it; with the base, and then in
-    every variant.
+    `keep` spares the next doit the reading; nothing is written before it is called.
     """
-    try:
-        return load_repository(layout, variant)
-    except PipelineError:
-        variants = (variant,) if variant is not None else _names(layout)
-        raise PipelineError(*pipeline_problems(layout, variants)) from None
+
+    plan: Plan
+    variants: tuple[str, ...]
+    remembered: bool
+    keep: Callable[[], None]
 
 
-def _names(layout: Layout) -> tuple[str, ...]:
-    try:
-        return load_config(layout, None).variants
-    except PipelineError:
-        return ()
+def open_plan(layout: Layout, variant: str | None) -> Opened:
+    """Return the plan of a variant as of today, remembered where nothing has changed that it was made of.
 
+    Raises PipelineError with all that is wrong, as `reading.open_repository` does.
+    """
+    today = datetime.now(tz=UTC).date()
+    known = recall(layout, variant, today)
+    if known is not None:
+        return Opened(known.plan, known.variants, remembered=True, keep=lambda: None)
+    from imagetiers.tasks.reading import read_plan
 
-def pipeline_problems(layout: Layout, variants: Iterable[str]) -> tuple[Problem, ...]:
-    """Return what is wrong with the base, and what only with one of the variants."""
-    found: dict[tuple[str, str], Problem] = {}
-    for variant in (None, *variants):
-        try:
-            load_repository(layout, variant)
-        except PipelineError as error:
-            for problem in error.problems:
-                where = problem.where
-                if variant is not None and not problem.what.startswith("variant="):
-                    where = ": ".join(filter(None, (f"variant={variant}", where)))
-                found.setdefault((problem.where, problem.what), Problem(where, problem.what, problem.hint))
-    return tuple(found.values())
+    found, keep = read_plan(layout, variant, today)
+    return Opened(found.plan, found.variants, remembered=False, keep=keep)

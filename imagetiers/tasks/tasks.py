@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,10 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
-from imagetiers.config.schema import keep_mark
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
 from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
-from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import Plan, TierPlan, make_plan
-from imagetiers.report.gpus import gpu_line
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
@@ -36,8 +33,7 @@ from imagetiers.tasks.options import duration, form, option, refused, switch
 from imagetiers.tasks.plan import plan_task
 from imagetiers.tasks.start import (
     Variables,
-    open_repository,
-    pipeline_problems,
+    open_plan,
     read_trust,
     read_volume,
     unknown_variables,
@@ -81,21 +77,20 @@ class Tasks:
         for problems, what in ((unreadable_names(), "the environment"), (unknown_variables(), "the command line")):
             if problems:
                 raise refused(problems, what)
-        variant = variables("variant", None)
+        self._variant = variables("variant", None)
         self._trust = read_trust(variables)
         self.layout = Layout(root.resolve(), read_volume(), self._trust.prefix)
         try:
-            repository = open_repository(self.layout, variant)
+            self._opened = open_plan(self.layout, self._variant)
         except PipelineError as error:
             raise refused(error.problems, "the pipeline") from None
-        self.variants = repository.variants
-        self.plan: Plan = make_plan(repository, datetime.now(tz=UTC).date())
+        self.variants = self._opened.variants
+        self.plan: Plan = self._opened.plan
         self._connect = connect
-        self._mark = repository.mark
         self._default = default_tasks(self.plan, self._trust)
         self._session: Session | None = None
         self._decisions: Decisions | None = None
-        self._beginning, self._lock = threading.Lock(), threading.Lock()
+        self._beginning, self._lock = threading.RLock(), threading.Lock()
         self._changed = False
         self._deadlines: dict[str, Deadline] = {}
         self._failed: set[str] = set()
@@ -124,7 +119,7 @@ class Tasks:
                     services = self._connect(self.layout, self.plan.pipeline, self._trust)
                 except PipelineError as error:
                     raise refused(error.problems, "the pipeline") from None
-                keep_mark(self._mark, self.layout.editor_schema)
+                self._opened.keep()
                 self._session = Session(self.plan, self.layout, services, self._trust)
             return self._session
 
@@ -302,9 +297,16 @@ class Tasks:
             "meta": {
                 "forget": functools.partial(mark_forced, self.layout, name),
                 "up_to_date": up_to_date,
-                "notes": [gpu_line(each) for each in compiled_for(self.plan) if tier.name in each.tiers],
+                "notes": functools.partial(self._notes, tier),
             },
         }
+
+    def _notes(self, tier: TierPlan) -> list[str]:
+        """Say how GPUs run what the tier compiles, for `doit info`."""
+        from imagetiers.planning.gpus import compiled_for
+        from imagetiers.report.gpus import gpu_line
+
+        return [gpu_line(each) for each in compiled_for(self.plan) if tier.name in each.tiers]
 
     def _missing(self, tier: TierPlan) -> tuple[Problem, ...]:
         """Return what a build of the tier lacks on this machine."""
@@ -338,10 +340,25 @@ class Tasks:
             return TaskFailed(str(os_problem(error)))
         return None
 
-    def _make(self, task: str, work: Callable[[Session], None]) -> TaskFailed | None:
-        def all_of_it(session: Session) -> None:
+    def _whole(self) -> Session:
+        """Return the session with all that its plan is made of: a remembered plan has no contents of files.
+
+        They are read before the first thing is made, so that what is edited while it runs is no part of it.
+        """
+        session = self.session
+        with self._beginning:
+            if self._opened.remembered:
+                from imagetiers.tasks.reading import read_whole
+
+                self._opened = read_whole(self.layout, self._variant, self.plan)
+                self._session = session = replace(session, plan=self._opened.plan)
+        return session
+
+    def _make(self, task: str, work: Callable[[Session, TierPlan], None]) -> TaskFailed | None:
+        def all_of_it(_: Session) -> None:
             self._changed = True
-            work(session)
+            session = self._whole()
+            work(session, session.plan.tiers[task.partition(":")[2]])
             clear_forced(self.layout, task)
 
         # With --continue, doit goes on to a task although what it needs has failed: an image that has not passed its checks
@@ -375,7 +392,7 @@ class Tasks:
         task = f"compile:{tier.name}"
         deadline = self._deadlines.pop(task, None) or Deadline(timeout)
 
-        def work(session: Session) -> None:
+        def work(session: Session, tier: TierPlan) -> None:
             deadline.check(task)
             force = rebuild or self._forgotten(task)
             compile_wheels(session, tier, deadline, force=force)
@@ -387,14 +404,14 @@ class Tasks:
 
         task = f"image:{tier.name}"
         force = rebuild or self._forgotten(task)
-        return self._make(task, lambda session: ensure_image(session, tier, force=force))
+        return self._make(task, lambda session, tier: ensure_image(session, tier, force=force))
 
     def _verify(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.verify import verify_image
 
         task = f"verify:{tier.name}"
 
-        def work(session: Session) -> None:
+        def work(session: Session, tier: TierPlan) -> None:
             force = rebuild or self._forgotten(task)
             verify_image(session, tier, force=force, limit=timeout)
 
@@ -405,13 +422,13 @@ class Tasks:
 
         task = f"pull:{tier.name}"
         force = rebuild or self._forgotten(task)
-        return self._make(task, lambda session: pull_image(session, tier, force=force))
+        return self._make(task, lambda session, tier: pull_image(session, tier, force=force))
 
     def _push(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.push import push_image
 
         # Forgotten it only looks once more: what overwrites a tag that holds something else is asked for in so many letters.
-        return self._make(f"push:{tier.name}", lambda session: push_image(session, tier, force=rebuild))
+        return self._make(f"push:{tier.name}", lambda session, tier: push_image(session, tier, force=rebuild))
 
     def _unknown_tiers(self, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
         return [
@@ -429,7 +446,7 @@ class Tasks:
 
         names = [name for name in tiers if name != _AS_JSON]
         as_json = json or len(names) < len(tiers)
-        return self._act(lambda session: show_explanations(session, names, as_json=as_json))
+        return self._act(lambda _: show_explanations(self._whole(), names, as_json=as_json))
 
     def _details(self, tier: TierPlan, reason: str) -> str:
         """Say more than the reason, for `doit info image:TIER`; asked for when it is shown, never in a build."""
@@ -437,7 +454,7 @@ class Tasks:
         from imagetiers.report.explanation import explanation_text
 
         try:
-            told = explanations(self.session, [tier.name])
+            told = explanations(self._whole(), [tier.name])
         except ImagetiersError:
             return reason
         return reason + "\n" + explanation_text(told, self.session.services.now()) if told[0].origins else reason
@@ -469,11 +486,21 @@ class Tasks:
 
     def _plans(self) -> list[Plan]:
         """Plan the pipeline in all its variants. Raises PipelineError."""
-        today = datetime.now(tz=UTC).date()
-        return [make_plan(open_repository(self.layout, variant), today) for variant in (None, *self.variants)]
+        plans = {}
+        for variant in (None, *self.variants):
+            opened = self._opened if variant == self._variant else open_plan(self.layout, variant)
+            opened.keep()
+            plans[variant] = opened.plan
+        return list(plans.values())
 
     def _check(self, session: Session) -> None:
         from imagetiers.operations.check import show_check
 
-        PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
-        show_check(self._plans(), session.services.console)
+        try:
+            plans = self._plans()
+        except PipelineError:
+            from imagetiers.tasks.reading import pipeline_problems
+
+            PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
+            raise
+        show_check(plans, session.services.console)

@@ -27,8 +27,9 @@ from imagetiers.config.model import Trust
 from imagetiers.errors import PipelineError, RegistryError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.lock import lock_pins
+from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import Absent, ObservedState, Present, RegistryState, Unknown
-from imagetiers.planning.plan import Plan, make_plan, unpinned
+from imagetiers.planning.plan import Plan, unpinned
 from tests.conftest import HERE
 from tests.registry.harness import Builder, NoCancellation, builder
 

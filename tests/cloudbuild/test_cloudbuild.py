@@ -14,7 +14,8 @@ import yaml
 
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.plan import Plan, make_plan
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import Plan
 from imagetiers.report.cloudbuild import Mode, build_file, build_text
 from tests.cloudbuild.checks import problems
 from tests.conftest import HERE, Golden, edit

@@ -11,8 +11,11 @@ from typing import Any
 
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.containers import Label
-from imagetiers.planning.plan import Plan, make_plan
+from imagetiers.planning.labels import Label
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import Plan
+from imagetiers.repository_file import Reads
+from imagetiers.state.plan_memory import QUIET, Remembered, remember
 from tests.conftest import HERE
 
 FILES = 10
@@ -77,6 +80,26 @@ def make_repository(root: Path, tiers: int, shape: str = "tree") -> Layout:
 def plan_of(layout: Layout) -> Plan:
     """Return the plan."""
     return make_plan(load_repository(layout, None), datetime.now(tz=UTC).date())
+
+
+def remember_plan(layout: Layout, variant: str | None = None) -> Plan:
+    """Read, and remember the plan as a doit does that begins once everything is old enough; return it."""
+    _let_the_clock_tick(layout.root)
+    reads, today = Reads(), datetime.now(tz=UTC).date()
+    repository = load_repository(layout, variant, reads)
+    found = Remembered(make_plan(repository, today), repository.variants)
+    reads.began += QUIET
+    remember(layout, variant, today, found, reads)
+    return found.plan
+
+
+def _let_the_clock_tick(root: Path) -> None:
+    """Wait until a change has another time than all before: the clock of most file systems ticks every few milliseconds."""
+    probe = root.parent / "probe"
+    probe.write_text("")
+    first = probe.stat().st_ctime_ns
+    while probe.stat().st_ctime_ns == first:
+        probe.write_text("")
 
 
 def images_json(plan: Plan) -> bytes:

@@ -16,8 +16,10 @@ from imagetiers.config.model import Trust
 from imagetiers.errors import BuildError, Problem
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.compile import compile_wheels
-from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
-from imagetiers.planning.plan import CompilePlan, TierPlan, make_plan
+from imagetiers.planning.containers import BindMount, BuildImage, Container
+from imagetiers.planning.labels import Label
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import CompilePlan, TierPlan
 from imagetiers.services import ContainerState, OnLine, Services
 from imagetiers.session import Session
 from imagetiers.stores.directory import DirectoryStore

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError
+from imagetiers.inputs.context import context_tar
 from imagetiers.inputs.repository import load_repository
-from imagetiers.inputs.snapshot import context_tar
-from imagetiers.planning.plan import TierPlan, make_plan
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import TierPlan
 from tests.oracle.buildkit import BASE, Outcome, build, digest, tar_of
 
 __all__ = ["FILES", "Case", "Verdict", "compare", "plan_of"]

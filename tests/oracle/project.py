@@ -15,7 +15,8 @@ from pathlib import Path
 
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.plan import Plan, make_plan
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import Plan
 from tests.oracle.buildkit import BASE, Outcome, build, digest, tagged
 from tests.oracle.ours import DAY, FILES
 

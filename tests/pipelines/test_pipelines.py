@@ -19,7 +19,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.keys import short
-from imagetiers.planning.plan import make_plan
+from imagetiers.planning.make import make_plan
 from imagetiers.visible import visible
 from tests.conftest import Golden, edit
 from tests.engine.conftest import Checkout
@@ -177,13 +177,13 @@ def test_a_chain_that_no_image_can_be(tiny: Layout) -> None:
 @pytest.mark.parametrize(
     ("line", "entry", "said"),
     [
-        ("variants:", "  t{}: {{parent: arr-base}}\n", "tiers: has 1,003 entries; the limit is 500"),
-        ("  shouting:", "  v{}: {{gpus: []}}\n", "variants: has 1,001 entries; the limit is 100"),
+        ("variants:", "  t{}: {{parent: arr-base}}\n", "tiers: has 10,003 entries; the limit is 10,000"),
+        ("  shouting:", "  v{}: {{gpus: []}}\n", "variants: has 10,001 entries; the limit is 100"),
     ],
     ids=["tiers", "variants"],
 )
 def test_more_than_anybody_writes(line: str, entry: str, said: str, tiny: Layout) -> None:
-    edit("pipeline.yaml", line, "".join(entry.format(n) for n in range(1000)) + line)(tiny)
+    edit("pipeline.yaml", line, "".join(entry.format(n) for n in range(10_000)) + line)(tiny)
 
     (told,) = what_is_said(tiny, None).splitlines()[::2]
 
@@ -251,7 +251,7 @@ def test_an_input_that_vanishes(tiny: Layout, monkeypatch: pytest.MonkeyPatch) -
 
     def remove(path: Path, *args: int, **kwargs: int) -> int:
         if str(path).endswith("arr-base.txt"):
-            path.unlink()
+            Path(path).unlink()
         return opened(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", remove)
@@ -264,7 +264,7 @@ def test_an_input_that_turns_into_a_pipe(tiny: Layout, monkeypatch: pytest.Monke
 
     def replace(path: Path, *args: int, **kwargs: int) -> int:
         if str(path).endswith("arr-base.txt"):
-            path.unlink()
+            Path(path).unlink()
             os.mkfifo(path)
         return opened(path, *args, **kwargs)
 

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.errors import EngineError, RegistryError
-from imagetiers.planning.containers import BindMount, BuildImage, Container, Label
+from imagetiers.planning.containers import BindMount, BuildImage, Container
+from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.services import ContainerState, EngineInfo, OnLine, Services
 from imagetiers.stores.port import Store

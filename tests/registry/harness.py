@@ -24,9 +24,11 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import RegistryError
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.containers import BuildImage, Container, Label
+from imagetiers.planning.containers import BuildImage, Container
+from imagetiers.planning.labels import Label
+from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ImageInfo
-from imagetiers.planning.plan import Plan, TierPlan, make_plan
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.retry import RetryPolicy
 from imagetiers.services import Bar, ContainerState, EngineInfo, OnLine, Services
 from imagetiers.session import Session

@@ -13,9 +13,9 @@ from imagetiers.cli import main
 from imagetiers.config.layout import Layout
 from imagetiers.config.schema import schema_text
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.plan import make_plan
+from imagetiers.planning.make import make_plan
 from imagetiers.scaffold.variants import VARIANTS, pipeline_name
-from imagetiers.tasks.start import pipeline_problems
+from imagetiers.tasks.reading import pipeline_problems
 from tests.conftest import HERE, Golden
 
 REPO = HERE.parent

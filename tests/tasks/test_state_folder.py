@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from imagetiers.config.model import Trust
-from imagetiers.planning.containers import Label
+from imagetiers.planning.labels import Label
 from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import REPO, Checkout, Run
 from tests.registry.harness import upload

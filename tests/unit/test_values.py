@@ -20,8 +20,9 @@ from imagetiers.operations.ccache import bucket_lines
 from imagetiers.planning.commands import build_builder, build_image, compile_container, max_jobs, verify_container
 from imagetiers.planning.containers import BindMount, BuildImage, Container, VolumeMount, through_volume
 from imagetiers.planning.decide import TierState
+from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ImageInfo, ObservedState
-from imagetiers.planning.plan import Plan, make_plan
+from imagetiers.planning.plan import Plan
 from imagetiers.report.tables import plan_table, status_table
 from imagetiers.stores.port import BucketSettings
 from tests.conftest import HERE, Golden, tiers_of

@@ -19,8 +19,9 @@ from imagetiers.adapters.console import RichConsole
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.forecast import TierForecast
+from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Plan, make_plan
+from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_table
 from imagetiers.report.tables import plan_table, status_table, titled
 from imagetiers.visible import visible, visible_json

@@ -35,7 +35,7 @@ from imagetiers.config.gpus import (
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.gpus import Compiled, compiled_for
-from imagetiers.planning.plan import make_plan
+from imagetiers.planning.make import make_plan
 from imagetiers.report.gpus import gpu_document, gpu_line, gpu_lines
 from tests.conftest import HERE, Golden
 

@@ -11,7 +11,7 @@ import pytest
 
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.plan import make_plan
+from imagetiers.planning.make import make_plan
 from tests.conftest import HERE
 
 VERIFY = runpy.run_path(str(HERE.parent / "images/arr-kernels/verify.py"))

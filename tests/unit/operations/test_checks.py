@@ -14,8 +14,9 @@ from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.checks import RUNNER, Checked, problems
+from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan, make_plan
+from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
 from imagetiers.report.tables import status_table
 from imagetiers.state import wheels
 from tests.conftest import HERE, Golden

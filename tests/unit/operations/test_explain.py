@@ -17,8 +17,8 @@ from imagetiers.inputs.repository import load_repository
 from imagetiers.operations import explain as explain_step
 from imagetiers.operations.explain import explanations, show_explanations
 from imagetiers.planning.explain import Explanation
+from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import Present, RegistryState, Unknown
-from imagetiers.planning.plan import make_plan
 from imagetiers.report.explanation import explanation_text
 from imagetiers.state.observe import mark_forced, observe
 from imagetiers.state.records import Record, keep, keep_inputs

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Refresh
+from imagetiers.inputs.context import context_tar
 from imagetiers.inputs.repository import load_repository
-from imagetiers.inputs.snapshot import context_tar
 from imagetiers.planning.decide import run_before
-from imagetiers.planning.keys import diff, refresh_epoch
-from imagetiers.planning.plan import Plan, make_plan
+from imagetiers.planning.ingredients import refresh_epoch
+from imagetiers.planning.keys import diff
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import Plan
 from tests.conftest import HERE, edit
 
 DAY = date(2026, 11, 21)

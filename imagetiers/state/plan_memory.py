@@ -1,0 +1,199 @@
+"""The last plan of a variant, remembered: it is the plan as long as all that was read for it is as it was.
+
+What is compared is what `lstat` says of every file, link and folder that was looked at, and of this package's own code: kind,
+size, inode, and the times of the last change, of which nobody can set the one of the inode (ctime). A file that is changed
+twice within one tick of a clock looks the same after the second time; so nothing is remembered of a reading that has met
+anything younger than two seconds (git's rule for its index). Of values it is bound to the variant, the calendar day where one
+matters, Python, and the user.
+
+The memory is safe to delete. It is taken only from a file that nobody but this user could have written, and
+that holds what was written; what is damaged is as if it were not there. It has no contents of files: whoever makes something
+reads the repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import os
+import pickle
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from imagetiers import __version__
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Refresh
+from imagetiers.errors import StoreError
+from imagetiers.inputs.files import InputFile
+from imagetiers.planning.plan import Plan
+from imagetiers.repository_file import ABSENT, Reads, identity, kind_or_absent
+from imagetiers.stores.files import atomic_write
+
+__all__ = ["QUIET", "Remembered", "recall", "remember"]
+
+QUIET = 2_000_000_000
+"""How old what was read must be, in nanoseconds: some file systems' clocks tick once in two seconds."""
+
+_MAGIC = b"imagetiers plan 1\n"
+_DIGEST = 32
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_PACKAGE = Path(__file__).parent.parent
+_CODE = ("", "config", "dockerfile", "inputs", "planning", "state")  # folders of the package that decide what a plan is
+_CLASSES = {
+    "imagetiers.config.gpus": {"Architecture", "Target"},
+    "imagetiers.config.model": {
+        "Budget", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh", "Secret", "Tier",
+        "TrustSettings", "TrustedKey", "Verify",
+    },
+    "imagetiers.inputs.files": {"InputFile"},
+    "imagetiers.planning.keys": {"KeyDocument"},
+    "imagetiers.planning.plan": {"CompilePlan", "Plan", "TierPlan", "VerifyPlan"},
+    "imagetiers.state.plan_memory": {"Remembered", "_mapping"},
+}  # fmt: skip
+_BROKEN = (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError, ImportError)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A plan, and the names that `doit variant=` takes."""
+
+    plan: Plan
+    variants: tuple[str, ...]
+
+
+def recall(layout: Layout, variant: str | None, today: date) -> Remembered | None:
+    """Return what was remembered if a reading would find the same now, else None. What cannot be read is not there."""
+    data = _read(_path(layout, variant))
+    start = len(_MAGIC) + _DIGEST
+    if data is None or data[:start] != _MAGIC + _hash(data[start:]):
+        return None
+    try:
+        bound, day, looked, digest, plan = _Values(io.BytesIO(data[start:])).load()
+        if bound != _bound(layout, variant) or day not in {"", today.isoformat()} or digest != _look_again(looked):
+            return None
+        found = _Plans(io.BytesIO(plan)).load()
+    except _BROKEN:
+        return None
+    return found if isinstance(found, Remembered) else None
+
+
+def remember(layout: Layout, variant: str | None, today: date, found: Remembered, reads: Reads) -> None:
+    """Remember what a reading has found that has looked at all of `reads`.
+
+    Nothing is remembered of what is too young, and where nothing can be written.
+    """
+    for path in _code():
+        reads.look(path)
+    if reads.newest > reads.began - QUIET:
+        return
+    looked = tuple(
+        "\0".join(paths).encode("utf-8", "surrogateescape") for paths in (reads.files, reads.targets, reads.kinds)
+    )
+    digest = _hash(b"".join((*reads.files.values(), *reads.targets.values(), *reads.kinds.values())))
+    refreshed = any(tier.config.refresh is not Refresh.NEVER for tier in found.plan.tiers.values())
+    day = today.isoformat() if refreshed else ""
+    body = pickle.dumps((_bound(layout, variant), day, looked, digest, _pickled(found)), protocol=5)
+    with suppress(StoreError), atomic_write(_path(layout, variant), mode=0o600) as write:
+        write(_MAGIC + _hash(body))
+        write(body)
+
+
+def _path(layout: Layout, variant: str | None) -> Path:
+    name = hashlib.sha256(
+        f"{layout.root}\0{'' if variant is None else f'={variant}'}".encode("utf-8", "surrogateescape")
+    )
+    return layout.state / "plans" / name.hexdigest()[:32]
+
+
+def _bound(layout: Layout, variant: str | None) -> tuple[str | None, ...]:
+    """Return the values that a plan is bound to, and that no file holds."""
+    return (__version__, sys.version, str(os.getuid()), str(layout.root), variant)
+
+
+def _code() -> Iterator[str]:
+    """Yield the files of the code that makes plans."""
+    for folder in _CODE:
+        yield from (str(path) for path in sorted((_PACKAGE / folder).glob("*.*")) if path.suffix in {".py", ".json"})
+    parser = sys.modules.get("yaml")
+    if parser is not None and parser.__file__ is not None:
+        yield parser.__file__
+
+
+def _look_again(looked: tuple[bytes, bytes, bytes]) -> bytes:
+    """Return the hash of what lies now where a reading has looked."""
+    files, targets, kinds = (text.decode("utf-8", "surrogateescape").split("\0") if text else [] for text in looked)
+    now = [*_identities(files, os.lstat), *_identities(targets, os.stat), *map(kind_or_absent, kinds)]
+    return _hash(b"".join(now))
+
+
+def _identities(paths: Iterable[str], look: Callable[[str], os.stat_result]) -> Iterator[bytes]:
+    for path in paths:
+        try:
+            yield identity(look(path))
+        except OSError:
+            yield ABSENT
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
+
+
+def _read(path: Path) -> bytes | None:
+    """Return a file that this user has written, and nobody else could have."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+        with open(descriptor, "rb") as file:  # noqa: PTH123
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & _OTHERS:
+                return None
+            return file.read()
+    except OSError:
+        return None
+
+
+class _Values(pickle.Unpickler):
+    """Reads numbers, strings and tuples, and no object of any class."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Raise UnpicklingError."""
+        raise pickle.UnpicklingError(f"{module_name}.{global_name}")
+
+
+class _Plans(pickle.Unpickler):
+    """Reads plans, and no object of a class that is in none."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Return a class of those that a plan is made of. Raises UnpicklingError."""
+        if global_name not in _CLASSES.get(module_name, ()):
+            raise pickle.UnpicklingError(f"{module_name}.{global_name}")
+        return getattr(sys.modules.get(module_name) or importlib.import_module(module_name), global_name)
+
+
+def _pickled(found: Remembered) -> bytes:
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, protocol=5)
+    pickler.dispatch_table = {MappingProxyType: _without_proxy, InputFile: _without_content}
+    pickler.dump(found)
+    return buffer.getvalue()
+
+
+def _without_proxy(entries: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return _mapping, (dict(entries),)
+
+
+def _mapping(entries: dict[Any, Any]) -> Mapping[Any, Any]:
+    return MappingProxyType(entries)
+
+
+def _without_content(file: InputFile) -> tuple[Any, ...]:
+    content = file.content if file.link else None
+    return InputFile, (file.path, file.sha256, file.size, file.executable, file.link, content)
