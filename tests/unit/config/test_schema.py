@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from imagetiers.config import model
+from imagetiers.config.gpus import Architecture
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
 from imagetiers.config.quantities import parse_duration, parse_size
@@ -126,7 +127,7 @@ def test_no_field_is_a_bare_dict() -> None:
     for name in model.__all__:
         kind = getattr(model, name)
         if dataclasses.is_dataclass(kind):
-            for field, hint in typing.get_type_hints(kind).items():
+            for field, hint in typing.get_type_hints(kind, localns={"Architecture": Architecture}).items():
                 options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
                 assert dict not in {typing.get_origin(option) or option for option in options}, f"{name}.{field}"
 
