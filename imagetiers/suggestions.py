@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 __all__ = ["did_you_mean", "nearest"]
 
+_SHOWN = 50  # words that a hint lists
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that `word` may have meant, None when none is near. The same in another case is the nearest."""
@@ -18,9 +20,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
-    """Return a hint that names the nearest known word, or all of them."""
+    """Return a hint that names the nearest known word, or the known ones."""
     options = sorted(known)
     close = nearest(word, options)
     if close is not None:
         return f"did you mean '{close}'?"
-    return f"{what}: {', '.join(options)}" if options else f"{what}: none"
+    more = f" and {len(options) - _SHOWN:,} more" if len(options) > _SHOWN else ""
+    return f"{what}: {', '.join(options[:_SHOWN])}{more}" if options else f"{what}: none"

@@ -25,7 +25,7 @@ def unix_socket(host: str | None) -> str | None:
     return os.path.normpath(host.removeprefix(_SCHEME)) if host.startswith(f"{_SCHEME}/") else None
 
 
-def ask(path: str, target: str, seconds: float) -> bytes | None:
+def ask(path: str, target: str, seconds: float) -> bytearray | None:
     """GET `target` of the daemon at the socket `path`; return the body of a 200, None for everything else.
 
     Raises TimeoutError when it takes the connection and says nothing for so many seconds.
@@ -43,25 +43,23 @@ def ask(path: str, target: str, seconds: float) -> bytes | None:
         return None
 
 
-def _body(connection: socket.socket) -> bytes | None:
+def _body(connection: socket.socket) -> bytearray | None:
     received = bytearray()
-    head, length = bytearray(), None
+    head, length = b"", None
     while length is None or len(received) < length:
         part = connection.recv(_CHUNK)
         received += part
         if not head and not received.startswith(_PROTOCOL[: len(received)]):
             return None  # something else is there, which may wait for more
-        if not head:
-            head, found, body = received.partition(b"\r\n\r\n")
-            if found:
-                received, length = body, _length(head)
-            else:
-                head = bytearray()
+        end = received.find(b"\r\n\r\n") if not head else -1
+        if end >= 0:
+            head, length = bytes(received[:end]), _length(received[:end])
+            del received[: end + 4]
         if not part:
             break
-    status = bytes(head).split(None, 2)[1:2]
+    status = head.split(None, 2)[1:2]
     complete = length is None or len(received) == length
-    return bytes(received) if status == [b"200"] and complete and b"transfer-encoding:" not in head.lower() else None
+    return received if status == [b"200"] and complete and b"transfer-encoding:" not in head.lower() else None
 
 
 def _length(head: bytearray) -> int | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LOOK_UP", "HttpRegistry"]
 
 _T = TypeVar("_T")
-_THREADS = 16
+_THREADS = 64
 _DOWN_SECONDS = 30.0
 LOOK_UP = RetryPolicy(first=0.25, most=4.0, total=10.0, connect=5.0, answer=15.0)
 _MOST_BYTES = 1 << 50  # of a layer: what is said to be larger is no layer

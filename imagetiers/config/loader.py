@@ -221,24 +221,48 @@ def _parent_problems(tree: Node) -> Iterator[Problem]:
         given = tier.value.get("parent") if isinstance(tier.value, dict) else None
         if given is not None and isinstance(given.value, str):
             parents[name] = given.text
+    above = _ancestors(parents)
     told: set[str] = set()
     for name, parent in parents.items():
         where = place(tree, ("tiers", name, "parent"), PIPELINE_FILE)
         if parent not in tiers:
             others = [tier for tier in tiers if tier != name]
             yield Problem(where, f"there is no tier '{cut(parent)}'", did_you_mean(parent, others, "tiers"))
-            continue
-        circle = [name]
-        up: str | None = parent
-        while up is not None and up not in circle:
-            circle.append(up)
-            up = parents.get(up)
-        if up == name and name not in told:
+        elif above[name] is None and name not in told:
+            circle = _circle(name, parents)
             told.update(circle)
-            yield Problem(where, f"is its own ancestor: {_chain([*circle, name])}", "give one of them other bases")
-        elif up is None and len(circle) == _MOST_ANCESTORS + 2:  # the first that is too deep; its children are no news
-            what = f"has {len(circle) - 1} ancestors; the limit is {_MOST_ANCESTORS}, because an image has at most 127 layers"
+            if circle:
+                yield Problem(where, f"is its own ancestor: {_chain([*circle, name])}", "give one of them other bases")
+        elif above[name] == _MOST_ANCESTORS + 1:  # the first that is too deep; its children are no news
+            what = (
+                f"has {above[name]} ancestors; the limit is {_MOST_ANCESTORS}, because an image has at most 127 layers"
+            )
             yield Problem(where, what, "give one of them other bases")
+
+
+def _ancestors(parents: Mapping[str, str]) -> dict[str, int | None]:
+    """Return how many ancestors each tier has; None where they go in a circle."""
+    above: dict[str, int | None] = {}
+    for name in parents:
+        way: dict[str, None] = {}
+        up = name
+        while up in parents and up not in above and up not in way:
+            way[up] = None
+            up = parents[up]
+        found = None if up in way else above.get(up, 0)
+        for below in reversed(way):
+            found = above[below] = None if found is None else found + 1
+    return above
+
+
+def _circle(name: str, parents: Mapping[str, str]) -> list[str]:
+    """Return the tiers of a circle from one of them on; none when that only stands below it."""
+    way = {name: None}
+    up = parents[name]
+    while up not in way:
+        way[up] = None
+        up = parents[up]
+    return list(way) if up == name else []
 
 
 def _chain(names: list[str]) -> str:

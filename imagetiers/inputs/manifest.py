@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,6 +14,7 @@ from imagetiers.repository_file import decode
 
 __all__ = ["ManifestLine", "read_manifest"]
 
+_SPECIAL = re.compile(r"[*?\[]")
 _MOST_DEEP = 4  # each `**` is tried at every place of a path
 
 
@@ -25,9 +27,28 @@ class ManifestLine:
     exclude: bool = False
     from_root: bool = False
 
-    def matches(self, path: str) -> bool:
-        """Say whether a path (relative, with `/`) is meant by this line."""
-        return _glob(self.pattern).fullmatch(path) is not None
+    @property
+    def start(self) -> str:
+        """The file or folder that all lie in, or at, which this line can mean: its pattern up to the first special part."""
+        parts = self.pattern.split("/")
+        return "/".join(parts[: next((at for at, part in enumerate(parts) if _SPECIAL.search(part)), len(parts))])
+
+    def among(self, paths: Sequence[str]) -> list[str]:
+        """Return those of the sorted paths (relative, with `/`) that this line means, in order.
+
+        A line that is the name of a file or folder looks it up: a manifest may name thousands of files one by one.
+        """
+        if _SPECIAL.search(self.pattern):
+            glob = _glob(self.pattern)
+            return [path for path in paths if glob.fullmatch(path)]
+        at = bisect_left(paths, self.pattern)
+        found = [self.pattern] if at < len(paths) and paths[at] == self.pattern else []
+        below = f"{self.pattern}/"
+        at = bisect_left(paths, below)
+        while at < len(paths) and paths[at].startswith(below):
+            found.append(paths[at])
+            at += 1
+        return found
 
 
 def read_manifest(data: bytes, name: str, problems: list[Problem]) -> Iterator[ManifestLine]:

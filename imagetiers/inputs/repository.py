@@ -102,6 +102,7 @@ def load_repository(layout: Layout, variant: str | None, reads: Reads | None = N
     files, missing = _snapshot(layout, config, reads)
     problems.extend(missing)
     inputs: dict[str, TierInputs] = {}
+    parents = frozenset(tier.parent for tier in config.pipeline.tiers.values())
     for name, tier_files in files.items():
         tier = config.pipeline.tiers[name]
         problems.extend(_unchecked(config, tier, tier_files))
@@ -117,7 +118,7 @@ def load_repository(layout: Layout, variant: str | None, reads: Reads | None = N
         stand_in = {} if tier.parent is None else {PARENT_ARG: f"{tier.parent}:parent"}
         reading = Reading(dockerfile, {**args, **tier.bases, **stand_in}, config.pipeline.platform)
         inputs[name] = TierInputs(tier, tier_files, reading, args)
-        problems.extend(_dockerfile_problems(config, inputs[name]))
+        problems.extend(_dockerfile_problems(config, inputs[name], has_children=name in parents))
     PipelineError.raise_if(problems)
     return Repository(config.pipeline, inputs, config.variants, config.mark)
 
@@ -161,7 +162,7 @@ def _line_order(problem: Problem) -> tuple[bool, int, int]:
     return file != PIPELINE_FILE, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else 0
 
 
-def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
+def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bool) -> Iterator[Problem]:
     yield from _argument_problems(config, inputs)
     stages = list(_stage_problems(config, inputs))
     yield from stages
@@ -172,7 +173,7 @@ def _dockerfile_problems(config: Config, inputs: TierInputs) -> Iterator[Problem
         reached = inputs.reading.reach(inputs.target)
         yield from _reference_problems(inputs, reached)
         yield from _unneeded_problems(inputs, reached)
-        yield from _tier_problems(config, inputs, reached)
+        yield from _tier_problems(config, inputs, reached, has_children=has_children)
         yield from _remote_problems(inputs, reached)
         yield from _context_problems(inputs, reached)
     except Unresolved as name:
@@ -316,7 +317,9 @@ def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference
     return Problem(where, what, hint)
 
 
-def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
+def _tier_problems(
+    config: Config, inputs: TierInputs, reached: tuple[Stage, ...], *, has_children: bool
+) -> Iterator[Problem]:
     tier, dockerfile, reading = inputs.tier, inputs.dockerfile, inputs.reading
     if inputs.parent is not None and inputs.parent not in reading.outside(reached):
         where = config.place("tiers", tier.name, "parent")
@@ -328,7 +331,6 @@ def _tier_problems(config: Config, inputs: TierInputs, reached: tuple[Stage, ...
             what = f"nothing in the image takes the wheels from the stage '{tier.compile.wheels_stage}'"
             yield Problem(where, what, f"RUN --mount=type=bind,from={tier.compile.wheels_stage},target=/wheels ...")
     bases = {reading.references(stage)[0].stage for stage in reached}
-    has_children = any(other.parent == tier.name for other in config.pipeline.tiers.values())
     for stage in reached:
         for instruction in stage.instructions:
             if instruction.keyword == "ONBUILD" and (stage in bases or (has_children and stage == inputs.target)):

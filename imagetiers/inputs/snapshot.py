@@ -77,15 +77,16 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem], reads: Reads)
         return None
     lines = tuple(read_manifest(manifest, f"{shown}/{MANIFEST}", problems))
     here, root = str(folder), str(layout.root)
-    own = [path for path in _walk(here, "", shown, problems, reads) if path not in _OWN]
-    tops = {line.pattern.split("/")[0] for line in lines if line.from_root}
-    shared = list(_walk_shared(root, tops, problems, reads))
+    own = sorted(path for path in _walk(here, "", shown, problems, reads) if path not in _OWN)
+    starts = {line.start for line in lines if line.from_root}
+    whole = {start for start in starts if starts.isdisjoint(map(str, PurePosixPath(start).parents))}
+    shared = sorted(path for start in whole for path in _walk_shared(root, start, problems, reads))
     chosen: dict[str, str] = {}
     by_line: dict[str, ManifestLine] = {}
     excluded: set[str] = set()
     for line in lines:
         base, paths = (root, shared) if line.from_root else (here, own)
-        found = [path for path in paths if line.matches(path)]
+        found = line.among(paths)
         if line.exclude:
             excluded.update(found)
             for path in found:
@@ -94,6 +95,8 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem], reads: Reads)
             if not found:
                 where = f"{shown}/{MANIFEST}:{line.number}"
                 own_hint = "remove the line: it is never a file of the image" if line.pattern in _OWN else ""
+                if line.from_root:  # also what lies beside it may have been meant
+                    paths = sorted(_walk_shared(root, line.pattern.split("/")[0], problems, reads))
                 hint = own_hint or _nearest(line.pattern, paths)
                 problems.append(Problem(where, f"nothing matches '{line.pattern}'", hint))
             taken = [path for path in found if chosen.get(path, f"{base}/{path}") != f"{base}/{path}"]
@@ -197,15 +200,20 @@ def _walk(folder: str, top: str, shown: str, problems: list[Problem], reads: Rea
         left += reversed(folders)
 
 
-def _walk_shared(root: str, tops: set[str], problems: list[Problem], reads: Reads) -> Iterator[str]:
-    """Yield what there is of these files and folders of the repository's root, as `_walk` does."""
-    for top in sorted(tops - LITTER):
-        path = f"{root}/{top}"
+def _walk_shared(root: str, start: str, problems: list[Problem], reads: Reads) -> Iterator[str]:
+    """Yield what lies at a path of the repository and below, as `_walk` does: what a link leads to is somewhere else."""
+    parts = start.split("/")
+    if not LITTER.isdisjoint(parts):
+        return
+    for depth in range(1, len(parts) + 1):
+        inside = "/".join(parts[:depth])
+        path = f"{root}/{inside}"
         reads.look(path)
-        if os.path.isdir(path) and not os.path.islink(path):
-            yield from _walk(root, top, "", problems, reads)
-        elif os.path.lexists(path):
-            yield top
+        if os.path.islink(path) or not os.path.isdir(path):
+            if inside == start and os.path.lexists(path):
+                yield start
+            return
+    yield from _walk(root, start, "", problems, reads)
 
 
 def _read_files(chosen: Mapping[str, str], shown: str, problems: list[Problem], reads: Reads) -> tuple[InputFile, ...]:

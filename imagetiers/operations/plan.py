@@ -12,7 +12,7 @@ from pathlib import Path
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import NotBuiltError, Problem, StoreError
 from imagetiers.operations.outfile import write_out
-from imagetiers.planning.decide import Decisions, TierDecision, TierState, decide, forgotten, tier_decisions
+from imagetiers.planning.decide import Decisions, TierDecision, TierState, by_tier, decide, forgotten, tier_decisions
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.plan import Plan
@@ -27,6 +27,8 @@ from imagetiers.stores.timeout import TimeoutStore
 from imagetiers.visible import visible_json
 
 __all__ = ["show_plan"]
+
+_ALL_SHOWN = 100  # tiers; of more, those that nothing is done for are counted and not listed
 
 
 def show_plan(session: Session, *, to: str = "", every_reason: bool = False, require_built: bool = False) -> None:
@@ -103,7 +105,13 @@ def _print(
     *,
     every_reason: bool,
 ) -> None:
-    services.console.print(plan_table(plan, tiers, every_reason=every_reason))
+    whole = every_reason or len(tiers) <= _ALL_SHOWN
+    shown = tuple(tier for tier in tiers if whole or not tier.idle)
+    if shown:
+        services.console.print(plan_table(plan, shown, every_reason=every_reason))
+    if len(shown) < len(tiers):
+        count = f"{len(tiers) - len(shown):,} of {len(tiers):,} tiers"
+        services.console.line(f"{count} are there, and nothing would run for them: doit plan --why shows them, too")
     table = forecast_table(plan, outlook, cpus) if outlook is not None else None
     if table is not None:
         services.console.print(table)
@@ -122,14 +130,11 @@ def _document(
 ) -> str:
     machine = plan.pipeline.cloudbuild
     document = plan.document()
+    tasks = by_tier(decisions)
     for entry, decision in zip(document["tiers"], tiers, strict=True):
         name = decision.tier.name
         entry.update(state=decision.state.value, why=list(decision.why), runs=list(decision.runs))
-        entry["reasons"] = {
-            task: None if reason is None else str(reason)
-            for task, reason in decisions.items()
-            if task.endswith(f":{name}")
-        }
+        entry["reasons"] = {task: None if decisions[task] is None else str(decisions[task]) for task in tasks[name]}
         entry["forecast"] = forecast_document(outlook[name], machine) if outlook is not None else None
     document["forecast"] = total_document(outlook, machine, cpus) if outlook is not None else None
     document["gpus"] = [gpu_document(compiled) for compiled in compiled_for(plan)]

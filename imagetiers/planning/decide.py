@@ -14,7 +14,7 @@ from types import MappingProxyType
 from imagetiers.config.model import Trust
 from imagetiers.planning import keys
 from imagetiers.planning.keys import short
-from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import Plan, TierPlan
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Reason",
     "TierDecision",
     "TierState",
+    "by_tier",
     "decide",
     "default_tasks",
     "forgotten",
@@ -58,8 +59,16 @@ _FORGOTTEN = Reason(("doit forget was asked",), forgotten=True)
 
 def decide(plan: Plan, observed: ObservedState) -> Decisions:
     """Say of every task of every tier whether it must run, and why."""
+    here: dict[str, list[ImageInfo]] = {}
+    for image in observed.images.values():
+        if (image.pipeline, image.variant) == (plan.pipeline.name, plan.pipeline.variant or ""):
+            here.setdefault(image.tier, []).append(image)
     return MappingProxyType(
-        {task: reason for tier in plan.tiers.values() for task, reason in _tier(plan, tier, observed).items()}
+        {
+            task: reason
+            for tier in plan.tiers.values()
+            for task, reason in _tier(plan, tier, observed, here.get(tier.name, [])).items()
+        }
     )
 
 
@@ -156,6 +165,11 @@ class TierDecision:
         return f"image:{self.tier.name}" in self.runs
 
     @property
+    def idle(self) -> bool:
+        """Whether the image is there, and nothing runs."""
+        return not self.runs and self.state in {TierState.FOUND_LOCALLY, TierState.FOUND_IN_REGISTRY}
+
+    @property
     def unknown(self) -> bool:
         """Whether nobody can tell if it will be built: of its own image, or of one that it is built from."""
         return self.state is TierState.UNKNOWN or (self.state is TierState.BUILD and not self.builds)
@@ -163,14 +177,23 @@ class TierDecision:
 
 def tier_decisions(plan: Plan, observed: ObservedState, decisions: Decisions) -> tuple[TierDecision, ...]:
     """Return what `decisions`, which were made of these, come to for each tier."""
-    runs = will_run(plan, decisions, default_tasks(plan, observed.trust))
-    return tuple(_tier_decision(plan, tier, observed, decisions, runs) for tier in plan.tiers.values())
+    runs = by_tier(will_run(plan, decisions, default_tasks(plan, observed.trust)))
+    return tuple(
+        _tier_decision(plan, tier, observed, decisions, runs.get(tier.name, ())) for tier in plan.tiers.values()
+    )
+
+
+def by_tier(tasks: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return tasks such as `image:arr-base` by their tiers, in order."""
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        found.setdefault(task.partition(":")[2], []).append(task)
+    return {tier: tuple(those) for tier, those in found.items()}
 
 
 def _tier_decision(
-    plan: Plan, tier: TierPlan, observed: ObservedState, decisions: Decisions, all_runs: tuple[str, ...]
+    plan: Plan, tier: TierPlan, observed: ObservedState, decisions: Decisions, runs: tuple[str, ...]
 ) -> TierDecision:
-    runs = tuple(task for task in all_runs if task.endswith(f":{tier.name}"))
     image = decisions[f"image:{tier.name}"]
     if image is not None and image.fails:
         return TierDecision(tier, TierState.UNKNOWN, image.lines, runs)
@@ -195,9 +218,9 @@ def _tier_decision(
 # ---- the tasks of one tier ----
 
 
-def _tier(plan: Plan, tier: TierPlan, observed: ObservedState) -> dict[str, Reason | None]:
+def _tier(plan: Plan, tier: TierPlan, observed: ObservedState, here: list[ImageInfo]) -> dict[str, Reason | None]:
     name = tier.name
-    image = _image(plan, tier, observed)
+    image = _image(tier, observed, here)
     verify = image or _verify(tier, observed)
     compile_ = {f"compile:{name}": _compile(tier, observed, image)} if tier.compile is not None else {}
     return compile_ | {
@@ -220,7 +243,7 @@ def _compile(tier: TierPlan, observed: ObservedState, image: Reason | None) -> R
     return _unless_down(Reason((f"no wheels of the compile key {short(tier.compile.key)}",)), observed)
 
 
-def _image(plan: Plan, tier: TierPlan, observed: ObservedState) -> Reason | None:
+def _image(tier: TierPlan, observed: ObservedState, here: list[ImageInfo]) -> Reason | None:
     registered, published = observed.registered.get(tier.name), observed.published(tier)
     forgotten = f"image:{tier.name}" in observed.forced
     if observed.unknown is not None and (forgotten or published is None):
@@ -231,7 +254,7 @@ def _image(plan: Plan, tier: TierPlan, observed: ObservedState) -> Reason | None
         return None
     if registered is not None and registered.unknown:
         return Reason((registered.unknown,), fails=True)
-    return Reason(_why_absent(plan, tier, observed))
+    return Reason(_why_absent(tier, observed, here))
 
 
 def _verify(tier: TierPlan, observed: ObservedState) -> Reason | None:
@@ -287,16 +310,14 @@ def _unless_down(reason: Reason, observed: ObservedState) -> Reason:
     return reason if observed.unknown is None else replace(reason, lines=(observed.unknown,), fails=True)
 
 
-def _why_absent(plan: Plan, tier: TierPlan, observed: ObservedState) -> tuple[str, ...]:
-    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is here."""
+def _why_absent(tier: TierPlan, observed: ObservedState, here: list[ImageInfo]) -> tuple[str, ...]:
+    """Say why there is no image of this key: compare with the newest image of the same tier and variant that is `here`."""
     registered = observed.registered.get(tier.name)
     if registered is not None and registered.wrong:
         return (registered.wrong,)
-    here = (plan.pipeline.name, plan.pipeline.variant or "", tier.name)
-    others = [image for image in observed.images.values() if (image.pipeline, image.variant, image.tier) == here]
-    if not others:
+    if not here:
         return ("never built here" + ("" if registered is None else ", and not in the registry"),)
-    newest = max(others, key=lambda image: (image.key == tier.key, image.created))
+    newest = max(here, key=lambda image: (image.key == tier.key, image.created))
     if newest.key == tier.key:
         if not newest.usable(observed.trust):
             return (f"{tier.ref} was built by {newest.trust}",)

@@ -58,7 +58,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         files=ingredients.image_files(inputs),
         dockerfile=ingredients.image_dockerfile(inputs, pipeline.pins),
         compile=compile_plan,
-        verify=_verify_plan(repository, tier),
+        verify=_verify_plan(inputs, parent),
     )
 
 
@@ -101,14 +101,12 @@ def _namespace(text: str) -> str:
     return ending_in_hash(text, text, _NAMESPACE_MAX)
 
 
-def _verify_plan(repository: Repository, tier: Tier) -> VerifyPlan:
-    scripts: list[tuple[str, bytes, str]] = []
-    for ancestor in repository.pipeline.ancestry(tier.name):
-        inputs = repository.inputs[ancestor.name]
-        if inputs.files.verify is None:
-            continue
-        expectations = json.loads(ancestor.verify.expectations)
+def _verify_plan(inputs: TierInputs, parent: TierPlan | None) -> VerifyPlan:
+    scripts = parent.verify.scripts if parent is not None else ()
+    if inputs.files.verify is not None:
+        expectations = json.loads(inputs.tier.verify.expectations)
         if ARCH_LIST_ARG in inputs.args:
             expectations.setdefault("archs", inputs.args[ARCH_LIST_ARG])
-        scripts.append((ancestor.name, inputs.files.verify, json.dumps(expectations, sort_keys=True)))
-    return VerifyPlan(tuple(scripts), tier.budget.size)
+        own = (inputs.tier.name, inputs.files.verify, json.dumps(expectations, sort_keys=True))
+        scripts = (*scripts, own)
+    return VerifyPlan(scripts, inputs.tier.budget.size)

@@ -19,11 +19,13 @@ import io
 import os
 import pickle
 import stat
+import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +46,7 @@ QUIET = 2_000_000_000
 
 _MAGIC = b"imagetiers plan 1\n"
 _DIGEST = 32
+_LENGTH = struct.Struct(">Q")
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _PACKAGE = Path(__file__).parent.parent
@@ -72,17 +75,16 @@ class Remembered:
 
 def recall(layout: Layout, variant: str | None, today: date) -> Remembered | None:
     """Return what was remembered if a reading would find the same now, else None. What cannot be read is not there."""
-    data = _read(_path(layout, variant))
-    start = len(_MAGIC) + _DIGEST
-    if data is None or data[:start] != _MAGIC + _hash(data[start:]):
-        return None
+    sections = _sections(_path(layout, variant))
     try:
-        bound, day, looked, digest, plan = _Values(io.BytesIO(data[start:])).load()
+        bound, day, looked, digest = _Values(io.BytesIO(next(sections))).load()
         if bound != _bound(layout, variant) or day not in {"", today.isoformat()} or digest != _look_again(looked):
             return None
-        found = _Plans(io.BytesIO(plan)).load()
-    except _BROKEN:
+        found = _Plans(io.BytesIO(next(sections))).load()
+    except (*_BROKEN, StopIteration):
         return None
+    finally:
+        sections.close()
     return found if isinstance(found, Remembered) else None
 
 
@@ -98,13 +100,18 @@ def remember(layout: Layout, variant: str | None, today: date, found: Remembered
     looked = tuple(
         "\0".join(paths).encode("utf-8", "surrogateescape") for paths in (reads.files, reads.targets, reads.kinds)
     )
-    digest = _hash(b"".join((*reads.files.values(), *reads.targets.values(), *reads.kinds.values())))
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    for found_there in (reads.files, reads.targets, reads.kinds):
+        for one in found_there.values():
+            digest.update(one)
     refreshed = any(tier.config.refresh is not Refresh.NEVER for tier in found.plan.tiers.values())
     day = today.isoformat() if refreshed else ""
-    body = pickle.dumps((_bound(layout, variant), day, looked, digest, _pickled(found)), protocol=5)
+    header = pickle.dumps((_bound(layout, variant), day, looked, digest.digest()), protocol=5)
     with suppress(StoreError), atomic_write(_path(layout, variant), mode=0o600) as write:
-        write(_MAGIC + _hash(body))
-        write(body)
+        write(_MAGIC)
+        for section in (header, _pickled(found)):
+            write(_LENGTH.pack(len(section)) + _hash(section))
+            write(section)
 
 
 def _path(layout: Layout, variant: str | None) -> Path:
@@ -130,9 +137,11 @@ def _code() -> Iterator[str]:
 
 def _look_again(looked: tuple[bytes, bytes, bytes]) -> bytes:
     """Return the hash of what lies now where a reading has looked."""
+    digest = hashlib.blake2b(digest_size=_DIGEST)
     files, targets, kinds = (text.decode("utf-8", "surrogateescape").split("\0") if text else [] for text in looked)
-    now = [*_identities(files, os.lstat), *_identities(targets, os.stat), *map(kind_or_absent, kinds)]
-    return _hash(b"".join(now))
+    for one in chain(_identities(files, os.lstat), _identities(targets, os.stat), map(kind_or_absent, kinds)):
+        digest.update(one)
+    return digest.digest()
 
 
 def _identities(paths: Iterable[str], look: Callable[[str], os.stat_result]) -> Iterator[bytes]:
@@ -147,17 +156,23 @@ def _hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST).digest()
 
 
-def _read(path: Path) -> bytes | None:
-    """Return a file that this user has written, and nobody else could have."""
-    try:
+def _sections(path: Path) -> Generator[bytes, None, None]:
+    """Yield the two parts of a file that this user has written, and nobody else could have, as long as they are whole."""
+    with suppress(OSError, struct.error):
         descriptor = os.open(path, _FLAGS)
         with open(descriptor, "rb") as file:  # noqa: PTH123
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & _OTHERS:
-                return None
-            return file.read()
-    except OSError:
-        return None
+                return
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return
+            for _ in range(2):
+                (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+                digest = file.read(_DIGEST)
+                section = file.read(min(length, status.st_size))
+                if _hash(section) != digest:
+                    return
+                yield section
 
 
 class _Values(pickle.Unpickler):

@@ -22,7 +22,7 @@ from imagetiers.stores.patience import in_parallel
 
 __all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]
 
-_THREADS = 16
+_THREADS = 64  # a request waits for the network, and does nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistrySt
     friendly = [tag for tier in tiers for tag in tier.tags] if session.trust.trusted else []
     answers = dict(session.services.registry.look_up([*(tier.ref for tier in tiers), *friendly]))
     doubtful = [tier for tier in tiers if not _known_here(tier, answers[tier.ref], seen)]
+    asked = {tier.name for tier in doubtful}
     records = dict(
         zip(
             (t.name for t in doubtful),
@@ -82,7 +83,7 @@ def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistrySt
     found = {}
     for tier in tiers:
         answer = answers[tier.ref]
-        if tier in doubtful:
+        if tier.name in asked:
             ref = by_digest.get(tier.name, "")
             one = _judge(
                 tier,

@@ -15,6 +15,8 @@ class UpToDate:
     within the time that the task's option --timeout gives.
     """
 
+    __slots__ = ("_check", "_details", "_needed", "_reason", "_rebuild", "_within")  # thousands of tiers have four each
+
     def __init__(
         self,
         check: Callable[[], str],

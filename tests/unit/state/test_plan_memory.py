@@ -307,11 +307,14 @@ def test_no_other_class_is_made_of_it(four: Layout, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     remember_plan(four)
     path = memory_of(four)
-    start = len(plan_memory._MAGIC) + plan_memory._DIGEST
-    bound, day, looked, digest, _ = plan_memory._Values(io.BytesIO(path.read_bytes()[start:])).load()
-    for body in (pickle.dumps(Wicked()), pickle.dumps((bound, day, looked, digest, pickle.dumps(Wicked())))):
-        path.write_bytes(plan_memory._MAGIC + plan_memory._hash(body) + body)
+    header, plan = plan_memory._sections(path)
+    for first, second in ((pickle.dumps(Wicked()), plan), (header, pickle.dumps(Wicked()))):
+        parts = [len(part).to_bytes(8) + plan_memory._hash(part) + part for part in (first, second)]
+        path.write_bytes(b"".join([plan_memory._MAGIC, *parts]))
         assert plan_of(four) is None
+    parts = [len(part).to_bytes(8) + plan_memory._hash(part) + part for part in (header, plan)]
+    path.write_bytes(b"".join([plan_memory._MAGIC, *parts]))
+    assert plan_of(four) is not None
 
     assert not (tmp_path / "made-by-a-pickle").exists()
 
