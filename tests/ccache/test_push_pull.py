@@ -8,6 +8,7 @@ import shutil
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -252,15 +253,15 @@ def test_an_empty_or_unreadable_directory_pushes_nothing(
     (tmp_path / "empty" / "a" / "b").mkdir(parents=True)
     assert push(untouched, "main", tmp_path / "empty").outcome is PushOutcome.EMPTY
     make_directory(tmp_path / "a", 40)
-    real = os.scandir
+    real = os.open
     broken = next(iter(scan(tmp_path / "a").values())).path.rpartition("/")[0]
 
-    def fails(path: str) -> object:
+    def fails(path: str, *how: int, **more: Any) -> int:
         if path == broken:
             raise PermissionError(13, "Permission denied", path)
-        return real(path)
+        return real(path, *how, **more)
 
-    monkeypatch.setattr(os, "scandir", fails)
+    monkeypatch.setattr(os, "open", fails)
     result = push(untouched, "main", tmp_path / "a")
     assert result.outcome is PushOutcome.UNREADABLE
     assert "Permission denied" in str(result)
