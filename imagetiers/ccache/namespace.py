@@ -23,7 +23,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from imagetiers.ccache.format.head import (
@@ -239,9 +239,8 @@ class Namespace:
         refs: list[SegmentRef] = []
         rows: list[Rows] = []
         rest = iter(entries)
-        while some := list(islice(rest, SEGMENT_ENTRIES)):
-            data = encode_segment(some, secrets.token_hex(8))
-            del some  # a million of them; what was encoded takes a sixth
+        for first in rest:  # they are never all there at once: what was encoded takes a sixth
+            data = encode_segment(chain([first], islice(rest, SEGMENT_ENTRIES - 1)), secrets.token_hex(8))
             ref = pack_ref(data, self.nonce)
             where = self.object("index", ref.name)
             try:

@@ -15,15 +15,19 @@ import contextlib
 import hashlib
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain, compress
+from operator import ne
 from pathlib import Path
+from typing import TypeVar
 
 from imagetiers.ccache.format.entry import Kind
-from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, is_object_name
-from imagetiers.ccache.format.index import SEGMENT_ENTRIES, Entry, Rows, names_of, packs_in
-from imagetiers.ccache.format.merge import View, carry_uses, used_names
+from imagetiers.ccache.format.head import NamespaceState, SegmentRef, is_object_name
+from imagetiers.ccache.format.index import SEGMENT_ENTRIES, Entry, Rows, as_rows, packs_in
+from imagetiers.ccache.format.merge import Live, View, carry_uses, each_used
 from imagetiers.ccache.format.pack import (
     Codec,
     PackRef,
@@ -36,7 +40,6 @@ from imagetiers.ccache.format.pack import (
 from imagetiers.ccache.local import sweep
 from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe, unreadable
 from imagetiers.ccache.push import PUSH_MAX_SECONDS, late
-from imagetiers.ccache.stats import stored_bytes
 from imagetiers.ccache.upload import fill, packs_of
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.parallel import map_parallel
@@ -53,6 +56,10 @@ _FOREIGN_SHOWN = 5
 _THREADS = 8
 _CLOCK_SLACK = 300.0
 _TEMPORARY = "imagetiers-prune-"
+_COMPACT_ENTRIES = 250_000
+"""Most entries that one prune moves; a moved one is held as a value, of a kilobyte. The next prune moves the others."""
+
+_Column = TypeVar("_Column", bytes, "array[int]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +118,26 @@ class PruneResult:
         return "\n  ".join(lines)
 
 
+@dataclass(slots=True)
+class _Share:
+    """What of a pack is live: entries, and their share of its bytes. A `bare` one is a single entry."""
+
+    entries: int = 0
+    bytes: int = 0
+    bare: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What should become of a namespace as it was read. `kept` are names with their last use (Unix ns)."""
+    """What should become of a namespace as it was read.
 
-    kept: Mapping[str, int]
+    `rows` are its segments' with every entry's last use; `stays` says of each row, with a 1 or 0, whether it is an entry that
+    is kept; `packs` are those in which these lie.
+    """
+
+    rows: tuple[Rows, ...]
+    stays: tuple[bytes, ...]
+    packs: frozenset[PackRef]
     dropped: int
     dropped_bytes: int
     compact: frozenset[PackRef]
@@ -123,6 +145,15 @@ class _Plan:
     referred: frozenset[str]
     blocked: tuple[str, ...]
     rewrite: bool
+
+    @property
+    def kept(self) -> int:
+        """How many entries are kept."""
+        return sum(some.count(1) for some in self.stays)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the entries that are kept, each with its last use."""
+        return chain.from_iterable(map(compress, self.rows, self.stays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +176,8 @@ class _Situation:
 
 @dataclass(frozen=True, slots=True)
 class _Earlier:
-    """What the states of the history tell: last uses, the packs of those that stay, and what cannot be read."""
+    """What the states of the history refer to: each one's packs, and what cannot be read."""
 
-    latest: Mapping[str, int]
     packs: Sequence[frozenset[str]]
     blocked: tuple[str, ...]
 
@@ -181,16 +211,16 @@ def prune(
         here = _situation(space, chosen, now)
         plan = _plan(space, loaded, here)
         if dry_run or not loaded.generation:
-            objects = _objects(space, loaded, plan, here, _packs_of(loaded.view.live, plan, {}))
+            objects = _objects(space, loaded, plan, here, _packs_of(plan))
         else:
-            moved = _compact(space, loaded, plan)
+            moved = _compact(space, plan)
             turn = _Turn(space, loaded, plan, moved, here)
             loaded = space.commit(loaded, turn.change, accept_loss=accept_loss)
             plan, objects = turn.plan, turn.objects
             _delete(space, objects.delete)
     return PruneResult(
         dry_run,
-        len(plan.kept),
+        plan.kept,
         plan.dropped,
         plan.dropped_bytes,
         len(plan.compact),
@@ -227,20 +257,20 @@ def _situation(space: Namespace, options: PruneOptions, now: float) -> _Situatio
 
 def _plan(space: Namespace, loaded: Loaded, here: _Situation) -> _Plan:
     options, head, live = here.options, loaded.view.head, loaded.view.live
-    earlier = _earlier(space, head, live)
-    latest = _latest(loaded.view, earlier, here.now)
+    rows = tuple(map(as_rows, loaded.view.rows))
+    newest = int((here.now + _CLOCK_SLACK) * 1e9)  # what claims to be used later than that has a wrong clock
+    latest = array("q", (min(mtime, newest) for some in rows for mtime in some.mtimes))
+    earlier = _earlier(space, loaded.view, latest, newest)
+    for use in head.state.uses.values():
+        _note_use(latest, live, each_used(head.state, loaded.view.rows, [use]), min(int(use.at * 1e9), newest))
     limits = options if not earlier.blocked else replace(options, max_age=None, max_bytes=None)
-    kept, dropped, dropped_bytes = _choose(live, latest, limits, here.now)
-    share: dict[PackRef, int] = {}
-    bare: set[PackRef] = set()
-    used = False
-    for name, at in kept.items():
-        entry = live[name]
-        share[entry.pack] = share.get(entry.pack, 0) + stored_bytes(entry)
-        used = used or at != entry.slot.mtime
-        if entry.section.codec is Codec.BARE:
-            bare.add(entry.pack)
-    compact = frozenset(p for p, size in share.items() if size < options.live_share * p.size and p not in bare)
+    stored = array("Q", chain.from_iterable(some.stored for some in rows))
+    marks, dropped, dropped_bytes = _choose(live, latest, stored, limits, here.now)
+    stays = tuple(_cut(bytes(marks), rows))
+    used = any(compress(map(ne, latest, chain.from_iterable(some.mtimes for some in rows)), marks))
+    kept = tuple(some.used(last) for some, last in zip(rows, _cut(latest, rows), strict=True))
+    share = _share(kept, stays, stored)
+    compact = _mostly_dead(share, options.live_share)
     # A state that holds the same entries as the next one is no use to go back to, and would keep dead packs alive.
     # Nor is one that is older than all that is kept: a branch that is dead would keep it for ever.
     oldest = here.now - limits.max_age if limits.max_age is not None else 0.0
@@ -252,10 +282,44 @@ def _plan(space: Namespace, loaded: Loaded, here: _Situation) -> _Plan:
     keep = max(options.keep_history, 1 if loaded.lost else 0)
     states, packs = (states[-keep:], packs[-keep:]) if keep else ([], [])
     referred = frozenset().union(*packs, *map(_parts, states))
-    few = -(-len(kept) // SEGMENT_ENTRIES)
+    few = -(-marks.count(1) // SEGMENT_ENTRIES)
     rewrite = bool(dropped or compact or loaded.lost or used or len(head.state.segments) > few)
     blocked = (*earlier.blocked, *loaded.lost)
-    return _Plan(kept, dropped, dropped_bytes, compact, tuple(states), referred, blocked, rewrite)
+    held = frozenset(share)
+    return _Plan(kept, stays, held, dropped, dropped_bytes, compact, tuple(states), referred, blocked, rewrite)
+
+
+def _cut(column: _Column, rows: Iterable[Rows]) -> Iterator[_Column]:
+    """Cut a column of all rows into the segments' own."""
+    at = 0
+    for some in rows:
+        yield column[at : at + len(some)]
+        at += len(some)
+
+
+def _share(rows: Sequence[Rows], stays: Sequence[bytes], stored: array[int]) -> dict[PackRef, _Share]:
+    """Add up what stays of each pack."""
+    share: dict[PackRef, _Share] = {}
+    for some, marks, sizes in zip(rows, stays, _cut(stored, rows), strict=True):
+        totals = [_Share() for _ in some.places]
+        for place, size in compress(zip(some.numbers, sizes, strict=True), marks):
+            total = totals[place]
+            total.entries += 1
+            total.bytes += size
+        for (pack, section), total in zip(some.places, totals, strict=True):
+            if total.entries:
+                whole = share.setdefault(pack, _Share(bare=section.codec is Codec.BARE))
+                whole.entries += total.entries
+                whole.bytes += total.bytes
+    return share
+
+
+def _mostly_dead(share: Mapping[PackRef, _Share], live_share: float) -> frozenset[PackRef]:
+    """Choose the packs to be written anew, the emptiest first: as many as one prune has memory for."""
+    few = [pack for pack, live in share.items() if live.bytes < live_share * pack.size and not live.bare]
+    few.sort(key=lambda pack: (share[pack].bytes / pack.size, pack.name))
+    entries = accumulate(share[pack].entries for pack in few)
+    return frozenset(pack for pack, so_far in zip(few, entries, strict=True) if so_far <= _COMPACT_ENTRIES)
 
 
 def _parts(state: NamespaceState) -> frozenset[str]:
@@ -264,15 +328,15 @@ def _parts(state: NamespaceState) -> frozenset[str]:
     return frozenset(names | {f"sets/{state.sets.name}"} if state.sets else names)
 
 
-def _earlier(space: Namespace, head: Head, live: Mapping[str, Entry]) -> _Earlier:
-    """Read the history state by state, one at a time: each may be as large as the current one."""
-    latest: dict[str, int] = {}
+def _earlier(space: Namespace, view: View, latest: array[int], newest: int) -> _Earlier:
+    """Read the history state by state, one at a time: each may be as large as the current one. Notes the uses in `latest`."""
+    head = view.head
     packs: list[frozenset[str]] = []
     blocked: list[str] = []
     seen: set[tuple[str, ...]] = set()
     for bare in head.history:
         lost: list[str] = []
-        rows = space.rows(bare, lost)
+        rows = _rows_of(space, bare, view, lost)
         state = bare
         try:
             state = space.with_uses(bare)
@@ -283,71 +347,55 @@ def _earlier(space: Namespace, head: Head, live: Mapping[str, Entry]) -> _Earlie
         for use in state.uses.values():
             if (*segments, use.bits, str(use.at)) not in seen:
                 seen.add((*segments, use.bits, str(use.at)))
-                _note_uses(latest, used_names(state, rows, [use]) & live.keys(), use.at)
+                _note_use(latest, view.live, each_used(state, rows, [use]), min(int(use.at * 1e9), newest))
         blocked += lost
-    return _Earlier(latest, packs, tuple(blocked))
+    return _Earlier(packs, tuple(blocked))
 
 
-def _note_uses(latest: dict[str, int], names: Iterable[str], at: float) -> None:
-    nanoseconds = int(at * 1e9)
-    for name in names:
-        if latest.get(name, nanoseconds) <= nanoseconds:
-            latest[name] = nanoseconds
+def _rows_of(space: Namespace, state: NamespaceState, view: View, lost: list[str]) -> tuple[Sequence[Entry], ...]:
+    """Return an earlier state's rows; a segment that the current state has, too, is not held twice."""
+    current = zip(view.head.state.segments, view.rows, strict=True)
+    known = {ref.object.name: some for ref, some in current if len(some) == ref.entries}
+    others = tuple(ref for ref in state.segments if ref.object.name not in known)
+    read = iter(space.rows(replace(state, segments=others), lost))
+    names = (ref.object.name for ref in state.segments)
+    return tuple(known[name] if name in known else next(read) for name in names)
 
 
-def _latest(view: View, earlier: _Earlier, now: float) -> dict[str, int]:
-    """Return when each live entry was last used (Unix ns): by its mtime, or as a member of a recorded working set."""
-    latest: dict[str, int] = {}
-    newest = int((now + _CLOCK_SLACK) * 1e9)  # what claims to be used later than that has a wrong clock
-    for rows in view.rows:
-        mtimes = rows.mtimes if isinstance(rows, Rows) else [entry.slot.mtime for entry in rows]
-        latest.update(zip(names_of(rows), mtimes, strict=True))
-    for name, at in earlier.latest.items():
-        if latest.get(name, at) < at:
-            latest[name] = at
-    for use in view.head.state.uses.values():
-        at = int(use.at * 1e9)
-        for name in view.names(use):
-            if latest.get(name, at) < at:
-                latest[name] = at
-    return {name: min(at, newest) for name, at in latest.items()}
+def _note_use(latest: array[int], live: Live, names: Iterable[str], at: int) -> None:
+    """Note in `latest` that these entries, where they are still listed, were used at that time (Unix ns)."""
+    for number in map(live.number, names):
+        if number is not None and latest[number] < at:
+            latest[number] = at
 
 
 def _choose(
-    live: Mapping[str, Entry], latest: Mapping[str, int], options: PruneOptions, now: float
-) -> tuple[Mapping[str, int], int, int]:
-    """Return the entries that stay with their last use, how many go, and the stored bytes of these."""
-    if options.max_age is None and options.max_bytes is None:
-        return latest, 0, 0
-    kept: dict[str, int] = {}
+    live: Live, latest: array[int], stored: array[int], options: PruneOptions, now: float
+) -> tuple[bytearray, int, int]:
+    """Mark by number the entries that stay; return also how many go, and the stored bytes of these."""
+    stays = bytearray(len(latest))
+    order: Iterable[int] = array("L", (number for _, number in live.numbers()))
+    if options.max_bytes is not None:
+        order = sorted(order, key=latest.__getitem__, reverse=True)
     dropped = dropped_bytes = held = 0
     oldest = None if options.max_age is None else int((now - options.max_age) * 1e9)
-    for name in sorted(latest, key=lambda name: (-latest[name], name)):
-        size = stored_bytes(live[name])
-        held += size
-        too_old = oldest is not None and latest[name] < oldest
+    for number in order:
+        held += stored[number]
+        too_old = oldest is not None and latest[number] < oldest
         if too_old or (options.max_bytes is not None and held > options.max_bytes):
-            dropped, dropped_bytes = dropped + 1, dropped_bytes + size
+            dropped, dropped_bytes = dropped + 1, dropped_bytes + stored[number]
         else:
-            kept[name] = latest[name]
-    return kept, dropped, dropped_bytes
+            stays[number] = 1
+    return stays, dropped, dropped_bytes
 
 
-def _last_used(live: Mapping[str, Entry], kept: Mapping[str, int]) -> Iterator[Entry]:
-    """Yield the entries that stay, each with its last use."""
-    for name, at in kept.items():
-        entry = live[name]
-        yield entry if entry.slot.mtime == at else replace(entry, slot=replace(entry.slot, mtime=at))
-
-
-def _compact(space: Namespace, loaded: Loaded, plan: _Plan) -> Mapping[str, Entry]:
+def _compact(space: Namespace, plan: _Plan) -> Mapping[str, Entry]:
     """Write the live entries of mostly dead packs into new ones; return where each lies now.
 
     A pack that cannot be read or is damaged stays as it is: verify is for that.
     """
     moved: dict[str, Entry] = {}
-    live = loaded.view.live
-    entries = [entry for entry in _last_used(live, plan.kept) if entry.pack in plan.compact] if plan.compact else []
+    entries = [entry for entry in plan.entries() if entry.pack in plan.compact] if plan.compact else []
     for sections in packs_of(_sections(space, entries)):
         data, made = fill(space, sections)
         space.create(space.object("packs", made[0].pack.name), data)
@@ -424,10 +472,7 @@ class _Turn:
         refs: tuple[SegmentRef, ...] = view.head.state.segments
         rows: tuple[Sequence[Entry], ...] = view.rows
         if plan.rewrite:
-            entries = (
-                _moved(entry, self.moved) if entry.pack in plan.compact else entry
-                for entry in _last_used(view.live, plan.kept)
-            )
+            entries = (_moved(entry, self.moved) if entry.pack in plan.compact else entry for entry in plan.entries())
             refs, rows = self.space.write_segments(entries)
         uses = carry_uses(view, refs, rows)
         referred = {f"packs/{pack.name}" for some in rows for pack in packs_in(some)}
@@ -443,9 +488,8 @@ def _moved(entry: Entry, moved: Mapping[str, Entry]) -> Entry:
     return found if found is not None and found.slot.content == entry.slot.content else entry
 
 
-def _packs_of(live: Mapping[str, Entry], plan: _Plan, moved: Mapping[str, Entry]) -> set[str]:
-    packs = {(moved.get(name) or live[name]).pack for name in plan.kept}
-    return {f"packs/{pack.name}" for pack in packs if pack not in plan.compact}
+def _packs_of(plan: _Plan) -> set[str]:
+    return {f"packs/{pack.name}" for pack in plan.packs - plan.compact}
 
 
 def _objects(space: Namespace, current: Loaded, plan: _Plan, here: _Situation, referred: AbstractSet[str]) -> _Objects:

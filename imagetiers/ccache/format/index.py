@@ -36,6 +36,7 @@ __all__ = [
     "SEGMENT_ENTRIES",
     "Entry",
     "Rows",
+    "as_rows",
     "decode_segment",
     "encode_segment",
     "names_of",
@@ -61,6 +62,7 @@ _COLUMNS = (("I", 4), ("Q", 8), ("Q", 8), ("Q", 8), ("16s", 16), ("Q", 8), ("q",
 _ROW_SIZE = sum(size for _, size in _COLUMNS)
 _NAME_SIZE = 40
 _HEX = b"0123456789abcdef"
+_NO_NONCE = "0" * 16
 _NAME = rb"(?:[0-9a-f]{40}|[0-9a-f]{4}[0-9a-v]{29}[RM])"
 _NAMES = re.compile(_NAME + rb"(?:\n" + _NAME + rb")*")
 
@@ -122,6 +124,27 @@ class Rows(Sequence[Entry]):
         """The entries' kinds, in order."""
         return bytes(map([section.kind for _, section in self._places].__getitem__, self._columns[0]))
 
+    @property
+    def stored(self) -> array[int]:
+        """The entries' shares of their sections' stored bytes, in order."""
+        parts = [(s.stored, s.raw) if s.codec is Codec.ZSTD else (1, 1) for _, s in self._places]
+        lengths = zip(self._columns[2], map(parts.__getitem__, self._columns[0]), strict=True)
+        return array("Q", (max(1, stored * length // raw) for length, (stored, raw) in lengths))
+
+    @property
+    def places(self) -> Sequence[tuple[PackRef, SectionRef]]:
+        """The sections that the segment lists, each with its pack."""
+        return self._places
+
+    @property
+    def numbers(self) -> array[int]:
+        """In which of `places` the entries lie, in order."""
+        return self._columns[0]
+
+    def used(self, mtimes: array[int]) -> Rows:
+        """Return the same entries with other last uses (Unix nanoseconds, in order)."""
+        return Rows(self.names, self.packs, self._places, (*self._columns[:5], mtimes), self._contents)
+
     def pack(self, at: int) -> PackRef:
         """Return the pack in which an entry lies."""
         return self._places[self._columns[0][at]][0]
@@ -171,6 +194,11 @@ def names_of(rows: Sequence[Entry]) -> Sequence[str]:
 def packs_in(rows: Sequence[Entry]) -> Iterable[PackRef]:
     """Return the packs that a segment refers to."""
     return rows.packs if isinstance(rows, Rows) else {entry.pack for entry in rows}
+
+
+def as_rows(rows: Sequence[Entry]) -> Rows:
+    """Return a segment's entries column by column."""
+    return rows if isinstance(rows, Rows) else decode_segment(encode_segment(rows, _NO_NONCE))
 
 
 def most_bytes(entries: int) -> int:
