@@ -14,7 +14,6 @@ from imagetiers.ccache.format.fingerprint import Fingerprint
 from imagetiers.ccache.namespace import Namespace, namespace_name
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
-from imagetiers.ccache.stats_log import Hits
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import CcacheSettings, Trust
 from imagetiers.errors import StoreError
@@ -118,7 +117,7 @@ def checkpoints(
         yield keeper
 
 
-def why_cold(warm: CcacheSession, hits: Hits, before: Fingerprint | None) -> str:
+def why_cold(warm: CcacheSession, hits: object, before: Fingerprint | None) -> str:
     """Say why a compile that should have been warm was not, by what differs from the last good one's toolchain."""
     if before is None:
         return f"{hits}; no earlier good compile is known, so there is nothing to compare with"

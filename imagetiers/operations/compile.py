@@ -11,12 +11,12 @@ from pathlib import Path
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.ccache_session import CcacheSession, checkpoints, last_fingerprint, warm_up, warmth, why_cold
 from imagetiers.building.deadline import Deadline
+from imagetiers.building.jobs import Measured, launcher_files, measured
 from imagetiers.building.preconditions import check_may_build, parent_reference
 from imagetiers.building.secrets import read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
 from imagetiers.ccache.format.fingerprint import Fingerprint
-from imagetiers.ccache.stats_log import Hits, read_stats_log
 from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, StoreError
 from imagetiers.inputs.context import context_tar
@@ -25,15 +25,18 @@ from imagetiers.planning.commands import (
     build_builder,
     compile_container,
     max_jobs,
+    room_of,
     secrets_stream,
 )
 from imagetiers.planning.keys import short
 from imagetiers.planning.labels import Label
+from imagetiers.planning.objects import KnownObjects, learn
 from imagetiers.planning.plan import CompilePlan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.history import expect_compile
+from imagetiers.state.objects import keep_objects, known_objects
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record, keep, keep_inputs
 from imagetiers.state.wheels_whole import what_is_wrong
@@ -102,6 +105,7 @@ def _compile(
     _check_ccache(warm, step)
     partial_wheels = session.layout.partial_wheels(step.key)
     container = deadline.within(task, lambda: _running(session, step))
+    known = known_objects(session, step)
     expected = expect_compile(session, tier, warm) if container is None else None
     if container is not None:
         session.services.console.line(f"{task}: resumes the compile that is still running from an earlier doit")
@@ -110,7 +114,7 @@ def _compile(
         warm_up(warm, session.services)
         watch.lap("pull")
         deadline.check(task)
-        container = _start(session, step, warm.directory, secrets)
+        container = _start(session, step, warm.directory, known, secrets)
     since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
     stop = partial(session.services.engine.stop, container, COMPILE_STOP_SECONDS)
     with session.services.cancel.on_request(stop), deadline.stops(stop):
@@ -118,11 +122,11 @@ def _compile(
         with checkpoints(warm, step.config.ccache, since, session.services) as keeper:
             code, log = _follow(session, tier, step, container, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
-            hits = _hits(partial_wheels / wheels.STATS_LOG)
+            done = measured(partial_wheels, known)
             try:
                 # Before the last push: a compile that is done does not wait for the cache.
                 if code == 0:
-                    _judge(warm, step, hits, before, session.services)
+                    _judge(warm, step, done, before, session.services)
                     _report_others(task, wheels.commit(session.layout, step.key, task), session.services)
             finally:
                 # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
@@ -130,6 +134,7 @@ def _compile(
                 watch.lap("commit")
                 if keeper is not None:
                     keeper.close(good=code == 0)
+                keep_objects(session, step, known, lambda found: learn(found, done.jobs, done.calls, watch.began))
         watch.lap("push")
     if code != 0 and session.services.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
@@ -137,21 +142,35 @@ def _compile(
         raise deadline.error(task)
     if code != 0:
         raise BuildError(*_failure(log, task, code))
-    session.services.console.line(f"{task}: done in {watch.seconds:.0f} s; {hits}")
-    record = Record(
+    record = _record(session, tier, step, watch=watch, done=done, log=log)
+    # The seconds of a compile that was adopted are not all of it: such a record is like no build.
+    keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
+    keep_inputs(session, step.key, step.files)
+
+
+def _record(
+    session: Session, tier: TierPlan, step: CompilePlan, *, watch: Stopwatch, done: Measured, log: BuildLog
+) -> Record:
+    """Say how a compile went that is done, and return that as a record."""
+    task = f"compile:{tier.name}"
+    session.services.console.line(f"{task}: done in {watch.seconds:.0f} s; {done}")
+    for line in done.rates.by_class():
+        session.services.console.line(f"{task}: {line}")
+    total = done.rates.total
+    return Record(
         "compile",
         tier.name,
         step.key,
         watch.began,
         watch.seconds,
-        hits=hits.direct + hits.preprocessed,
-        misses=hits.misses,
+        hits=done.hits.direct + done.hits.preprocessed,
+        misses=done.hits.misses,
+        saved_seconds=total.saved if total.rate is not None else 0.0,
+        compiled_seconds=total.compiled,
+        classes=done.rates.classes,
         phases=watch.phases,
         parts=log.parts,
     )
-    # The seconds of a compile that was adopted are not all of it: such a record is like no build.
-    keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
-    keep_inputs(session, step.key, step.files)
 
 
 def _failure(log: BuildLog, task: str, code: int) -> tuple[Problem, ...]:
@@ -180,19 +199,21 @@ def _check_ccache(warm: CcacheSession, step: CompilePlan) -> None:
         raise BuildError(Problem(warm.task, what, "install ccache there; strict: false compiles without it"))
 
 
-def _judge(warm: CcacheSession, step: CompilePlan, hits: Hits, before: Fingerprint | None, services: Services) -> None:
+def _judge(
+    warm: CcacheSession, step: CompilePlan, done: Measured, before: Fingerprint | None, services: Services
+) -> None:
     """Say why a compile was cold, if it need not have been. Raises BuildError where `strict` is set."""
     settings = step.config.ccache
-    if not hits.cacheable:
+    if not done.hits.cacheable:
         what = "no compiler was called through ccache, so the next compile will be as cold as this one"
         if settings.strict:
             hint = "let the compilers be called through ccache, as CC='ccache cc' or by its links on the PATH"
             raise BuildError(Problem(warm.task, f"{what} (strict: true)", f"{hint}; strict: false only reports"))
         services.console.line(f"{warm.task}: {what}")
         return
-    if before is None or hits.rate >= settings.min_hit_rate:
+    if before is None or done.rate >= settings.min_hit_rate:
         return
-    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, hits, before)}"
+    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, done.hits, before)}"
     if settings.strict:
         hint = "what it compiled is in the cache now, so the next run is warm; strict: false only reports"
         raise BuildError(Problem(warm.task, what, hint))
@@ -248,7 +269,7 @@ def _running(session: Session, step: CompilePlan) -> str | None:
     return None
 
 
-def _start(session: Session, step: CompilePlan, ccache: Path, secrets: Mapping[str, bytes]) -> str:
+def _start(session: Session, step: CompilePlan, ccache: Path, known: KnownObjects, secrets: Mapping[str, bytes]) -> str:
     info = session.services.engine.info()
     folder = session.layout.partial_wheels(step.key)
     shutil.rmtree(folder, ignore_errors=True)
@@ -258,12 +279,14 @@ def _start(session: Session, step: CompilePlan, ccache: Path, secrets: Mapping[s
         step,
         user=session.services.user,
         jobs=max_jobs(info.cpus, info.memory, step.config.job_memory),
+        room=room_of(info.memory),
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
         checkout=_checkout(session.layout),
         secrets=len(secrets),
     )
-    return session.services.engine.start(container, stdin=secrets_stream(secrets) if secrets else None)
+    stdin = secrets_stream(secrets) if secrets else None
+    return session.services.engine.start(container, launcher_files(known), stdin)
 
 
 def _follow(
@@ -294,10 +317,3 @@ def _follow(
         session.services.engine.stop(container, COMPILE_STOP_SECONDS)
         session.services.engine.remove(container)
         raise
-
-
-def _hits(stats_log: Path) -> Hits:
-    try:
-        return read_stats_log(stats_log.read_text(errors="replace"))
-    except FileNotFoundError:  # nothing was compiled
-        return Hits(0, 0, 0, 0)

@@ -29,7 +29,7 @@ from imagetiers.stores.port import Blob, Store
 
 __all__ = ["KINDS", "CacheContents", "Part", "read_cache"]
 
-KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published")
+KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published", "objects")
 """The folders of a cache that `cache:gc` looks after; ccache's packs have a housekeeping of their own."""
 
 _THREADS = 16
@@ -39,6 +39,7 @@ _NAMED = {
     "inputs": re.compile(r"([0-9a-f]{64})\.json"),
     "keys": re.compile(r"([0-9a-f]{64})\.json"),
     "records": re.compile(rf"[^/]+/(?:compile|image)/\d+-([0-9a-f]{{{SHORT}}})\.json"),
+    "objects": re.compile(r"[^/]+\.json"),
     "verdicts": re.compile(r"[0-9a-f]{64}/[^/]+\.json"),
     "published": re.compile(rf"(.+:([0-9a-f]{{{SHORT}}}))\.json"),
 }

@@ -53,6 +53,9 @@ def _warmth(session: Session) -> tuple[dict[str, str], tuple[str, ...]]:
         if record is not None:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"
+            total = record.saved_seconds + record.compiled_seconds
+            if hits and record.saved_seconds:
+                rate += f", {100 * record.saved_seconds / total:.0f} % of the seconds"
             warmth[tier.name] = f"compiled in {age_text(record.seconds)}, {rate}"
     return warmth, ()
 

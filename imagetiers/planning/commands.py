@@ -13,10 +13,16 @@ from imagetiers.planning.labels import Label
 from imagetiers.planning.plan import CompilePlan, TierPlan
 
 __all__ = [
+    "CALL_LOG",
+    "JOB_KNOWN",
+    "JOB_LOG",
+    "JOB_SOURCE",
+    "STATS_LOG",
     "build_builder",
     "build_image",
     "compile_container",
     "max_jobs",
+    "room_of",
     "secrets_stream",
     "verify_container",
 ]
@@ -24,6 +30,26 @@ __all__ = [
 # The kernel takes no single argument beyond 128 KiB (MAX_ARG_STRLEN); a longer key document lies only in the cache.
 MAX_LABEL = 100_000
 COMPILE_STOP_SECONDS = 10
+
+# What a compile leaves beside its wheels.
+STATS_LOG = ".ccache-stats.log"
+CALL_LOG = ".ccache-calls.log"
+JOB_LOG = ".jobs.log"
+
+JOB_SOURCE = "/imagetiers/job.c"
+JOB_KNOWN = "/imagetiers/known"
+
+# Compiles the launcher and puts it before whatever command ccache is to put before compilers, and becomes the command.
+# CCACHE_DISABLE: cc may be a link to ccache, and this call is not the step's.
+_WITH_LAUNCHER = f"""\
+job=/tmp/.imagetiers/job
+if ! command -v ccache >/dev/null; then :
+elif mkdir -p /tmp/.imagetiers && CCACHE_DISABLE=1 cc -O1 -o "$job" {JOB_SOURCE} && [ "$("$job")" = ready ]
+then export CCACHE_PREFIX="$job${{CCACHE_PREFIX:+ $CCACHE_PREFIX}}"
+else echo "imagetiers: cc cannot compile {JOB_SOURCE}: nobody measures or limits what the compilers need"
+fi
+exec "$@"
+"""
 
 SECRETS = "/run/secrets"  # where BuildKit puts them, too
 MAX_SECRET = 500 * 1024  # bytes; BuildKit's own limit
@@ -44,12 +70,16 @@ exit 1
 
 
 def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
-    """Return how many compiler jobs fit on a daemon of so many processors and bytes of memory.
+    """Return how many compiler jobs fit on a daemon of so many processors and bytes of memory."""
+    return max(1, min(cpus, room_of(memory) // job_memory))
 
-    A sixteenth of the memory, at least 512 MiB and at most 4 GiB, is left to the system and the linker.
+
+def room_of(memory: int) -> int:
+    """Return the bytes that all jobs together may have, of so many.
+
+    A sixteenth, at least 512 MiB and at most 4 GiB, but never more than a quarter, is left to the system and the linker.
     """
-    spare = min(max(memory // 16, 512 << 20), 4 << 30)
-    return max(1, min(cpus, (memory - spare) // job_memory))
+    return memory - min(max(memory // 16, 512 << 20), 4 << 30, memory // 4)
 
 
 def build_image(
@@ -104,6 +134,7 @@ def compile_container(
     *,
     user: tuple[int, int],
     jobs: int,
+    room: int,
     ccache: Path,
     wheels: Path,
     checkout: str,
@@ -112,20 +143,27 @@ def compile_container(
     """Return the container that compiles: ccache and wheels are folders of the host, and there is no network.
 
     The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
-    With so many `secrets` it first reads `secrets_stream` from its stdin; they are files of its user, in memory.
+    All compilers together may have `room` bytes of memory. With so many `secrets` it first reads `secrets_stream` from
+    its stdin; they are files of its user, in memory.
     """
     settings = plan.config.ccache
     options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
+    run = ("/bin/sh", "-c", _WITH_LAUNCHER, "imagetiers", *plan.config.run)
     return Container(
         name=f"imagetiers-compile-{plan.key[:12]}-{checkout}",
         image=plan.builder,
-        argv=("/bin/sh", "-c", _TAKE_SECRETS, "imagetiers", *plan.config.run) if secrets else plan.config.run,
+        argv=("/bin/sh", "-c", _TAKE_SECRETS, "imagetiers", *run) if secrets else run,
         user=f"{user[0]}:{user[1]}",
         env={
             "MAX_JOBS": str(jobs),
             "CCACHE_DIR": "/ccache",
             "CCACHE_MAXSIZE": str(settings.max_size),
-            "CCACHE_STATSLOG": "/wheels/.ccache-stats.log",
+            "CCACHE_STATSLOG": f"/wheels/{STATS_LOG}",
+            "CCACHE_LOGFILE": f"/wheels/{CALL_LOG}",
+            "IMAGETIERS_JOB_ROOM": str(room),
+            "IMAGETIERS_JOB_MEMORY": str(plan.config.job_memory),
+            "IMAGETIERS_JOB_KNOWN": JOB_KNOWN,
+            "IMAGETIERS_JOB_LOG": f"/wheels/{JOB_LOG}",
             "NVCC_PER_ARCH": str(int(settings.per_arch)),
             "WHEELS_DIR": "/wheels",
             "HOME": "/tmp",  # noqa: S108  in the container: any user may write there

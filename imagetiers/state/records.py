@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
+from imagetiers.planning.objects import ClassHits
 from imagetiers.session import Session
 
 __all__ = ["Record", "inputs_name", "keep", "keep_inputs"]
@@ -20,6 +21,9 @@ MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what pe
 @dataclass(frozen=True, slots=True)
 class Record:
     """What a build of a key measured and produced. Times in seconds (`began`: Unix time), sizes in bytes.
+
+    `saved_seconds` are what the hits' objects took when they were compiled, 0 where too little is known of that;
+    `compiled_seconds` what the compilers took now; `classes` are both, and the calls, by class of object.
 
     `phases` says where the seconds went, in order, and `parts` the same of the compile container, by the headings that it
     prints. `pipeline`, `variant`, `change` (its kind, `planning.forecast`) and `cpus` (the engine's) say which builds it is
@@ -34,6 +38,9 @@ class Record:
     seconds: float
     hits: int = 0
     misses: int = 0
+    saved_seconds: float = 0.0
+    compiled_seconds: float = 0.0
+    classes: Sequence[ClassHits] = ()
     image: str = ""
     size: int = 0
     phases: Mapping[str, float] = field(default_factory=dict)

@@ -14,14 +14,16 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.documents import parse_object
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
+from imagetiers.planning.commands import CALL_LOG, JOB_LOG, STATS_LOG
 from imagetiers.session import Session
 from imagetiers.state.wheels_whole import MAX_LIST_BYTES, WHEELS_LIST, file_sha256, mark_whole, what_is_wrong
 
-__all__ = ["BEGAN", "STATS_LOG", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
+__all__ = ["BEGAN", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
 
 BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
-STATS_LOG = ".ccache-stats.log"
-OURS = frozenset({WHEELS_LIST, BEGAN, STATS_LOG})  # what a partial folder holds beside what the compile has left
+OURS = frozenset(
+    {WHEELS_LIST, BEGAN, STATS_LOG, CALL_LOG, JOB_LOG}
+)  # what a partial folder holds beside what the compile has left
 MAX_WHEELS = 64
 _SHOWN = 8
 MAX_WHEEL_BYTES = 8 << 30

@@ -35,6 +35,7 @@ OTHERS = {  # cache:gc
     "records/TIER/KIND/NAME.json",
     "verdicts/IMAGE/CHECK.json",
     "published/REFERENCE.json",
+    "objects/LINE.json",
 }
 FOR_EVER = {  # one each: of a cache or a branch, and of a tier
     "gc/marks.json",
@@ -46,6 +47,7 @@ WRITERS = {
     "operations/gc.py",
     "operations/push.py",
     "operations/verify.py",
+    "state/objects.py",
     "state/records.py",
     "state/wheels.py",
 }
@@ -62,6 +64,8 @@ def kind_of(name: str) -> str:
         return f"records/TIER/KIND/{AGGREGATE if parts[3] == AGGREGATE else 'NAME.json'}"
     if parts[0] == "verdicts":
         return "verdicts/IMAGE/CHECK.json"
+    if parts[0] == "objects":
+        return "objects/LINE.json"
     if parts[0] == "published":
         return "published/REFERENCE.json"
     return re.sub(r"[0-9a-f]{64}", "KEY", name)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from imagetiers.operations.gc import GcOptions, collect_garbage
 from imagetiers.planning.forecast import READ, BuildProfile, forecast
 from imagetiers.planning.housekeeping import decode_marks
 from imagetiers.planning.keys import KeyDocument, short
+from imagetiers.planning.objects import KnownObject, KnownObjects
 from imagetiers.planning.observed import Absent, Answer, Unknown
 from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
@@ -87,6 +89,8 @@ class Cache:
             keep_inputs(session, compiled.key, ())
         self.record(session, image, variant)
         keep_inputs(session, image.key, ())
+        known = KnownObjects({"/src/a.o": KnownObject(1.5, 1 << 20, self.now)})
+        session.services.store.write(f"{session.trust.prefix}objects/p.torch.json", known.encode())
         verdict = {"passed": True, "tier": "torch", "key": image.key}
         session.services.store.write(
             f"{session.trust.prefix}verdicts/{image.key[::-1]}/check.json", json.dumps(verdict).encode()
@@ -111,7 +115,8 @@ class Cache:
         return found | {f"{prefix}wheels/{compiled}.tar", f"{prefix}verdicts/{image[::-1]}/check.json"}
 
     def there(self) -> set[str]:
-        return {name for name in self.store.names() if "/gc/" not in f"/{name}" and "/records/" not in f"/{name}"}
+        """Return what belongs to a key: not marks, not records, not what is known of objects."""
+        return {name for name in self.store.names() if not re.search("(^|/)(gc|records|objects)/", name)}
 
     def gc(
         self,

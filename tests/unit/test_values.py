@@ -58,10 +58,17 @@ def test_commands(plan: Plan, golden: Golden) -> None:
             no_cache=True,
         ),
         "compile_container": compile_container(
-            tier.compile, user=(1000, 1000), jobs=2, ccache=ccache, wheels=wheels, checkout="0123abcd"
+            tier.compile, user=(1000, 1000), jobs=2, room=6 << 30, ccache=ccache, wheels=wheels, checkout="0123abcd"
         ),
         "compile_container with secrets": compile_container(
-            tier.compile, user=(1000, 1000), jobs=2, ccache=ccache, wheels=wheels, checkout="0123abcd", secrets=2
+            tier.compile,
+            user=(1000, 1000),
+            jobs=2,
+            room=6 << 30,
+            ccache=ccache,
+            wheels=wheels,
+            checkout="0123abcd",
+            secrets=2,
         ),
         "verify_container": verify_container(plan.tiers["arr-base"], "0a1b"),
     }

@@ -1,0 +1,58 @@
+"""The compile container's jobs: what it is given for its launcher (job.c), and what it has written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagetiers.ccache.call_log import Call, read_call_log
+from imagetiers.ccache.stats_log import Hits, read_stats_log
+from imagetiers.inputs.context import archive
+from imagetiers.inputs.files import input_file
+from imagetiers.planning.commands import CALL_LOG, JOB_KNOWN, JOB_LOG, JOB_SOURCE, STATS_LOG
+from imagetiers.planning.objects import HitRates, Job, KnownObjects, hit_rates, read_jobs
+
+__all__ = ["Measured", "launcher_files", "measured"]
+
+_SOURCE = Path(__file__).with_name("job.c")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a compile has done: its calls by ccache's outcome, its compilers, and what the hits have saved."""
+
+    hits: Hits
+    calls: tuple[Call, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    rates: HitRates = field(default_factory=HitRates)
+
+    @property
+    def rate(self) -> float:
+        """The lower of the two rates, by calls and by seconds: many hits that saved little make no warm compile."""
+        seconds = self.rates.total.rate
+        return self.hits.rate if seconds is None else min(self.hits.rate, seconds)
+
+    def __str__(self) -> str:
+        return "; ".join(text for text in (str(self.hits), str(self.rates)) if text)
+
+
+def launcher_files(known: KnownObjects) -> bytes:
+    """Return a tar of what the container needs at its root before it starts."""
+    files = [input_file(JOB_SOURCE[1:], _SOURCE.read_bytes()), input_file(JOB_KNOWN[1:], known.table())]
+    return archive(files)
+
+
+def measured(folder: Path, known: KnownObjects) -> Measured:
+    """Read what a compile has left in its folder; `known` is what was known before it. What is not there, was not measured."""
+    calls: tuple[Call, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    hits = Hits(0, 0, 0, 0)
+    if (folder / STATS_LOG).exists():
+        hits = read_stats_log((folder / STATS_LOG).read_text(errors="replace"))
+    if (folder / CALL_LOG).exists():
+        with (folder / CALL_LOG).open(errors="replace") as lines:
+            calls = tuple(read_call_log(lines))
+    if (folder / JOB_LOG).exists():
+        with (folder / JOB_LOG).open(errors="replace", newline="\n") as lines:
+            jobs = tuple(read_jobs(lines))
+    return Measured(hits, calls, jobs, hit_rates(calls, jobs, known))

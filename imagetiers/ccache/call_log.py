@@ -1,0 +1,99 @@
+"""What ccache did with each object: its own log (CCACHE_LOGFILE), read. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = ["Call", "Outcome", "read_call_log"]
+
+_LINE = re.compile(r"\[\S+ (\d+) *\] (.*)")
+_STARTED = re.compile(r"=== CCACHE \S+ STARTED =+")
+_MISMATCH = re.compile(r"Mismatch for (.+?): (?:hash|size) \S+ != \S+")
+_MAX_CHANGED = 8
+
+
+class Outcome(Enum):
+    """What became of a call. OTHER: it cannot be cached, or it failed."""
+
+    HIT = "hit"
+    MISS = "miss"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a compiler through ccache. `object` is where its output goes, as an absolute path.
+
+    `manifest` says whether ccache knew a call of this source with these flags; `changed` are files that were included then
+    and are different now.
+    """
+
+    object: str
+    source: str
+    outcome: Outcome
+    manifest: bool = False
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Open:
+    """A call whose lines are being read."""
+
+    folder: str = ""
+    object: str = ""
+    source: str = ""
+    manifest: bool = False
+    changed: list[str] = field(default_factory=list)
+    results: set[str] = field(default_factory=set)
+
+    def close(self) -> Call:
+        target = self.object or self.source
+        if target and not target.startswith("/"):
+            target = f"{self.folder}/{target}"
+        hit = self.results & {"direct_cache_hit", "preprocessed_cache_hit"}
+        outcome = Outcome.HIT if hit else Outcome.MISS if "cache_miss" in self.results else Outcome.OTHER
+        return Call(target, self.source, outcome, self.manifest, tuple(dict.fromkeys(self.changed))[:_MAX_CHANGED])
+
+
+def read_call_log(lines: Iterable[str]) -> Iterator[Call]:
+    """Yield the calls of a log, whose lines many processes have written at once. One without a result is left out.
+
+    The words are those of ccache 4.10 to 4.14; a log that says less gives calls that know less.
+    """
+    running: dict[str, _Open] = {}
+    for line in lines:
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        process, text = match.groups()
+        if _STARTED.match(text):
+            yield from _closed(running.pop(process, None))
+            running[process] = _Open()
+        elif process in running:
+            _take(running[process], text)
+    for call in running.values():
+        yield from _closed(call)
+
+
+def _closed(call: _Open | None) -> Iterator[Call]:
+    if call is not None and call.results:
+        yield call.close()
+
+
+def _take(call: _Open, text: str) -> None:
+    word, _, value = text.partition(": ")
+    if word == "Working directory":
+        call.folder = value
+    elif word == "Object file":
+        call.object = value
+    elif word == "Source file":
+        call.source = value
+    elif word == "Result":
+        call.results.add(value)
+    elif text.startswith("Considering result entry "):
+        call.manifest = True
+    elif mismatch := _MISMATCH.match(text):
+        call.changed.append(mismatch[1])
