@@ -5,7 +5,16 @@ The rules that are made of them are in `gpus`. What was not looked up is not her
 
 from __future__ import annotations
 
-__all__ = ["CAPABILITIES", "FAMILIES", "MINIMUM_DRIVER", "OWN_DRIVER", "TARGETS", "TEGRA", "TORCH_ARCHITECTURES"]
+__all__ = [
+    "CAPABILITIES",
+    "FAMILIES",
+    "MINIMUM_DRIVER",
+    "NVIDIA_LIBRARIES",
+    "OWN_DRIVER",
+    "TARGETS",
+    "TEGRA",
+    "TORCH_ARCHITECTURES",
+]
 
 CAPABILITIES: dict[str, str] = {
     "P100": "6.0",
@@ -114,4 +123,45 @@ TORCH_ARCHITECTURES: dict[str, str] = {
 
 Source: `supported_arches` in its torch/utils/cpp_extension.py, which raises ValueError for all else; CMake's
 select_compute_arch.cmake takes more. PyTorch 2.6 reads no `f` targets.
+"""
+
+NVIDIA_LIBRARIES = (
+    "cublas",
+    "cublasLt",
+    "cudart",
+    "cudadevrt",
+    "cudnn",
+    "cufft",
+    "cufftw",
+    "cufile",
+    "cupti",
+    "curand",
+    "cusolver",
+    "cusolverMg",
+    "cusparse",
+    "cusparseLt",
+    "nccl",
+    "nppc",
+    "nppi",
+    "nppial",
+    "nppicc",
+    "nppidei",
+    "nppif",
+    "nppig",
+    "nppim",
+    "nppist",
+    "nppisu",
+    "nppitc",
+    "npps",
+    "nvblas",
+    "nvJitLink",
+    "nvjpeg",
+    "nvrtc",
+    "nvshmem",
+)
+"""The libraries that NVIDIA compiles, without `lib` and what follows (`libcudnn_ops.so.9`).
+
+They choose for themselves which GPU gets which code.
+
+Source: the component list of the CUDA Toolkit's release notes, and the wheels of cuDNN, NCCL, cuSPARSELt and NVSHMEM.
 """

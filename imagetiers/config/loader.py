@@ -454,8 +454,12 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
 
 
 def _verify(given: dict[str, Any]) -> Verify:
-    expected = {name: value for name, value in given.items() if name != "timeout"}
-    return Verify(json.dumps(expected, sort_keys=True), parse_duration(given.get("timeout", "30m")))
+    expected = {name: value for name, value in given.items() if name not in {"timeout", "device_code"}}
+    return Verify(
+        json.dumps(expected, sort_keys=True),
+        parse_duration(given.get("timeout", "30m")),
+        tuple(given.get("device_code", {}).get("others", ())),
+    )
 
 
 def _compile_step(given: dict[str, Any]) -> CompileStep:

@@ -87,11 +87,13 @@ class CompileStep:
 class Verify:
     """What a built image must be. `expectations` is handed to the tier's verify.py as JSON text, as it was written.
 
-    `timeout` is how many seconds a verify of the tier may take in all, with its parents' scripts.
+    `timeout` is how many seconds a verify of the tier may take in all, with its parents' scripts. `other_device_code` are
+    patterns of the paths of libraries that others have compiled for GPUs.
     """
 
     expectations: str = "{}"
     timeout: int = 1800
+    other_device_code: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from imagetiers.binaries import device_code
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
+from imagetiers.documents import parse_object
 from imagetiers.errors import EngineError, Interrupted, Problem
 from imagetiers.inputs.context import archive
 from imagetiers.inputs.files import input_file
 from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
+from imagetiers.planning.device_code import DeviceLibrary, judge, promise, read_library
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 
@@ -31,6 +34,11 @@ if ! command -v python3 >/dev/null; then
   echo "$mark missing python3"
   exit 0
 fi
+if [ -n "${IMAGETIERS_DEVICE_CODE:-}" ]; then
+  echo "$mark reading device code"
+  python3 -I /imagetiers/device_code.py "$mark"
+  printf '\\n%s read %s\\n' "$mark" "$?"
+fi
 for tier in $IMAGETIERS_VERIFY; do
   echo "$mark begin $tier"
   python3 "/imagetiers/$tier/verify.py" "/imagetiers/$tier/expect.json"
@@ -41,6 +49,7 @@ echo "$mark done"
 
 _OK, _FAIL = re.compile(r"ok\b"), re.compile(r"FAIL\b")
 _TAIL, _SHOWN = 12, 30
+_LIBRARIES = 10_000
 
 
 @dataclass
@@ -77,13 +86,15 @@ class Script:
 class Checked:
     """Takes the lines of a container that runs `RUNNER`, and tells the scripts' own from its marks.
 
-    `path` is the file that gets all of them, `code` the container's exit code.
+    `path` is the file that gets all of them, `code` the container's exit code, `libraries` what was read of device code.
     """
 
     def __init__(self, mark: str, path: Path) -> None:
         self.path = path
         self.scripts: list[Script] = []
         self.begun = self.done = False
+        self.libraries: list[DeviceLibrary] = []
+        self.read: int | None = None
         self.missing = ""
         self.code = -1
         self.outside: deque[str] = deque(maxlen=_TAIL)
@@ -103,6 +114,11 @@ class Checked:
         elif what == "end" and self._current is not None:
             self._current.code = int(rest)
             yield f"-- exit code {rest}"
+        elif what == "device" and self.read is None and len(self.libraries) < _LIBRARIES:
+            self.libraries.append(_library(rest))
+            yield rest
+        elif what == "read" and self.read is None:
+            self.read = int(rest)
         elif what == "missing":
             self.missing = rest
         elif what == "done":
@@ -118,6 +134,13 @@ class Checked:
         return sum(script.passed for script in self.scripts)
 
 
+def _library(line: str) -> DeviceLibrary:
+    try:
+        return read_library(parse_object(line.encode()))
+    except ValueError as error:
+        return DeviceLibrary("a library", error=f"the image's python3 says {line[:200]!r}: {error}")
+
+
 def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline) -> Checked:
     """Run all scripts of a tier in a container of its image, which is ended when the time is over.
 
@@ -127,6 +150,8 @@ def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadlin
     for name, script, expectations in tier.verify.scripts:
         files.append(input_file(f"imagetiers/{name}/verify.py", script))
         files.append(input_file(f"imagetiers/{name}/expect.json", expectations.encode()))
+    if tier.verify.device is not None:
+        files.append(input_file("imagetiers/device_code.py", Path(device_code.__file__).read_bytes()))
     nonce = secrets.token_hex(8)
     checked = Checked(nonce, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +197,9 @@ def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
     log = f"the full output is {checked.path}"
     ran = {script.tier: script for script in checked.scripts}
     if checked.missing:
-        scripts = ", ".join(Script(name).name for name, _, _ in tier.verify.scripts)
+        scripts = (
+            ", ".join(Script(name).name for name, _, _ in tier.verify.scripts) or "imagetiers, which reads device code"
+        )
         what = f"the image has no {checked.missing} on its PATH, so nothing was checked by {scripts}"
         yield Problem(where, what, f"install {checked.missing} in the image; {look}")
         return
@@ -180,6 +207,11 @@ def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
         what = f"the checks could not be started (exit code {checked.code}){_excerpt(checked.outside)}"
         yield Problem(where, what, f"they need /bin/sh and python3 in the image; {log}")
         return
+    if tier.verify.device is not None and checked.read == 0:
+        yield from judge(promise(tier.verify.device), checked.libraries, where)
+    elif tier.verify.device is not None:
+        what = f"the device code of the image could not be read (exit code {checked.read}){_excerpt(checked.outside)}"
+        yield Problem(where, what, f"that needs python3, 3.10 or newer; {log}")
     for name, _, _ in tier.verify.scripts:
         script = ran.get(name, Script(name))
         what, hint = _judge(script, checked, _expected(tier)[name])

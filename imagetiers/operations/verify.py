@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import Problem, StoreError, VerifyError
 from imagetiers.operations.checks import problems, run_checks, unfinished
 from imagetiers.operations.pull import fetch
+from imagetiers.planning.device_code import DeviceLibrary, promise
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import TierPlan
+from imagetiers.report.device_code import device_lines
 from imagetiers.session import Session
 from imagetiers.state.observe import keep_verdict, observe
 from imagetiers.state.registry import passed_before, verdict_name
@@ -39,7 +42,7 @@ def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit
     if image is None:
         raise VerifyError(Problem(f"verify:{tier.name}", "there is no image of this key", f"doit image:{tier.name}"))
     if force or not passed_before(session, tier, image.id):
-        _keep(session, tier, image, checks=_check(session, tier, image, deadline))
+        _keep(session, tier, image, _check(session, tier, image, deadline))
     session.services.engine.tag(tier.ref, tier.tags)
     try:
         keep_verdict(session.layout, image.id, tier.verify.check)
@@ -48,10 +51,19 @@ def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit
         session.services.console.line(f"verify:{tier.name}: its verdict is not kept here, so it may run again: {where}")
 
 
-def _keep(session: Session, tier: TierPlan, image: ImageInfo, *, checks: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """How many checks an image has passed, and what its libraries hold for GPUs."""
+
+    checks: int
+    libraries: tuple[DeviceLibrary, ...]
+
+
+def _keep(session: Session, tier: TierPlan, image: ImageInfo, passed: _Passed) -> None:
     verdict = {
         "passed": True,
-        "checks": checks,
+        "checks": passed.checks,
+        "device_code": [library.document() for library in passed.libraries],
         "tier": tier.name,
         "key": tier.key,
         "at": round(session.services.now()),
@@ -64,25 +76,30 @@ def _keep(session: Session, tier: TierPlan, image: ImageInfo, *, checks: int) ->
         session.services.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 
 
-def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline) -> int:
-    """Check the image; return how many checks have passed."""
+def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline) -> _Passed:
+    """Check the image. Raises VerifyError with all that has failed."""
     found = []
     task, budget = f"verify:{tier.name}", tier.verify.budget
     if budget is not None and image.size > budget:
         what = f"the image is {image.size / 1e6:,.0f} MB, {(image.size - budget) / 1e6:,.0f} MB over its budget"
         found.append(Problem(task, what, f"docker history {tier.ref} shows what each layer weighs"))
     passed = 0 if budget is None else 1
-    if tier.verify.scripts:
+    libraries: tuple[DeviceLibrary, ...] = ()
+    if tier.verify.scripts or tier.verify.device is not None:
         checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), session.services, deadline)
         if deadline.reached:
             raise deadline.error(task, unfinished(checked))
         found += problems(tier, checked)
         passed += checked.passed
+        libraries = tuple(checked.libraries)
     VerifyError.raise_if(found)
+    if tier.verify.device is not None:
+        for line in device_lines(promise(tier.verify.device), libraries):
+            session.services.console.line(f"{task}: {line}")
     if passed:
         session.services.console.line(f"{task}: {passed} checks passed")
     else:
         session.services.console.line(
             f"{task}: nothing was checked: no {VERIFY_SCRIPT}, here or in an ancestor, and no budget"
         )
-    return passed
+    return _Passed(passed, libraries)

@@ -191,7 +191,11 @@ def verify_container(tier: TierPlan, nonce: str) -> Container:
         name=name,
         image=tier.ref,
         argv=("/bin/sh", "/imagetiers/verify.sh"),
-        env={"IMAGETIERS_VERIFY": scripts, "IMAGETIERS_MARK": nonce},
+        env={
+            "IMAGETIERS_VERIFY": scripts,
+            **({"IMAGETIERS_DEVICE_CODE": "read"} if tier.verify.device is not None else {}),
+            "IMAGETIERS_MARK": nonce,
+        },
         labels={Label.TIER: tier.name},
     )
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from datetime import date
 from types import MappingProxyType
 
-from imagetiers.config.gpus import ARCH_LIST_ARG
+from imagetiers.config.gpus import ARCH_LIST_ARG, read_arch_list
 from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline, Tier
 from imagetiers.inputs.repository import Repository, TierInputs
 from imagetiers.naming import ending_in_hash
 from imagetiers.planning import ingredients
 from imagetiers.planning.keys import KeyDocument, short
-from imagetiers.planning.plan import CompilePlan, Plan, TierPlan, VerifyPlan
+from imagetiers.planning.plan import CompilePlan, DeviceCheck, Plan, TierPlan, VerifyPlan
 
 __all__ = ["make_plan"]
 
@@ -58,7 +58,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         files=ingredients.image_files(inputs),
         dockerfile=ingredients.image_dockerfile(inputs, pipeline.pins),
         compile=compile_plan,
-        verify=_verify_plan(inputs, parent),
+        verify=_verify_plan(pipeline, inputs, parent),
     )
 
 
@@ -101,7 +101,7 @@ def _namespace(text: str) -> str:
     return ending_in_hash(text, text, _NAMESPACE_MAX)
 
 
-def _verify_plan(inputs: TierInputs, parent: TierPlan | None) -> VerifyPlan:
+def _verify_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None) -> VerifyPlan:
     scripts = parent.verify.scripts if parent is not None else ()
     if inputs.files.verify is not None:
         expectations = json.loads(inputs.tier.verify.expectations)
@@ -109,4 +109,13 @@ def _verify_plan(inputs: TierInputs, parent: TierPlan | None) -> VerifyPlan:
             expectations.setdefault("archs", inputs.args[ARCH_LIST_ARG])
         own = (inputs.tier.name, inputs.files.verify, json.dumps(expectations, sort_keys=True))
         scripts = (*scripts, own)
-    return VerifyPlan(scripts, inputs.tier.budget.size)
+    device = _device_check(pipeline, inputs, parent.verify.device if parent is not None else None)
+    return VerifyPlan(scripts, inputs.tier.budget.size, device)
+
+
+def _device_check(pipeline: Pipeline, inputs: TierInputs, parents: DeviceCheck | None) -> DeviceCheck | None:
+    """Return how an image's device code is checked: by the nearest list of architectures, none where it says "*" of others."""
+    own = inputs.tier.verify.other_device_code
+    others = tuple(dict.fromkeys((*(parents.others if parents is not None else ()), *own)))
+    text = inputs.args.get(ARCH_LIST_ARG) or (parents.arch_list if parents is not None else "")
+    return DeviceCheck(text, pipeline.gpus, others) if read_arch_list(text) and "*" not in others else None

@@ -14,6 +14,7 @@ from imagetiers.planning.keys import KeyDocument
 
 __all__ = [
     "CompilePlan",
+    "DeviceCheck",
     "Plan",
     "TierPlan",
     "VerifyPlan",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 VERIFY_RECIPE = 2  # raised when the way that checks are run changes
+DEVICE_RECIPE = 1  # raised when device code is read or judged otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +53,42 @@ class CompilePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceCheck:
+    """What an image's libraries are compiled for (as TORCH_CUDA_ARCH_LIST has it), and the GPUs that `gpus` names.
+
+    `others` are patterns of paths: libraries that somebody else has compiled, for whatever that may be.
+    """
+
+    arch_list: str
+    gpus: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """The checks of an image: the scripts of its ancestry, eldest first, with what each expects (JSON text)."""
+    """The checks of an image: the scripts of its ancestry, eldest first, with what each expects (JSON text).
+
+    `device` is None where nothing is compiled for GPUs.
+    """
 
     scripts: tuple[tuple[str, bytes, str], ...]
     budget: int | None
+    device: DeviceCheck | None = None
     check: str = field(init=False)
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(f"{VERIFY_RECIPE}\0{self.budget}\0".encode())
         for tier, script, expectations in self.scripts:
             digest.update(f"{tier}\0{len(script)}\0".encode() + script + expectations.encode())
+        if self.device is not None:
+            asked = (self.device.arch_list, *self.device.gpus, "", *self.device.others)
+            digest.update("\0".join(("device", str(DEVICE_RECIPE), *asked)).encode())
         object.__setattr__(self, "check", digest.hexdigest())
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing at all to check: such an image is never called verified."""
-        return not self.scripts and self.budget is None
+        return not self.scripts and self.budget is None and self.device is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ _CLASSES = {
     },
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},
-    "imagetiers.planning.plan": {"CompilePlan", "Plan", "TierPlan", "VerifyPlan"},
+    "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "TierPlan", "VerifyPlan"},
     "imagetiers.state.plan_memory": {"Remembered", "_mapping"},
 }  # fmt: skip
 _BROKEN = (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError, ImportError)

@@ -1,0 +1,1 @@
+"""What is in binaries: pure readers of their formats."""
