@@ -1,10 +1,8 @@
 """How long a doit takes that has nothing to do, beside `docker buildx bake` and an empty doit on the same machine.
 
-    python benchmarks/noop.py [--runs 15]
+    python benchmarks/noop.py [--runs 15] [--to benchmarks/results/noop.json]
 
-Needs a built quickstart (ci/bootstrap quickstart). The commands run in turn, so that all meet the same noise; medians and
-minima are printed, in seconds of wall time, with the CPU time beside them. Python may keep its compiled modules
-(PYTHONDONTWRITEBYTECODE is taken away), as it does those of packages that pip installs.
+Makes and builds four tiers, each of the one before, and the same four images with bake: needs Docker, and debian:trixie-slim.
 """
 
 from __future__ import annotations
@@ -12,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,61 +17,63 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIERS = ("pytorch-clean", "arr-base", "arr-training", "arr-runner")
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.pairs import Command, measure, report  # noqa: E402
+from tests.many.repository import make_repository  # noqa: E402
+
+TIERS = 4
+EMPTY = "doit with one empty task"
 
 
-def measure(argv: list[str], cwd: Path) -> tuple[float, float]:
-    """Run a command; return its wall and CPU seconds. Its output is dropped; a failure is not."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.perf_counter()
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run(argv, cwd=cwd, check=True, capture_output=True, env=env)
-    wall = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-
-def bake_file(folder: Path) -> Path:
-    """Write a bake file of four targets in a chain: what a user of bake has in the place of the quickstart."""
-    (folder / "Dockerfile").write_text("ARG PARENT\nFROM ${PARENT}\nRUN true\n")
+def bake_file(folder: Path) -> None:
+    """Write a bake file of four targets in a chain: what a user of bake has in the place of the four tiers."""
+    (folder / "Dockerfile").write_text("ARG PARENT\nFROM ${PARENT}\nCOPY Dockerfile /\n")
     target: dict[str, dict[str, object]] = {}
-    for tier, parent in zip(TIERS, ("", *TIERS), strict=False):
-        contexts = {"parent": f"target:{parent}"} if parent else {}
-        base = "parent" if parent else "debian:trixie-slim"
-        target[tier] = {"context": ".", "args": {"PARENT": base}, "contexts": contexts, "tags": [f"bench-bake/{tier}"]}
-    path = folder / "docker-bake.json"
-    path.write_text(json.dumps({"group": {"default": {"targets": list(TIERS)}}, "target": target}))
-    return path
+    for number in range(TIERS):
+        contexts = {"parent": f"target:t{number - 1}"} if number else {}
+        base = "parent" if number else "debian:trixie-slim"
+        target[f"t{number}"] = {
+            "context": ".",
+            "args": {"PARENT": base},
+            "contexts": contexts,
+            "tags": [f"bench-bake/t{number}"],
+        }
+    file = {"group": {"default": {"targets": list(target)}}, "target": target}
+    (folder / "docker-bake.json").write_text(json.dumps(file))
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args().runs
-    doit = [sys.executable, "-m", "doit"]
+    parser.add_argument("--to", type=Path)
+    given = parser.parse_args()
+    doit = (sys.executable, "-m", "doit")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        bake_file(folder)
-        (folder / "dodo.py").write_text("def task_empty():\n    return {'actions': None}\n")
-        commands = {
-            "doit variant=quickstart, nothing to do": ([*doit, "variant=quickstart"], ROOT),
-            "docker buildx bake, 4 cached targets": (["docker", "buildx", "bake", "--load"], folder),
-            "doit with one empty task": (doit, folder),
-        }
-        for argv, cwd in commands.values():  # warm up, and build what is to be cached
-            subprocess.run(argv, cwd=cwd, check=True, capture_output=True)
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        for _ in range(runs):
-            for name, (argv, cwd) in commands.items():
-                times[name].append(measure(argv, cwd))
-        subprocess.run(["docker", "rmi", *(f"bench-bake/{tier}" for tier in TIERS)], check=False, capture_output=True)
-    load = os.getloadavg()[0]
-    print(f"{runs} runs in turn, {os.cpu_count()} cores, load {load:.1f}")
-    print("| command | wall median s | wall min s | CPU median s |\n|---|---|---|---|")
-    for name, values in times.items():
-        walls, cpus = [wall for wall, _ in values], [cpu for _, cpu in values]
-        print(f"| {name} | {statistics.median(walls):.3f} | {min(walls):.3f} | {statistics.median(cpus):.3f} |")
+        baked, empty = Path(temporary) / "baked", Path(temporary) / "empty"
+        layout = make_repository(Path(temporary) / "tiers", TIERS, "chain")
+        for folder in (baked, empty):
+            folder.mkdir()
+        bake_file(baked)
+        (empty / "dodo.py").write_text("def task_empty():\n    return {'actions': None}\n")
+        env = {"PYTHONPATH": str(ROOT)}
+        bake = ("docker", "buildx", "bake", "--load")
+        ours = f"doit of {TIERS} tiers, nothing to do"
+        commands = [
+            Command(EMPTY, doit, empty, EMPTY, env),
+            Command(ours, doit, layout.root, EMPTY, env),
+            Command(f"docker buildx bake, {TIERS} cached targets", bake, baked, ours),
+        ]
+        subprocess.run(doit, cwd=layout.root, check=True, capture_output=True, env=os.environ | env)
+        time.sleep(2.5)  # nothing is remembered of what is younger than two seconds
+        found = measure(commands, given.runs)
+        report("Nothing to do", found, given.runs, given.to)
+        subprocess.run(
+            (*doit, "clean", "image"), cwd=layout.root, check=False, capture_output=True, env=os.environ | env
+        )
+        names = [f"bench-bake/t{number}" for number in range(TIERS)]
+        subprocess.run(["docker", "rmi", *names], check=False, capture_output=True)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,15 @@ from datetime import date
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from imagetiers import __version__
 from imagetiers.config.layout import Layout
-from imagetiers.config.model import Refresh
+from imagetiers.config.model import Budget, Refresh, Tier, Verify
 from imagetiers.errors import StoreError
 from imagetiers.inputs.files import InputFile
-from imagetiers.planning.plan import Plan
+from imagetiers.planning.keys import KeyDocument
+from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
 from imagetiers.repository_file import ABSENT, Reads, identity, kind_or_absent
 from imagetiers.stores.files import atomic_write
 
@@ -44,6 +45,7 @@ __all__ = ["QUIET", "Remembered", "recall", "remember"]
 QUIET = 2_000_000_000
 """How old what was read must be, in nanoseconds: some file systems' clocks tick once in two seconds."""
 
+_Value = TypeVar("_Value")
 _MAGIC = b"imagetiers plan 1\n"
 _DIGEST = 32
 _LENGTH = struct.Struct(">Q")
@@ -60,7 +62,7 @@ _CLASSES = {
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},
     "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "TierPlan", "VerifyPlan"},
-    "imagetiers.state.plan_memory": {"Remembered", "_mapping"},
+    "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_put_together"},
 }  # fmt: skip
 _BROKEN = (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError, ImportError)
 
@@ -196,7 +198,11 @@ class _Plans(pickle.Unpickler):
 def _pickled(found: Remembered) -> bytes:
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, protocol=5)
-    pickler.dispatch_table = {MappingProxyType: _without_proxy, InputFile: _without_content}
+    pickler.dispatch_table = {
+        MappingProxyType: _without_proxy,
+        InputFile: _without_content,
+        **dict.fromkeys((Budget, KeyDocument, Tier, TierPlan, Verify, VerifyPlan), _taken_apart),
+    }
     pickler.dump(found)
     return buffer.getvalue()
 
@@ -207,6 +213,18 @@ def _without_proxy(entries: Mapping[Any, Any]) -> tuple[Any, ...]:
 
 def _mapping(entries: dict[Any, Any]) -> Mapping[Any, Any]:
     return MappingProxyType(entries)
+
+
+def _taken_apart(value: Any) -> tuple[Any, ...]:
+    return _put_together, (type(value), *(getattr(value, name) for name in value.__slots__))
+
+
+def _put_together(kind: type[_Value], *values: Any) -> _Value:
+    """Return a frozen value with these fields; what dataclasses would do for a pickle takes ten times as long."""
+    made = object.__new__(kind)
+    for name, value in zip(kind.__slots__, values, strict=True):  # type: ignore[attr-defined]  # a dataclass with slots
+        object.__setattr__(made, name, value)
+    return made
 
 
 def _without_content(file: InputFile) -> tuple[Any, ...]:

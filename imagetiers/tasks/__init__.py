@@ -9,13 +9,11 @@ globals().update(load_tasks(__file__))
 
 from __future__ import annotations
 
-from gc import freeze, set_threshold
+from gc import disable
 from pathlib import Path
 from typing import Any
 
 __all__ = ["load_tasks"]
-
-_ALLOCATIONS = 50_000  # between two collections; Python has 700
 
 
 def load_tasks(dodo: str) -> dict[str, Any]:
@@ -30,10 +28,9 @@ def load_tasks(dodo: str) -> dict[str, Any]:
     from imagetiers.tasks.tasks import Tasks
 
     # The plan and its tasks live as long as the run: of thousands of tiers, the collector would look at all of them again
-    # and again while they are made.
-    set_threshold(_ALLOCATIONS)
+    # and again while they are made. The session lets it begin.
+    disable()
     tasks = Tasks(Path(dodo).parent, get_var, connect)
-    freeze()
     return {
         "DOIT_CONFIG": tasks.config,
         "task_check": tasks.check,

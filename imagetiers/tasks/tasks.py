@@ -7,6 +7,7 @@ the cache hold, which a fresh machine can do as well. doit's database only keeps
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -120,6 +121,8 @@ class Tasks:
                 except PipelineError as error:
                     raise refused(error.problems, "the pipeline") from None
                 self._opened.keep()
+                gc.freeze()
+                gc.enable()
                 self._session = Session(self.plan, self.layout, services, self._trust)
             return self._session
 
@@ -378,6 +381,8 @@ class Tasks:
         A verify's begins anew when it is run: its image may have to be built before.
         """
         self.session  # noqa: B018  begun here and not within, which is another thread
+        if timeout is None:
+            return ask()
         deadline = self._deadlines[task] = Deadline(timeout)
         try:
             return deadline.within(task, ask)
