@@ -242,6 +242,8 @@ class DockerEngine:
                     init=True,  # a shell as process 1 would ignore SIGTERM
                     network_mode="bridge" if given.network else "none",
                     tmpfs=dict(given.tmpfs) or None,
+                    mem_limit=given.memory,
+                    memswap_limit=given.memory,
                 ),
             )
             return str(created["Id"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from imagetiers.building.jobs import Measured
 from imagetiers.building.toolchain import Toolchain
 from imagetiers.ccache.checkpoint import Checkpointer
 from imagetiers.ccache.format.fingerprint import Fingerprint
@@ -117,16 +118,16 @@ def checkpoints(
         yield keeper
 
 
-def why_cold(warm: CcacheSession, hits: object, before: Fingerprint | None) -> str:
+def why_cold(warm: CcacheSession, done: Measured, before: Fingerprint | None) -> str:
     """Say why a compile that should have been warm was not, by what differs from the last good one's toolchain."""
     if before is None:
-        return f"{hits}; no earlier good compile is known, so there is nothing to compare with"
+        return f"{done}; no earlier good compile is known, so there is nothing to compare with"
     differences = warm.toolchain.fingerprint.differences(before)
     reasons = (
         "; ".join(differences)
         or "compilers, flags and settings are the same: the sources differ, or the cache was pruned"
     )
-    return f"{hits}: {reasons}"
+    return f"{done}: {reasons}"
 
 
 def last_fingerprint(warm: CcacheSession, services: Services) -> Fingerprint | None:

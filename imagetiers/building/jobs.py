@@ -32,8 +32,37 @@ class Measured:
         seconds = self.rates.total.rate
         return self.hits.rate if seconds is None else min(self.hits.rate, seconds)
 
+    @property
+    def starved(self) -> tuple[str, ...]:
+        """Say which compilers the kernel has killed for want of memory, to the end."""
+        last = {job.object: job for job in self.jobs}
+        return tuple(
+            f"{job.source or job.object}: its compiler was killed at {_mebibytes(job.peak)}"
+            for job in last.values()
+            if job.outcome == "starved"
+        )
+
+    @property
+    def fed(self) -> tuple[str, ...]:
+        """Say which objects were compiled after all, when their compilers had been killed."""
+        killed: dict[str, Job] = {}
+        told: list[str] = []
+        for job in self.jobs:
+            if job.outcome == "starved":
+                killed[job.object] = job
+            elif job.outcome == "done" and (before := killed.pop(job.object, None)) is not None:
+                told.append(
+                    f"{job.source or job.object}: its compiler was killed for want of memory at {_mebibytes(before.peak)}, "
+                    f"and run again by itself: it needs {_mebibytes(job.peak)}"
+                )
+        return tuple(told)
+
     def __str__(self) -> str:
         return "; ".join(text for text in (str(self.hits), str(self.rates)) if text)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size >> 20:,} MiB"
 
 
 def launcher_files(known: KnownObjects) -> bytes:

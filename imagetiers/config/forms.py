@@ -77,6 +77,7 @@ def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield from (((*tier, "sources", name, "git"), _port) for name in _keys(tree, (*tier, "sources")))
     yield (*tier, "tag"), _tag
     yield (*tier, "compile", "job_memory"), _size
+    yield (*tier, "compile", "memory"), _size
     yield (*tier, "compile", "ccache", "max_size"), _size
     yield (*tier, "budget", "size"), _size
     yield (*tier, "verify", "timeout"), _check_time

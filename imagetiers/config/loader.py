@@ -471,6 +471,7 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
         wheels_stage=given.get("wheels_stage", "wheels"),
         cuda=given.get("cuda"),
         job_memory=parse_size(given.get("job_memory", "1G")),
+        memory=parse_size(given["memory"]) if "memory" in given else None,
         ccache=CcacheSettings(
             max_size=parse_size(ccache.get("max_size", "5G")),
             min_hit_rate=float(ccache.get("min_hit_rate", 0)),

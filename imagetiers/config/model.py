@@ -71,7 +71,8 @@ class CcacheSettings:
 class CompileStep:
     """A Dockerfile stage that runs as a container with the ccache directory mounted, and produces wheels.
 
-    `job_memory` is what one compiler job may need, in bytes; it bounds MAX_JOBS on the daemon's memory.
+    `job_memory` is what a compiler job may need of which nothing is known, in bytes; it bounds MAX_JOBS. `memory` is the
+    container's limit in bytes, None: it may have all that the daemon has.
     `cuda` is the version of the CUDA toolkit in the stage, None where its base image says it.
     """
 
@@ -81,6 +82,7 @@ class CompileStep:
     job_memory: int
     ccache: CcacheSettings
     cuda: str | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

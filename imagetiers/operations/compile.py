@@ -141,7 +141,7 @@ def _compile(
     if code != 0 and deadline.reached:
         raise deadline.error(task)
     if code != 0:
-        raise BuildError(*_failure(log, task, code))
+        raise BuildError(*_failure(log, task, code, done))
     record = _record(session, tier, step, watch=watch, done=done, log=log)
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
     keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
@@ -154,7 +154,7 @@ def _record(
     """Say how a compile went that is done, and return that as a record."""
     task = f"compile:{tier.name}"
     session.services.console.line(f"{task}: done in {watch.seconds:.0f} s; {done}")
-    for line in done.rates.by_class():
+    for line in (*done.fed, *done.rates.by_class()):
         session.services.console.line(f"{task}: {line}")
     total = done.rates.total
     return Record(
@@ -173,12 +173,15 @@ def _record(
     )
 
 
-def _failure(log: BuildLog, task: str, code: int) -> tuple[Problem, ...]:
+def _failure(log: BuildLog, task: str, code: int, done: Measured) -> tuple[Problem, ...]:
     """Return what a compile that ended badly has to say; compilers that the kernel has killed have a remedy."""
     killed = code == _KILLED
     problem = log.failure(
         task, f"the compile step ended with exit code {code}{' (killed; out of memory?)' if killed else ''}"
     )
+    if done.starved:
+        hint = "the next doit gives them twice that; a larger compile.memory, or a larger machine, is more for all"
+        return problem, *(Problem(task, f"the memory was not enough for {one}", hint) for one in done.starved)
     if not killed and _OUT_OF_MEMORY not in problem.what:
         return (problem,)
     hint = "a larger compile.job_memory runs fewer jobs at once; what is done is kept in ccache"
@@ -213,7 +216,7 @@ def _judge(
         return
     if before is None or done.rate >= settings.min_hit_rate:
         return
-    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, done.hits, before)}"
+    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, done, before)}"
     if settings.strict:
         hint = "what it compiled is in the cache now, so the next run is warm; strict: false only reports"
         raise BuildError(Problem(warm.task, what, hint))
@@ -275,11 +278,12 @@ def _start(session: Session, step: CompilePlan, ccache: Path, known: KnownObject
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / wheels.BEGAN).touch()
+    memory = min(info.memory, step.config.memory or info.memory)
     container = compile_container(
         step,
         user=session.services.user,
-        jobs=max_jobs(info.cpus, info.memory, step.config.job_memory),
-        room=room_of(info.memory),
+        jobs=max_jobs(info.cpus, memory, step.config.job_memory, known.mean_memory()),
+        room=room_of(memory),
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
         checkout=_checkout(session.layout),

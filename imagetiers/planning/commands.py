@@ -69,9 +69,17 @@ exit 1
 """
 
 
-def max_jobs(cpus: int, memory: int, job_memory: int) -> int:
-    """Return how many compiler jobs fit on a daemon of so many processors and bytes of memory."""
-    return max(1, min(cpus, room_of(memory) // job_memory))
+def max_jobs(cpus: int, memory: int, job_memory: int, known: int = 0) -> int:
+    """Return how many compiler jobs fit into so many processors and bytes of memory.
+
+    `known` is what a job has needed on average, 0 where nobody knows. Where that is less than `job_memory`, up to twice as
+    many run: each of them waits for its own lease, but what the compilers' callers need is in no lease.
+    """
+    room = room_of(memory)
+    jobs = max(1, room // job_memory)
+    if known:
+        jobs = max(jobs, min(2 * jobs, room // known))
+    return min(cpus, jobs)
 
 
 def room_of(memory: int) -> int:
@@ -171,6 +179,7 @@ def compile_container(
         mounts=(BindMount(ccache, "/ccache"), BindMount(wheels, "/wheels")),
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
         tmpfs={SECRETS: options} if secrets else {},
+        memory=plan.config.memory,
     )
 
 

@@ -66,7 +66,7 @@ class VolumeMount:
 class Container:
     """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
 
-    `tmpfs` are folders in memory, with their mount options.
+    `tmpfs` are folders in memory, with their mount options. `memory` is its limit in bytes, and it has no swap beyond that.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     network: bool = False
     tmpfs: Mapping[str, str] = field(default_factory=dict)
+    memory: int | None = None
 
 
 def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,6 +18,7 @@ from imagetiers.config.model import Trust
 from imagetiers.errors import BuildError, Problem
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.compile import compile_wheels
+from imagetiers.planning.commands import CALL_LOG, JOB_LOG, STATS_LOG
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.make import make_plan
@@ -41,15 +44,34 @@ class Compile:
     say: OnLine
     stopped: threading.Event
 
-    def call(self, source: int) -> None:
-        """Be one call of the compiler through ccache: a hit, if its object is in the directory; else it makes it."""
+    def call(self, source: int, seconds: float = 0.0) -> None:
+        """Be one call of the compiler through ccache: a hit, if its object is in the directory; else it makes it.
+
+        With `seconds` the launcher and ccache's own log say so, too.
+        """
         name = make_name(source)
         hit = self.ccache.joinpath(*name[:2], name[2:]).exists()
         if not hit:
             put_entry(self.ccache, name, make_entry(f"object {source}".encode() * 50), mtime=_now(self.wheels))
-        with (self.wheels / ".ccache-stats.log").open("a") as log:
+        with (self.wheels / STATS_LOG).open("a") as log:
             log.write(f"# {source}.c\n{'direct_cache_hit' if hit else 'cache_miss'}\n")
+        with (self.wheels / CALL_LOG).open("a") as log:
+            at = f"[2026-11-29T05:14:50.414666 {source} ]"
+            log.write(
+                f"{at} === CCACHE 4.14.2 STARTED ===\n{at} Source file: {source}.c\n{at} Object file: /b/{source}.o\n"
+            )
+            log.write(f"{at} Result: {'direct_cache_hit' if hit else 'cache_miss'}\n")
+        if seconds and not hit:
+            self.ran(f"/b/{source}.o", seconds, 100 << 20)
         self.say(f"[{source}/4] Building {source}.o")
+
+    def ran(self, target: str, seconds: float, peak: int, *, outcome: str = "done") -> None:
+        """Write down a run of a compiler, as the launcher does."""
+        source = f"{Path(target).stem}.cpp"
+        with (self.wheels / JOB_LOG).open("a") as log:
+            log.write(
+                f"{outcome}\t{seconds}\t{peak}\t{100 << 20}\t{'0' * 16}\t{target}\t{source}\tg++\x1f-c\x1f{source}\n"
+            )
 
     def make_wheel(self, text: str = "a wheel") -> None:
         (self.wheels / "tiny-1-py3-none-any.whl").write_text(text)
@@ -87,6 +109,7 @@ class ScriptedEngine(FakeEngine):
     ended: dict[str, int] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     stdins: dict[str, bytes | None] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
         self.builds.append(build)
@@ -101,6 +124,9 @@ class ScriptedEngine(FakeEngine):
         id_ = super().start(container, files, stdin)
         self.stops[id_] = threading.Event()
         self.stdins[id_] = stdin
+        if files is not None:
+            with tarfile.open(fileobj=io.BytesIO(files)) as tar:
+                self.files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         return id_
 
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:

@@ -152,6 +152,58 @@ def test_a_compiler_that_the_kernel_has_killed_is_told_as_such(here: Machine) ->
     assert "job_memory" in str(caught.value)
 
 
+def test_a_compiler_that_found_no_memory_is_named_and_has_more_the_next_time(here: Machine) -> None:
+    def starved(job: Compile) -> int:
+        job.ran("/b/huge.o", 20.0, 600 << 20, outcome="starved")
+        job.ran("/b/huge.o", 30.0, 900 << 20, outcome="starved")
+        job.ran("/b/large.o", 20.0, 500 << 20, outcome="starved")
+        job.ran("/b/large.o", 9.0, 700 << 20)
+        return 1
+
+    here.engine.script = starved
+    with pytest.raises(BuildError) as caught:
+        here.compile()
+
+    assert "the memory was not enough for huge.cpp: its compiler was killed at 900 MiB" in str(caught.value)
+    assert "large.cpp" not in str(caught.value), "it was compiled after all"
+
+    here.engine.script = compiles
+    here.compile()
+
+    known = here.engine.files["imagetiers/known"].decode()
+    assert f"/b/huge.o\t30.000\t{1800 * 9 // 8 << 20}\n" in known
+    assert f"/b/large.o\t9.000\t{(700 << 20) * 9 // 8}\n" in known
+
+
+def test_hits_are_counted_in_the_seconds_that_they_saved(here: Machine) -> None:
+    edit("pipeline.yaml", "{max_size: 100M}", "{max_size: 100M, min_hit_rate: 0.6}")(here.layout)
+
+    def first(job: Compile) -> int:
+        for source, seconds in ((1, 1.0), (2, 1.0), (3, 2.0)):
+            job.call(source, seconds)
+        job.make_wheel()
+        return 0
+
+    def second(job: Compile) -> int:
+        for source in (1, 2, 3):
+            job.call(source)
+        job.call(4, 36.0)
+        job.make_wheel()
+        return 0
+
+    here.engine.script = first
+    here.compile()
+    here.engine.script = second
+    here.compile(force=True)
+
+    assert "3 of 4 compiler calls were hits (75.0 %); 4.0 of 40 s of compiling saved (10.0 %)" in here.said
+    assert "cold, below the 60 % of min_hit_rate: 3 of 4 compiler calls were hits (75.0 %); 4.0 of 40 s" in here.said
+    records = [json.loads(here.store.read(blob.name)[0]) for blob in here.store.list("records/pytorch-clean/compile/")]
+    last = max(records, key=lambda record: record["saved_seconds"])
+    assert (last["saved_seconds"], last["compiled_seconds"]) == (4.0, 36.0)
+    assert last["classes"][0]["name"] == "C and C++"
+
+
 def test_a_container_that_the_kernel_has_killed_is_told_as_such(here: Machine) -> None:
     here.engine.script = lambda _job: 137
     with pytest.raises(BuildError, match=r"exit code 137 \(killed; out of memory\?\)") as caught:

@@ -160,6 +160,19 @@ def test_max_jobs(cpus: int, memory: int, job: int, expected: int) -> None:
     assert max_jobs(cpus, memory, job) == expected
 
 
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (0, 5),
+        (GIB, 10),  # twice as many as the guess says, not the 28 that would fit
+        (4 * GIB, 7),
+        (8 * GIB, 5),  # never fewer: leases see to it
+    ],
+)
+def test_what_is_known_lets_more_jobs_run(known: int, expected: int) -> None:
+    assert max_jobs(32, 32 * GIB, int(5.5 * GIB), known) == expected
+
+
 def image(plan: Plan, tier: str, **changes: object) -> ImageInfo:
     planned = plan.tiers[tier]
     values: dict[str, object] = {

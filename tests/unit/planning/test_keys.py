@@ -88,6 +88,7 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
     "expectations": (edit("pipeline.yaml", "forbid: [gcc]", "forbid: [gcc, cc]"), ()),
     "the friendly tag": (edit("pipeline.yaml", "arr-base: {parent", "arr-base: {tag: '9', parent"), ()),
     "the memory of a job": (edit("pipeline.yaml", "{stage: builder", "{job_memory: 2G, stage: builder"), ()),
+    "the memory of all jobs": (edit("pipeline.yaml", "{stage: builder", "{memory: 8G, stage: builder"), ()),
     "the ccache's size": (edit("pipeline.yaml", "100M", "200M"), ()),
     "the place of the cache": (edit("pipeline.yaml", "name: tiny", "name: tiny\ncache: gs://bucket/p"), ()),
     "the registry": (edit("pipeline.yaml", "name: tiny", "name: tiny\nregistry: localhost/a"), ()),
