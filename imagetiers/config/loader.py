@@ -470,6 +470,7 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
         run=(run,) if isinstance(run, str) else tuple(run),
         wheels_stage=given.get("wheels_stage", "wheels"),
         cuda=given.get("cuda"),
+        share_layers=bool(given.get("share_layers", False)),
         job_memory=parse_size(given.get("job_memory", "1G")),
         memory=parse_size(given["memory"]) if "memory" in given else None,
         ccache=CcacheSettings(

@@ -74,6 +74,7 @@ class CompileStep:
     `job_memory` is what a compiler job may need of which nothing is known, in bytes; it bounds MAX_JOBS. `memory` is the
     container's limit in bytes, None: it may have all that the daemon has.
     `cuda` is the version of the CUDA toolkit in the stage, None where its base image says it.
+    `share_layers`: the stage's image is kept in the registry, for the layers of other workers.
     """
 
     stage: str
@@ -83,6 +84,7 @@ class CompileStep:
     ccache: CcacheSettings
     cuda: str | None = None
     memory: int | None = None
+    share_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

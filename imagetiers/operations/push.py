@@ -11,7 +11,7 @@ import contextlib
 import json
 
 from imagetiers.building.preconditions import push_problems
-from imagetiers.errors import PreconditionError, Problem, RegistryError, StoreError, TagMovedError
+from imagetiers.errors import EngineError, PreconditionError, Problem, RegistryError, StoreError, TagMovedError
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.verify import verify_image
 from imagetiers.planning.keys import short
@@ -47,6 +47,7 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
             raise RegistryError(Problem(task, found.wrong, hint))
         digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)
         _agree_here(session, tier, digest)
+        _share_layers(session, tier)
         for tag in tier.tags:
             if tag not in found.tags or digest != found.digest:
                 session.services.registry.set_tag(tag, digest, tier.repository)
@@ -142,6 +143,25 @@ def _check_labels(session: Session, tier: TierPlan, answer: Present | Absent) ->
         raise RegistryError(Problem(f"push:{tier.name}", f"cannot be read back: {info.reason}", "doit again"))
     if info is None or info.key != tier.key or not info.usable(session.trust):
         raise RegistryError(Problem(tier.ref, "was pushed by somebody else, and is not the image of this key"))
+
+
+def _share_layers(session: Session, tier: TierPlan) -> None:
+    """Keep the builder that has compiled here in the registry, for its layers. What fails costs other workers time, no more."""
+    step, engine = tier.compile, session.services.engine
+    if step is None or step.layers is None or not engine.has_image(step.builder):
+        return
+    began = session.services.now()
+    try:
+        engine.tag(step.builder, (step.layers,))
+        try:
+            engine.push(step.layers, lambda _: None)
+        finally:
+            engine.untag(step.layers)
+    except (RegistryError, EngineError) as error:
+        session.services.console.line(f"push:{tier.name}: the builder's layers are not shared: {error}")
+        return
+    seconds = session.services.now() - began
+    session.services.console.line(f"push:{tier.name}: the builder's layers are in {step.layers}, after {seconds:.0f} s")
 
 
 def _agree_here(session: Session, tier: TierPlan, digest: str) -> None:

@@ -134,6 +134,7 @@ def build_builder(plan: CompilePlan, tier: TierPlan, platform: str, *, parent: s
         args=plan.args if parent is None else {**plan.args, PARENT_ARG: parent},
         labels={Label.COMPILE_KEY: plan.key},
         secrets=tier.config.secrets,
+        layers=plan.layers,
     )
 
 

@@ -14,7 +14,11 @@ __all__ = ["BindMount", "BuildImage", "Container", "VolumeMount", "through_volum
 
 @dataclass(frozen=True, slots=True)
 class BuildImage:
-    """A `docker buildx build` with the context as a tar on stdin."""
+    """A `docker buildx build` with the context as a tar on stdin.
+
+    `layers` is an image in a registry whose layers are taken where they would be made again, and says of the new image how
+    its own are made (BuildKit's inline cache). One that is not there is no failure.
+    """
 
     tags: tuple[str, ...]
     target: str | None  # None: the last stage
@@ -24,6 +28,7 @@ class BuildImage:
     contexts: Mapping[str, Path] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     no_cache: bool = False
+    layers: str | None = None
 
     def argv(self) -> tuple[str, ...]:
         """Return the command. Values of secrets are in none of its words."""
@@ -38,6 +43,8 @@ class BuildImage:
         for secret in self.secrets:
             source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
             words.append(f"--secret=id={secret.id},{source}")
+        if self.layers is not None:
+            words += [f"--cache-from=type=registry,ref={self.layers}", "--cache-to=type=inline"]
         if self.no_cache:
             words.append("--no-cache")
         return (*words, "-")

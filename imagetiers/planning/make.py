@@ -77,15 +77,18 @@ def _compile_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | Non
     if parent is not None:
         args[PARENT_ARG] = parent.ref
     toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in _toolchain(document, parent))
+    namespace = _namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}")
+    place = (pipeline.channels or pipeline.registry) if step.share_layers else None
     return CompilePlan(
         tier=inputs.tier.name,
         config=step,
         key_document=document,
         builder=f"{pipeline.name}/{inputs.tier.name}-{step.stage}:{short(document.key)}",
-        namespace=_namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}"),
+        namespace=namespace,
         args=MappingProxyType(args),
         files=ingredients.compile_files(inputs),
         dockerfile=ingredients.compile_dockerfile(inputs, pipeline.pins),
+        layers=f"{_repository(place, pipeline, inputs.tier)}-{step.stage}:{namespace}" if place is not None else None,
     )
 
 

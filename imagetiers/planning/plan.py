@@ -29,7 +29,8 @@ DEVICE_RECIPE = 1  # raised when device code is read or judged otherwise
 class CompilePlan:
     """How a tier's wheels are made, by `config`: `builder` is the compile stage's image, `namespace` names its ccache.
 
-    `args` hold the parent's reference where the stage takes the parent's image.
+    `args` hold the parent's reference where the stage takes the parent's image. `layers` is where the registry keeps the
+    builder for other workers' builds, None where it does not.
     """
 
     tier: str
@@ -40,6 +41,7 @@ class CompilePlan:
     args: Mapping[str, str]
     files: tuple[InputFile, ...]
     dockerfile: bytes
+    layers: str | None = None
 
     @property
     def key(self) -> str:
