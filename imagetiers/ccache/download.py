@@ -68,7 +68,7 @@ def fetched_size(pack: PackRef, extents: Extents) -> int:
 
 def fetch(
     space: Namespace, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, got: Callable[[int], None]
-) -> list[tuple[Wanted, bytes]]:
+) -> list[tuple[Wanted, bytes | memoryview]]:
     """Fetch and check all that is wanted of a pack. Raises CorruptError, NotFoundError before anything is applied."""
     where = space.object("packs", pack.name)
     pieces: list[tuple[int, memoryview]] = []
@@ -92,7 +92,7 @@ def fetch(
 
 def _restored(
     wanted: Sequence[Wanted], pieces: Sequence[tuple[int, memoryview]], where: str
-) -> Iterator[tuple[Wanted, bytes]]:
+) -> Iterator[tuple[Wanted, bytes | memoryview]]:
     decoded_of: SectionRef | None = None
     decoded: bytes | memoryview = b""
     order = sorted(wanted, key=lambda one: (one.entry.section.offset, one.entry.slot.offset))

@@ -197,7 +197,7 @@ def stamp(path: str, size: int) -> Stamp | None:
     return Stamp(Kind(head[3]), (int.from_bytes(head[7:15], "big"), size, content))
 
 
-def put(directory: str, name: str, data: bytes, mtime: int, *, replace: bool) -> bool:
+def put(directory: str, name: str, data: bytes | memoryview, mtime: int, *, replace: bool) -> bool:
     """Put an entry where every ccache version finds it (level 2), with its mtime in ns; say whether it was.
 
     Unless `replace`, an entry that appeared meanwhile stays. Raises OSError.

@@ -441,7 +441,7 @@ def _restored(data: bytes, members: Sequence[Entry], where: str) -> Iterator[tup
         for entry in chosen:
             slot = entry.slot
             part = decoded[slot.offset : slot.offset + slot.length]
-            yield slot.name, restore_entry(section.codec, slot, part, entry.kind), slot.mtime
+            yield slot.name, bytes(restore_entry(section.codec, slot, part, entry.kind)), slot.mtime
 
 
 @dataclass

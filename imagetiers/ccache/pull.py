@@ -154,7 +154,7 @@ def pull(
     *,
     step: str | None = None,
     everything: bool = False,
-    threads: int = 8,
+    threads: int = 12,
     progress: Progress | None = None,
     counters: Callable[[Path], None] | None = recount,
 ) -> PullResult:
@@ -336,7 +336,7 @@ def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int]) -> No
 
 def _fetched(
     space: Namespace, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, run: _Run
-) -> list[tuple[Wanted, bytes]]:
+) -> list[tuple[Wanted, bytes | memoryview]]:
     """Fetch and check what is wanted of a pack; once more when it is not what it should be, for the reading may be bad."""
     try:
         return fetch(space, pack, wanted, extents, run.got)
@@ -344,7 +344,7 @@ def _fetched(
         return fetch(space, pack, wanted, extents, lambda _: None)
 
 
-def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes]]) -> None:
+def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes | memoryview]]) -> None:
     for wanted, data in files:
         slot = wanted.entry.slot
         replace = wanted.replace or wanted.entry.kind is Kind.RESULT

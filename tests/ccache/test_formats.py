@@ -76,7 +76,7 @@ def read_back(data: bytes, entries: list[Entry]) -> dict[str, bytes]:
         assert section in table
         raw = memoryview(decode_section(section, data[section.offset : section.offset + section.stored]))
         part = raw[slot.offset : slot.offset + slot.length]
-        found[slot.name] = restore_entry(section.codec, slot, part, entry.kind)
+        found[slot.name] = bytes(restore_entry(section.codec, slot, part, entry.kind))
     return found
 
 

@@ -160,7 +160,7 @@ def content_id(data: bytes | memoryview) -> bytes:
     return bytes(data[-TRAILER:])
 
 
-def check_entry(data: bytes, name: str = "") -> Header:
+def check_entry(data: bytes | memoryview, name: str = "") -> Header:
     """Check a whole entry file: header, kind against the name, size, checksum. Raises CorruptError."""
     header = parse_header(data, name)
     expected = suffix_kind(name)

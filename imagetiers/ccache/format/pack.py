@@ -234,11 +234,14 @@ def decode_section(section: SectionRef, stored: bytes | memoryview, where: str =
     return raw
 
 
-def restore_entry(codec: Codec, slot: Slot, decoded: bytes | memoryview, kind: Kind) -> bytes:
-    """Make one entry's file from its slice of a decoded section and check all of it. Raises CorruptError."""
+def restore_entry(codec: Codec, slot: Slot, decoded: bytes | memoryview, kind: Kind) -> bytes | memoryview:
+    """Make one entry's file from its slice of a decoded section and check all of it. Raises CorruptError.
+
+    What was stored as it is comes back as that slice, uncopied.
+    """
     if len(decoded) != slot.length:
         raise CorruptError.of(slot.name, "the entry is cut off")
-    data = rewrap(decoded, slot.name) if codec is Codec.ZSTD else bytes(decoded)
+    data = rewrap(decoded, slot.name) if codec is Codec.ZSTD else decoded
     if len(data) != slot.size or data[-TRAILER:] != slot.content:
         raise CorruptError.of(slot.name, "the entry is not the one that the index says")
     if check_entry(data, slot.name).kind is not kind:
