@@ -38,6 +38,7 @@ from tests.gcs.harness import BUCKET, GcsServer
 ENTRIES = 12_000
 SHARE = 0.3
 OURS = "imagetiers"
+FLOOR = "floor"
 
 
 @dataclass
@@ -131,6 +132,10 @@ class Round:
         """Describe a job of this method."""
         return replace(Job(self.servers[method.md5].url, BUCKET, method.name, str(folder)), **more)  # type: ignore[arg-type]
 
+    def known(self, method: Method, folder: Path, names: Sequence[str]) -> dict[str, object]:
+        """Tell the floor, and no other, what it is to move."""
+        return {"like": str(folder), "some": tuple(names)} if method.name == FLOOR else {}
+
     def everything(self) -> None:
         """Measure all scenarios."""
         for method in self.methods:
@@ -147,9 +152,13 @@ class Round:
 
     def push(self, scenario: str, new: Path, since: int | None = None) -> None:
         """Push every method's copy."""
-        needed = data.size_of(new, data.paths(new))
+        names = data.paths(new)
+        needed = data.size_of(new, names)
         for method in self.turns(scenario):
-            self.measure(scenario, method, "push", self.job(method, self.source(method), since=since), needed)
+            known = self.known(method, new, names) if since is None else {}
+            if known and scenario != report.COLD_PUSH:
+                known["step"] = "changed"
+            self.measure(scenario, method, "push", self.job(method, self.source(method), since=since, **known), needed)
 
     def cold_restore(self) -> None:
         """Restore into an empty directory. What this leaves for later: our own index segments."""
@@ -158,8 +167,8 @@ class Round:
         for method in self.turns(report.COLD_RESTORE):
             target = self.target(method)
             target.mkdir()
-            job = self.job(method, target, source=str(self.bench.tar))
-            if self.measure(report.COLD_RESTORE, method, "pull", job, needed):
+            job = self.job(method, target, source=str(self.bench.tar), **self.known(method, self.bench.base, names))
+            if self.measure(report.COLD_RESTORE, method, "pull", job, needed) and method.name != FLOOR:
                 data.check(self.bench.base, names, target)
             if (target / OURS).is_dir():
                 (target / OURS).rename(self.folder / "segments")
@@ -194,8 +203,9 @@ class Round:
         for method in self.turns(scenario):
             target = self.target(method)
             target.mkdir()
-            job = self.job(method, target, step=step, some=None if method is ours else tuple(names))
-            if self.measure(scenario, method, "pull", job, needed):
+            more = self.known(method, self.bench.after, names) or {"some": None if method is ours else tuple(names)}
+            job = self.job(method, target, step=step, **more)
+            if self.measure(scenario, method, "pull", job, needed) and method.name != FLOOR:
                 data.check(self.bench.after, names, target)
             data.put_away(target)
 

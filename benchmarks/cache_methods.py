@@ -25,7 +25,10 @@ Verb = Literal["push", "pull"]
 
 @dataclass(frozen=True)
 class Job:
-    """What to do: folder and where it lies in the server; only the files `some` if given; `since` as push takes it."""
+    """What to do: folder and where it lies in the server; only the files `some` if given; `since` as push takes it.
+
+    `like` is a folder that holds all of the files, for a method that knows beforehand what it moves.
+    """
 
     url: str
     bucket: str
@@ -35,6 +38,7 @@ class Job:
     step: str = "build"
     since: int | None = None
     source: str = ""
+    like: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,10 @@ def _local(verb: Verb, job: Job, scratch: Path) -> Command | None:
     return _python("local")(verb, job, scratch) if verb == "pull" and job.source else None
 
 
+def _floor(verb: Verb, job: Job, scratch: Path) -> Command | None:
+    return _python("floor")(verb, job, scratch) if job.like else None
+
+
 def _rclone(verb: Verb, job: Job, scratch: Path) -> Command:
     remote = f":gcs:{job.bucket}/{job.prefix}"
     options = ["--config", "", "--gcs-endpoint", f"{job.url}/storage/v1/", "--gcs-anonymous", "--gcs-no-check-bucket"]
@@ -153,6 +161,7 @@ def _gcloud(verb: Verb, job: Job, scratch: Path) -> Command | None:
 METHODS = (
     Method("imagetiers", "imagetiers", 0, _python("imagetiers")),
     Method("tar", "`tar \\| zstd -1`, one object", 0, _python("tar"), "zstd"),
+    Method("floor", "the floor: plain requests, and the files", 0, _floor),
     Method("local", "local `tar x`, no network", 0, _local),
     Method("threads", "google-cloud-storage, 16 threads", 1, _python("threads")),
     Method("manager", "transfer_manager, 16 threads", 1, _python("manager")),
