@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import struct
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO
 
 from imagetiers.errors import PipelineError, Problem
 
@@ -15,17 +20,22 @@ __all__ = [
     "ABSENT",
     "MAX_FILE_BYTES",
     "Reads",
+    "changed",
     "decode",
+    "hash_input",
     "identity",
     "kind_of_file",
     "kind_or_absent",
     "os_fault",
     "read_file",
     "read_input",
+    "read_pieces",
 ]
 
 MAX_FILE_BYTES = 64 << 20
 _TRIES = 3
+_PIECE = 1 << 20
+_HELD = 64 << 20  # bytes of contents in memory, of all tiers
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe that nobody writes to would hold an open that waits
 _HINTS = {
     errno.EACCES: "run as a user who may read it",
@@ -58,6 +68,12 @@ def identity(status: os.stat_result) -> bytes:
     )
 
 
+def changed(one: bytes) -> int:
+    """Return when what has this identity was last changed, in nanoseconds."""
+    ctime: int = _IDENTITY.unpack(one)[3]
+    return ctime
+
+
 _SIGNED = (1 << 63) - 1
 
 
@@ -75,9 +91,15 @@ class Reads:
     `files` are files, links and folders by path, as `lstat` has them; `targets` the same, as `stat` has them, where a link
     was followed; `kinds` are paths of which only the kind matters. Each has an identity, or says that there was nothing.
     `began` is when the reading did, and `newest` the last change of anything that it met, both in nanoseconds of Unix time.
+
+    `hashes` are those of large files that an earlier reading has found, by path and with the identity; `hashed` are those that
+    this one has met. `room` is how many bytes of contents may still be held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hashes: Mapping[str, tuple[bytes, str]] = MappingProxyType({})) -> None:
+        self.hashes = hashes
+        self.hashed: dict[str, tuple[bytes, str]] = {}
+        self.room = _HELD
         self.began = time.time_ns()
         self.files: dict[str, bytes] = {}
         self.targets: dict[str, bytes] = {}
@@ -100,6 +122,13 @@ class Reads:
         """Note what `lstat` said of a path."""
         self.newest = max(self.newest, status.st_ctime_ns)
         self.files[path] = identity(status)
+
+    def hold(self, content: bytes) -> bytes | None:
+        """Return the content if there is still room for it."""
+        if len(content) > self.room:
+            return None
+        self.room -= len(content)
+        return content
 
     def look_at_kind(self, path: str) -> None:
         """Note what kind of thing lies at a path."""
@@ -136,6 +165,52 @@ def read_input(path: str, shown: str) -> tuple[bytes, os.stat_result]:
 _AGAIN = "run doit again when nothing writes there any more"
 
 
+def hash_input(path: str, shown: str) -> tuple[str, os.stat_result]:
+    """Return the sha256 and the status of a file that was seen a moment ago, however large; it is not held.
+
+    Raises PipelineError with one problem, which calls the file `shown`.
+    """
+    for _ in range(_TRIES):
+        digest, size = hashlib.sha256(), 0
+        with _opened(path, shown) as file:
+            before = os.fstat(file.fileno())
+            while piece := _piece(file, shown):
+                digest.update(piece)
+                size += len(piece)
+            if _moment(os.fstat(file.fileno())) == _moment(before) and size == before.st_size:
+                return digest.hexdigest(), before
+    raise PipelineError(Problem(shown, "was changed each time that it was read", _AGAIN))
+
+
+def read_pieces(path: str, shown: str) -> Iterator[bytes]:
+    """Yield a file's bytes, a mebibyte at a time. Raises PipelineError, in which the file is called `shown`."""
+    with _opened(path, shown) as file:
+        while piece := _piece(file, shown):
+            yield piece
+
+
+@contextmanager
+def _opened(path: str, shown: str) -> Iterator[IO[bytes]]:
+    try:
+        descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise PipelineError(Problem(shown, "vanished while it was read", _AGAIN)) from None
+    except OSError as error:
+        raise PipelineError(Problem(shown, *os_fault(error))) from None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        kind = kind_of_file(os.fstat(descriptor).st_mode)
+        if kind is not None:
+            raise PipelineError(Problem(shown, f"is {kind}, but must be a file", "put a file in its place"))
+        yield file
+
+
+def _piece(file: IO[bytes], shown: str) -> bytes:
+    try:
+        return file.read(_PIECE)
+    except OSError as error:
+        raise PipelineError(Problem(shown, *os_fault(error))) from None
+
+
 def _read(path: Path | str, shown: str, flags: int) -> tuple[bytes, os.stat_result]:
     """Read a file of a bounded size, all of it of one moment. Raises FileNotFoundError and PipelineError."""
     try:
@@ -150,7 +225,7 @@ def _read(path: Path | str, shown: str, flags: int) -> tuple[bytes, os.stat_resu
                 if before.st_size > MAX_FILE_BYTES:
                     what = f"is {before.st_size:,} bytes long; the limit is {MAX_FILE_BYTES:,}"
                     raise PipelineError(Problem(shown, what, "is it the right file?"))
-                data = file.read(MAX_FILE_BYTES + 1)
+                data = file.read(before.st_size + 1)
                 if _moment(os.fstat(descriptor)) == _moment(before) and len(data) == before.st_size:
                     return data, before
     except FileNotFoundError:

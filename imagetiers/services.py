@@ -65,8 +65,8 @@ class Engine(Protocol):
         """Say whether the engine holds an image of that reference or id."""
         ...
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
-        """Build and tag an image; `context` is a tar. Raises BuildError when a step fails.
+    def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
+        """Build and tag an image; `context` is a tar in pieces. Raises BuildError when a step fails.
 
         After so many `seconds` it is ended: TimeoutError.
         """

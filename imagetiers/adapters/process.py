@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import IO
 
+from imagetiers.errors import ImagetiersError
 from imagetiers.services import Cancellation, OnLine
 
 __all__ = ["LONGEST_LINE", "run"]
@@ -23,7 +23,7 @@ _TERM_SECONDS = 10.0
 def run(
     argv: tuple[str, ...],
     *,
-    stdin: bytes = b"",
+    stdin: Iterable[bytes] = (),
     env: Mapping[str, str | None] | None = None,
     on_line: OnLine = lambda _line: None,
     cancel: Cancellation | None = None,
@@ -32,6 +32,8 @@ def run(
     """Run a program, pass on its lines (stdout and stderr together, no piece longer than `LONGEST_LINE`), return its exit code.
 
     `env` is laid over our own environment; None takes a variable away.
+
+    What `stdin` raises while it yields ends the program, and is raised.
 
     It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
     FileNotFoundError when there is no such program, TimeoutError when it has not ended after so many `seconds`.
@@ -45,7 +47,8 @@ def run(
         start_new_session=True,  # Ctrl-C reaches us first; we end the child in our own order
     )
     watch = cancel.on_request(process.terminate) if cancel is not None else contextlib.nullcontext()
-    feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    failed: list[ImagetiersError] = []
+    feeder = threading.Thread(target=_feed, args=(process, stdin, failed), daemon=True)
     feeder.start()
     late = threading.Event()
     timer = _timer(seconds, late, process)
@@ -55,6 +58,8 @@ def run(
             for raw in iter(partial(process.stdout.readline, LONGEST_LINE), b""):
                 on_line(raw.decode(errors="replace").rstrip("\r\n"))
             code = process.wait()
+        if failed:
+            raise failed[0]
         if late.is_set():
             raise TimeoutError(f"{argv[0]}: has not ended after {seconds} s")
         return code
@@ -81,12 +86,20 @@ def _timer(seconds: float | None, late: threading.Event, process: subprocess.Pop
     return timer
 
 
-def _feed(pipe: IO[bytes] | None, data: bytes) -> None:
+def _feed(process: subprocess.Popen[bytes], pieces: Iterable[bytes], failed: list[ImagetiersError]) -> None:
     # A program that ends early closes its stdin; its exit code tells the story.
     with contextlib.suppress(BrokenPipeError, OSError):
-        assert pipe is not None  # noqa: S101  PIPE was asked for
-        with pipe:
-            pipe.write(data)
+        assert process.stdin is not None  # noqa: S101  PIPE was asked for
+        with process.stdin as pipe:
+            try:
+                for piece in pieces:
+                    pipe.write(piece)
+            except ImagetiersError as error:
+                failed.append(error)
+                # Before its stdin ends, which it, or a child of it, would take for the end of what there is.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,7 +47,7 @@ class LimitedEngine:
         """Pass on."""
         return self._ask(lambda: self._engine.has_image(ref))
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
+    def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
         """Pass on; it has a limit of its own."""
         self._engine.build(build, context, on_line, seconds)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from imagetiers.errors import PipelineError, Problem
+from imagetiers.repository_file import read_pieces
 
 __all__ = ["InputFile", "input_file"]
 
@@ -12,7 +16,8 @@ __all__ = ["InputFile", "input_file"]
 class InputFile:
     """One input of a tier: its path in the build context, the hash and size of its content, and the x-bit.
 
-    `content` are the bytes that were hashed (of a link its target); None in a remembered plan, which holds none of a file.
+    `content` are the bytes that were hashed (of a link its target); None where they are not held, because they are many or
+    the plan is a remembered one: then they are read again from `source`.
     """
 
     path: str
@@ -21,6 +26,7 @@ class InputFile:
     executable: bool = False
     link: bool = False
     content: bytes | None = None
+    source: str = ""
 
     @property
     def mode(self) -> str:
@@ -28,10 +34,29 @@ class InputFile:
         return "link" if self.link else "755" if self.executable else "644"
 
     @property
-    def held(self) -> bytes:
-        """The content, of which the caller knows that it is held."""
-        assert self.content is not None, f"{self.path} is of a remembered plan"  # noqa: S101
-        return self.content
+    def target(self) -> str:
+        """What a link points to."""
+        assert self.content is not None, f"{self.path} is no link"  # noqa: S101
+        return self.content.decode()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the content, the very bytes that were hashed.
+
+        Raises PipelineError when a file that is read again is not the same any more. That is known only behind its last piece.
+        """
+        if self.content is not None:
+            yield self.content
+            return
+        digest, left = hashlib.sha256(), self.size
+        for piece in read_pieces(self.source, self.path):
+            left -= len(piece)
+            if left < 0:
+                break
+            digest.update(piece)
+            yield piece
+        if left or digest.hexdigest() != self.sha256:
+            what = "was changed after doit had read it, so it is no more what the key says"
+            raise PipelineError(Problem(self.path, what, "run doit again"))
 
 
 def input_file(path: str, content: bytes, *, executable: bool = False, link: bool = False) -> InputFile:

@@ -6,6 +6,7 @@ A tier's manifest (`.image-manifest`) lists its inputs, one path or glob a line:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +18,14 @@ from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.inputs.manifest import ManifestLine, read_manifest
-from imagetiers.repository_file import MAX_FILE_BYTES, Reads, kind_of_file, os_fault, read_file, read_input
+from imagetiers.parallel import map_parallel
+from imagetiers.repository_file import Reads, hash_input, identity, kind_of_file, os_fault, read_file, read_input
 from imagetiers.suggestions import nearest
 
 __all__ = ["Snapshot", "TierFiles", "take_snapshot"]
 
-MAX_TIER_BYTES = 256 << 20
+MAX_TIER_BYTES = 64 << 30
+LARGE_BYTES = 1 << 20  # of a file that is hashed once, and not held
 MAX_FILES = 50_000
 _MOST_STEPS = 4096  # on the way that a link leads
 
@@ -44,7 +47,7 @@ class TierFiles:
 
     def tree(self, *, with_unlisted: bool = False) -> Tree:
         """Return the listed files as a build context to look paths up in."""
-        listed = {file.path: file.held.decode() if file.link else None for file in self.files}
+        listed = {file.path: file.target if file.link else None for file in self.files}
         return Tree({**dict.fromkeys(self.unlisted if with_unlisted else ()), **listed})
 
 
@@ -217,34 +220,43 @@ def _walk_shared(root: str, start: str, problems: list[Problem], reads: Reads) -
 
 
 def _read_files(chosen: Mapping[str, str], shown: str, problems: list[Problem], reads: Reads) -> tuple[InputFile, ...]:
-    files: list[InputFile] = []
-    total = 0
     if len(chosen) > MAX_FILES:
         what = f"lists {len(chosen):,} files; the limit is {MAX_FILES:,}"
         problems.append(Problem(f"{shown}/{MANIFEST}", what, "exclude what the image does not need with '!' lines"))
         return ()
+    files: dict[str, InputFile] = {}
+    large: list[str] = []
+    total = 0
     for path in sorted(chosen):
         where = f"{shown}/{path}"
         try:
-            file = _read_file(path, chosen[path], where, reads)
+            found = _read_file(path, chosen[path], where, reads)
         except PipelineError as error:
             problems.extend(error.problems)
             continue
-        total += file.size
+        if isinstance(found, int):
+            large.append(path)
+        else:
+            files[path] = found
+        total += found if isinstance(found, int) else found.size
         if total > MAX_TIER_BYTES:
             what = f"the files up to this one have {total:,} bytes; the limit of a build context is {MAX_TIER_BYTES:,}"
             problems.append(Problem(where, what, _LARGE))
-            return tuple(files)
-        files.append(file)
-    problems.extend(_leaving_links(files, shown))
-    return tuple(files)
+            return tuple(files.values())
+    for path, made in zip(large, _hash_large([(path, chosen[path]) for path in large], shown, reads), strict=True):
+        if isinstance(made, PipelineError):
+            problems.extend(made.problems)
+        else:
+            files[path] = made
+    problems.extend(_leaving_links(list(files.values()), shown))
+    return tuple(files[path] for path in sorted(files))
 
 
 _LARGE = "fetch large data in the Dockerfile, pinned by its hash"
 
 
-def _read_file(path: str, real: str, where: str, reads: Reads) -> InputFile:
-    """Read one input. Raises PipelineError with one problem."""
+def _read_file(path: str, real: str, where: str, reads: Reads) -> InputFile | int:
+    """Read one input; of a large one return how large it is. Raises PipelineError with one problem."""
     if not _is_utf8(path):
         raise PipelineError(Problem(where, "the file's name is not UTF-8", "rename it, or exclude it in the manifest"))
     try:
@@ -263,12 +275,37 @@ def _read_file(path: str, real: str, where: str, reads: Reads) -> InputFile:
     if kind is not None:
         what = f"is {kind}, but must be a file or a link"
         raise PipelineError(Problem(where, what, "exclude it in the manifest"))
-    if status.st_size > MAX_FILE_BYTES:
-        what = f"is too large for a build context: {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
+    if status.st_size > MAX_TIER_BYTES:
+        what = f"is too large for a build context: {status.st_size:,} bytes; the limit is {MAX_TIER_BYTES:,}"
         raise PipelineError(Problem(where, what, _LARGE))
+    if status.st_size > LARGE_BYTES:
+        return status.st_size
     content, status = read_input(real, where)
     reads.saw(real, status)
-    return input_file(path, content, executable=bool(status.st_mode & stat.S_IXUSR))
+    sha256 = hashlib.sha256(content).hexdigest()
+    executable = bool(status.st_mode & stat.S_IXUSR)
+    return InputFile(path, sha256, len(content), executable, content=reads.hold(content), source=real)
+
+
+def _hash_large(files: list[tuple[str, str]], shown: str, reads: Reads) -> list[InputFile | PipelineError]:
+    """Hash large files, on all processors, but those that an earlier reading has hashed as they are now."""
+
+    def hashed(file: tuple[str, str]) -> InputFile | PipelineError:
+        path, real = file
+        try:
+            status = os.lstat(real)
+            known, sha256 = reads.hashes.get(real, (b"", ""))
+            if identity(status) != known:
+                sha256, status = hash_input(real, f"{shown}/{path}")
+        except PipelineError as error:
+            return error
+        except OSError as error:
+            return PipelineError(Problem(f"{shown}/{path}", *os_fault(error)))
+        reads.saw(real, status)
+        reads.hashed[real] = identity(status), sha256
+        return InputFile(path, sha256, status.st_size, bool(status.st_mode & stat.S_IXUSR), source=real)
+
+    return map_parallel(hashed, files, os.cpu_count() or 1)
 
 
 def _is_utf8(text: str) -> bool:
@@ -278,7 +315,7 @@ def _is_utf8(text: str) -> bool:
 
 def _leaving_links(files: list[InputFile], shown: str) -> Iterator[Problem]:
     """Yield a problem for each link that leads out of the context, also by way of other links."""
-    links = {file.path: file.held.decode() for file in files if file.link}
+    links = {file.path: file.target for file in files if file.link}
     for path, target in links.items():
         if _leaves(path, links):
             yield Problem(f"{shown}/{path}", f"the link to '{target}' leaves the build context", "copy the file")

@@ -265,10 +265,10 @@ def _file(tier: TierPlan, change: KeyChange, texts: Mapping[str, str], sources: 
     place = sources.path(tier, change.name)
     files = tier.compile.files if tier.compile is not None else ()
     now = next((file for file in (*tier.files, *files) if file.path == change.name), None)
-    if now is None or change.before is None or change.name not in texts:
+    if now is None or now.content is None or change.before is None or change.name not in texts:
         return Detail(change, place)
     try:
-        number, lines = _lines(texts[change.name].splitlines(), now.held.decode().splitlines())
+        number, lines = _lines(texts[change.name].splitlines(), now.content.decode().splitlines())
     except UnicodeDecodeError:
         return Detail(change, place)
     return Detail(change, f"{place}:{number}" if number else place, lines)

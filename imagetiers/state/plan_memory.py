@@ -8,7 +8,8 @@ matters, Python, and the user.
 
 The memory is safe to delete. It is taken only from a file that nobody but this user could have written, and
 that holds what was written; what is damaged is as if it were not there. It has no contents of files: whoever makes something
-reads the repository.
+reads the repository. Beside it are the hashes of large files, by the same rule, so that a reading after another change
+does not read them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,8 @@ import importlib
 import io
 import os
 import pickle
-import stat
-import struct
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain
@@ -33,24 +31,22 @@ from typing import Any, TypeVar
 from imagetiers import __version__
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Budget, Refresh, Tier, Verify
-from imagetiers.errors import StoreError
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
 from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
-from imagetiers.repository_file import ABSENT, Reads, identity, kind_or_absent
-from imagetiers.stores.files import atomic_write
+from imagetiers.repository_file import ABSENT, Reads, changed, identity, kind_or_absent
+from imagetiers.state.sealed import BROKEN, read_values, seal, unseal
 
-__all__ = ["QUIET", "Remembered", "recall", "remember"]
+__all__ = ["QUIET", "Remembered", "recall", "recall_hashes", "remember"]
 
 QUIET = 2_000_000_000
 """How old what was read must be, in nanoseconds: some file systems' clocks tick once in two seconds."""
 
 _Value = TypeVar("_Value")
 _MAGIC = b"imagetiers plan 1\n"
+_HASHES_MAGIC = b"imagetiers hashes 1\n"
+_MOST_HASHES = 100_000
 _DIGEST = 32
-_LENGTH = struct.Struct(">Q")
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _PACKAGE = Path(__file__).parent.parent
 _CODE = ("", "config", "dockerfile", "inputs", "planning", "state")  # folders of the package that decide what a plan is
 _CLASSES = {
@@ -64,7 +60,6 @@ _CLASSES = {
     "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "TierPlan", "VerifyPlan"},
     "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_put_together"},
 }  # fmt: skip
-_BROKEN = (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +72,13 @@ class Remembered:
 
 def recall(layout: Layout, variant: str | None, today: date) -> Remembered | None:
     """Return what was remembered if a reading would find the same now, else None. What cannot be read is not there."""
-    sections = _sections(_path(layout, variant))
+    sections = unseal(_path(layout, variant), _MAGIC, 2)
     try:
-        bound, day, looked, digest = _Values(io.BytesIO(next(sections))).load()
+        bound, day, looked, digest = read_values(next(sections))
         if bound != _bound(layout, variant) or day not in {"", today.isoformat()} or digest != _look_again(looked):
             return None
         found = _Plans(io.BytesIO(next(sections))).load()
-    except (*_BROKEN, StopIteration):
+    except (*BROKEN, StopIteration):
         return None
     finally:
         sections.close()
@@ -95,6 +90,7 @@ def remember(layout: Layout, variant: str | None, today: date, found: Remembered
 
     Nothing is remembered of what is too young, and where nothing can be written.
     """
+    _remember_hashes(layout, reads)
     for path in _code():
         reads.look(path)
     if reads.newest > reads.began - QUIET:
@@ -109,11 +105,31 @@ def remember(layout: Layout, variant: str | None, today: date, found: Remembered
     refreshed = any(tier.config.refresh is not Refresh.NEVER for tier in found.plan.tiers.values())
     day = today.isoformat() if refreshed else ""
     header = pickle.dumps((_bound(layout, variant), day, looked, digest.digest()), protocol=5)
-    with suppress(StoreError), atomic_write(_path(layout, variant), mode=0o600) as write:
-        write(_MAGIC)
-        for section in (header, _pickled(found)):
-            write(_LENGTH.pack(len(section)) + _hash(section))
-            write(section)
+    seal(_path(layout, variant), _MAGIC, (header, _pickled(found)))
+
+
+def recall_hashes(layout: Layout) -> Mapping[str, tuple[bytes, str]]:
+    """Return the hashes of large files that are known, by path and with the identity that each had."""
+    try:
+        paths, identities, hashes = read_values(next(unseal(_hashes(layout), _HASHES_MAGIC, 1)))
+        return dict(zip(paths, zip(identities, hashes, strict=True), strict=True))
+    except (*BROKEN, StopIteration):
+        return {}
+
+
+def _remember_hashes(layout: Layout, reads: Reads) -> None:
+    """Remember the hashes of large files, those that are too young for it left out; other variants' files stay for a while."""
+    old = {path: (one, sha256) for path, (one, sha256) in reads.hashed.items() if changed(one) <= reads.began - QUIET}
+    known = {**{path: one for path, one in reads.hashes.items() if path not in reads.hashed}, **old}
+    if known == reads.hashes:
+        return
+    kept = list(known.items())[-_MOST_HASHES:]
+    values = tuple(zip(*((path, one, sha256) for path, (one, sha256) in kept), strict=True)) or ((), (), ())
+    seal(_hashes(layout), _HASHES_MAGIC, (pickle.dumps(values, protocol=5),))
+
+
+def _hashes(layout: Layout) -> Path:
+    return layout.state / "plans" / "hashes"
 
 
 def _path(layout: Layout, variant: str | None) -> Path:
@@ -152,37 +168,6 @@ def _identities(paths: Iterable[str], look: Callable[[str], os.stat_result]) -> 
             yield identity(look(path))
         except OSError:
             yield ABSENT
-
-
-def _hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
-
-
-def _sections(path: Path) -> Generator[bytes, None, None]:
-    """Yield the two parts of a file that this user has written, and nobody else could have, as long as they are whole."""
-    with suppress(OSError, struct.error):
-        descriptor = os.open(path, _FLAGS)
-        with open(descriptor, "rb") as file:  # noqa: PTH123
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & _OTHERS:
-                return
-            if file.read(len(_MAGIC)) != _MAGIC:
-                return
-            for _ in range(2):
-                (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-                digest = file.read(_DIGEST)
-                section = file.read(min(length, status.st_size))
-                if _hash(section) != digest:
-                    return
-                yield section
-
-
-class _Values(pickle.Unpickler):
-    """Reads numbers, strings and tuples, and no object of any class."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        """Raise UnpicklingError."""
-        raise pickle.UnpicklingError(f"{module_name}.{global_name}")
 
 
 class _Plans(pickle.Unpickler):

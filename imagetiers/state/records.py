@@ -79,9 +79,11 @@ def keep_inputs(session: Session, key: str, files: Iterable[InputFile]) -> None:
     total = 0
     for file in files:
         size = file.size
+        if file.content is None:
+            continue
         if size <= MAX_TEXT and total + size <= 10 * MAX_TEXT and not file.link:
             with contextlib.suppress(UnicodeDecodeError):
-                texts[file.path] = file.held.decode()
+                texts[file.path] = file.content.decode()
                 total += size
     with contextlib.suppress(StoreError):
         data = json.dumps(texts, sort_keys=True).encode()

@@ -13,7 +13,7 @@ from imagetiers.inputs.repository import Repository, load_repository
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan
 from imagetiers.repository_file import Reads
-from imagetiers.state.plan_memory import Remembered, remember
+from imagetiers.state.plan_memory import Remembered, recall_hashes, remember
 from imagetiers.tasks.start import Opened
 
 __all__ = ["open_repository", "pipeline_problems", "read_plan", "read_whole"]
@@ -24,7 +24,7 @@ def read_plan(layout: Layout, variant: str | None, today: date) -> tuple[Remembe
 
     Raises PipelineError as `open_repository` does.
     """
-    reads = Reads()
+    reads = Reads(recall_hashes(layout))
     repository = open_repository(layout, variant, reads)
     found = Remembered(make_plan(repository, today), repository.variants)
 

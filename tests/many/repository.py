@@ -15,7 +15,7 @@ from imagetiers.planning.labels import Label
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan
 from imagetiers.repository_file import Reads
-from imagetiers.state.plan_memory import QUIET, Remembered, remember
+from imagetiers.state.plan_memory import QUIET, Remembered, recall_hashes, remember
 from tests.conftest import HERE
 
 FILES = 10
@@ -85,7 +85,7 @@ def plan_of(layout: Layout) -> Plan:
 def remember_plan(layout: Layout, variant: str | None = None) -> Plan:
     """Read, and remember the plan as a doit does that begins once everything is old enough; return it."""
     _let_the_clock_tick(layout.root)
-    reads, today = Reads(), datetime.now(tz=UTC).date()
+    reads, today = Reads(recall_hashes(layout)), datetime.now(tz=UTC).date()
     repository = load_repository(layout, variant, reads)
     found = Remembered(make_plan(repository, today), repository.variants)
     reads.began += QUIET

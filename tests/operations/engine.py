@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -111,7 +111,7 @@ class ScriptedEngine(FakeEngine):
     stdins: dict[str, bytes | None] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
+    def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
         self.builds.append(build)
         for line in self.failing:
             on_line(line)

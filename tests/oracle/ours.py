@@ -87,7 +87,7 @@ def compare(case: Case, root: Path) -> Verdict:
     except PipelineError as error:
         return Verdict("refused", error.problems[0].what)
     written = build(tar_of(FILES, case.text.encode()), {"BASE": BASE, **case.args})
-    sent = build(context_tar(tier.files, tier.dockerfile), tier.args, tier.target)
+    sent = build(b"".join(context_tar(tier.files, tier.dockerfile)), tier.args, tier.target)
     if not written.built:
         return Verdict("laxer" if sent.built else "failed", written.error)
     if not sent.built:

@@ -105,9 +105,9 @@ class FakeEngine:
         self.byid[image.id] = image
         self.refs |= dict.fromkeys(refs, image.id)
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:  # noqa: ARG002
+    def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:  # noqa: ARG002
         self._up()
-        assert context
+        assert b"".join(context)
         parent = build.args.get("PARENT")
         assert parent is None or parent in self.refs or "@" in parent, f"{build.tags[0]} is built before {parent}"
         on_line("#1 DONE")

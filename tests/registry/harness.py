@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -111,7 +111,7 @@ class TableEngine:
             self.table[known] = image
         self.table[ref] = image
 
-    def build(self, build: BuildImage, context: bytes, on_line: OnLine, seconds: float | None = None) -> None:
+    def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
         raise NotImplementedError
 
     def info(self) -> EngineInfo:

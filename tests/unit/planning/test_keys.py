@@ -228,10 +228,10 @@ def test_a_diff_names_what_changed(tiny: Layout) -> None:
 def test_the_context_is_the_reading_that_was_hashed(tiny: Layout) -> None:
     plan = plan_of(tiny)
     tier = plan.tiers["pytorch-clean"]
-    before = context_tar(tier.files, tier.dockerfile)
+    before = b"".join(context_tar(tier.files, tier.dockerfile))
     (tiny.root / "images/pytorch-clean/motd").write_text("edited while the build runs")
 
-    assert context_tar(tier.files, tier.dockerfile) == before
+    assert b"".join(context_tar(tier.files, tier.dockerfile)) == before
     assert b"edited while" not in before
     assert plan_of(tiny).tiers["pytorch-clean"].key != tier.key
 
@@ -242,7 +242,7 @@ def test_the_context_is_the_same_whoever_reads_it(tiny: Layout) -> None:
         os.utime(path, (1, 1))
     again = plan_of(tiny).tiers["pytorch-clean"]
 
-    assert context_tar(again.files, again.dockerfile) == context_tar(tier.files, tier.dockerfile)
+    assert b"".join(context_tar(again.files, again.dockerfile)) == b"".join(context_tar(tier.files, tier.dockerfile))
 
 
 CHILD = """\
@@ -358,7 +358,7 @@ def test_what_git_does_not_keep_is_neither_in_a_key_nor_sent(tiny: Layout) -> No
 
     def planned() -> tuple[str, bytes]:
         tier = make_plan(load_repository(tiny, None), DAY).tiers["arr-base"]
-        return tier.key, context_tar(tier.files, tier.dockerfile)
+        return tier.key, b"".join(context_tar(tier.files, tier.dockerfile))
 
     before = planned()
     file = tiny.root / "images/arr-base/config/arr-base.txt"

@@ -22,7 +22,7 @@ from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan
 from imagetiers.repository_file import Reads
-from imagetiers.state import plan_memory
+from imagetiers.state import plan_memory, sealed
 from imagetiers.state.plan_memory import Remembered, recall, remember
 from tests.many.repository import make_repository, remember_plan
 
@@ -307,12 +307,12 @@ def test_no_other_class_is_made_of_it(four: Layout, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     remember_plan(four)
     path = memory_of(four)
-    header, plan = plan_memory._sections(path)
+    header, plan = sealed.unseal(path, plan_memory._MAGIC, 2)
     for first, second in ((pickle.dumps(Wicked()), plan), (header, pickle.dumps(Wicked()))):
-        parts = [len(part).to_bytes(8) + plan_memory._hash(part) + part for part in (first, second)]
+        parts = [len(part).to_bytes(8) + sealed._hash(part) + part for part in (first, second)]
         path.write_bytes(b"".join([plan_memory._MAGIC, *parts]))
         assert plan_of(four) is None
-    parts = [len(part).to_bytes(8) + plan_memory._hash(part) + part for part in (header, plan)]
+    parts = [len(part).to_bytes(8) + sealed._hash(part) + part for part in (header, plan)]
     path.write_bytes(b"".join([plan_memory._MAGIC, *parts]))
     assert plan_of(four) is not None
 
