@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -128,6 +128,14 @@ def why_cold(warm: CcacheSession, done: Measured, before: Fingerprint | None) ->
         or "compilers, flags and settings are the same: the sources differ, or the cache was pruned"
     )
     return f"{done}: {reasons}"
+
+
+def toolchain_change(warm: CcacheSession, before: Fingerprint | None) -> str:
+    """Say what compilers, ccache and its settings are now that they were not before; nothing where nothing is."""
+    if before is None:
+        return ""
+    now, then = (replace(one, flags=(), arches=(), source="", paths={}) for one in (warm.toolchain.fingerprint, before))
+    return "; ".join(now.differences(then))
 
 
 def last_fingerprint(warm: CcacheSession, services: Services) -> Fingerprint | None:

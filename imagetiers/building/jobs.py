@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imagetiers.ccache.call_log import Call, read_call_log
+from imagetiers.ccache.call_log import Call, Outcome, read_call_log
+from imagetiers.ccache.format.manifest import changed_files
+from imagetiers.ccache.local import read_entry
 from imagetiers.ccache.stats_log import Hits, read_stats_log
 from imagetiers.inputs.context import archive
 from imagetiers.inputs.files import input_file
 from imagetiers.planning.commands import CALL_LOG, JOB_KNOWN, JOB_LOG, JOB_SOURCE, STATS_LOG
-from imagetiers.planning.objects import HitRates, Job, KnownObjects, hit_rates, read_jobs
+from imagetiers.planning.hit_rates import HitRates, hit_rates
+from imagetiers.planning.last_compile import LastCompile
+from imagetiers.planning.misses import explain_misses
+from imagetiers.planning.objects import Job, KnownObjects, read_jobs
 
-__all__ = ["Measured", "launcher_files", "measured"]
+__all__ = ["Measured", "last_compile", "launcher_files", "measured"]
 
 _SOURCE = Path(__file__).with_name("job.c")
 
@@ -61,6 +66,21 @@ class Measured:
         return "; ".join(text for text in (str(self.hits), str(self.rates)) if text)
 
 
+def last_compile(key: str, began: float, done: Measured, known: KnownObjects, toolchain: str) -> LastCompile:
+    """Say what a compile of that key has missed, and why; `known` and `toolchain` as for `explain_misses`."""
+    total = done.rates.total
+    missed = explain_misses(done.calls, done.jobs, known, toolchain)
+    return LastCompile(key, began, total.hits, total.misses, missed)
+
+
+def _with_changes(call: Call, ccache: Path) -> Call:
+    """Read from a miss's manifest, to which the new result was added, what differs from the one before."""
+    if call.outcome is not Outcome.MISS or not call.manifest or call.result:
+        return call
+    data = read_entry(ccache, call.manifest)
+    return call if data is None else replace(call, changed=changed_files(data))
+
+
 def _mebibytes(size: int) -> str:
     return f"{size >> 20:,} MiB"
 
@@ -71,8 +91,11 @@ def launcher_files(known: KnownObjects) -> bytes:
     return archive(files)
 
 
-def measured(folder: Path, known: KnownObjects) -> Measured:
-    """Read what a compile has left in its folder; `known` is what was known before it. What is not there, was not measured."""
+def measured(folder: Path, known: KnownObjects, ccache: Path) -> Measured:
+    """Read what a compile has left in its folder; `known` is what was known before it. What is not there, was not measured.
+
+    `ccache` is its cache directory, which says what headers have changed.
+    """
     calls: tuple[Call, ...] = ()
     jobs: tuple[Job, ...] = ()
     hits = Hits(0, 0, 0, 0)
@@ -80,7 +103,7 @@ def measured(folder: Path, known: KnownObjects) -> Measured:
         hits = read_stats_log((folder / STATS_LOG).read_text(errors="replace"))
     if (folder / CALL_LOG).exists():
         with (folder / CALL_LOG).open(errors="replace") as lines:
-            calls = tuple(read_call_log(lines))
+            calls = tuple(_with_changes(call, ccache) for call in read_call_log(lines))
     if (folder / JOB_LOG).exists():
         with (folder / JOB_LOG).open(errors="replace", newline="\n") as lines:
             jobs = tuple(read_jobs(lines))

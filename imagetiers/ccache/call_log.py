@@ -11,8 +11,6 @@ __all__ = ["Call", "Outcome", "read_call_log"]
 
 _LINE = re.compile(r"\[\S+ (\d+) *\] (.*)")
 _STARTED = re.compile(r"=== CCACHE \S+ STARTED =+")
-_MISMATCH = re.compile(r"Mismatch for (.+?): (?:hash|size) \S+ != \S+")
-_MAX_CHANGED = 8
 
 
 class Outcome(Enum):
@@ -27,14 +25,15 @@ class Outcome(Enum):
 class Call:
     """One call of a compiler through ccache. `object` is where its output goes, as an absolute path.
 
-    `manifest` says whether ccache knew a call of this source with these flags; `changed` are files that were included then
-    and are different now.
+    `manifest` is the key of the manifest where ccache had one for this source with these flags, `result` says that one of
+    its results fitted; `changed` are files that were included then and are different now, where somebody has looked.
     """
 
     object: str
     source: str
     outcome: Outcome
-    manifest: bool = False
+    manifest: str = ""
+    result: bool = False
     changed: tuple[str, ...] = ()
 
 
@@ -45,8 +44,9 @@ class _Open:
     folder: str = ""
     object: str = ""
     source: str = ""
-    manifest: bool = False
-    changed: list[str] = field(default_factory=list)
+    key: str = ""
+    manifest: str = ""
+    result: bool = False
     results: set[str] = field(default_factory=set)
 
     def close(self) -> Call:
@@ -55,7 +55,7 @@ class _Open:
             target = f"{self.folder}/{target}"
         hit = self.results & {"direct_cache_hit", "preprocessed_cache_hit"}
         outcome = Outcome.HIT if hit else Outcome.MISS if "cache_miss" in self.results else Outcome.OTHER
-        return Call(target, self.source, outcome, self.manifest, tuple(dict.fromkeys(self.changed))[:_MAX_CHANGED])
+        return Call(target, self.source, outcome, self.manifest, self.result)
 
 
 def read_call_log(lines: Iterable[str]) -> Iterator[Call]:
@@ -93,7 +93,9 @@ def _take(call: _Open, text: str) -> None:
         call.source = value
     elif word == "Result":
         call.results.add(value)
-    elif text.startswith("Considering result entry "):
-        call.manifest = True
-    elif mismatch := _MISMATCH.match(text):
-        call.changed.append(mismatch[1])
+    elif word == "Manifest key":
+        call.key = value
+    elif call.key and text.startswith(f"Retrieved {call.key} from "):
+        call.manifest = call.key
+    elif text == "Got result key from manifest":
+        call.result = True

@@ -26,7 +26,7 @@ from operator import not_
 from pathlib import Path
 from typing import NamedTuple
 
-from imagetiers.ccache.format.entry import TRAILER, Kind, are_names, is_name, path_of, suffix_kind
+from imagetiers.ccache.format.entry import TRAILER, UNWRAP_MAX, Kind, are_names, is_name, path_of, suffix_kind
 
 __all__ = [
     "LocalEntries",
@@ -35,6 +35,7 @@ __all__ = [
     "Stamp",
     "look",
     "put",
+    "read_entry",
     "recount",
     "scan",
     "segments_folder",
@@ -179,6 +180,20 @@ def look(path: str) -> Look | None:
         return None
     identity = _IDENTITY.pack(status.st_ino, status.st_size, min(status.st_ctime_ns, _TIME_MAX))
     return Look(identity, status.st_ctime_ns, status.st_dev, content)
+
+
+def read_entry(directory: Path, key: str) -> bytes | None:
+    """Return the manifest of that key, as ccache's log names it: without a suffix. None where it cannot be read.
+
+    A directory of many files has its entries one or two levels deeper.
+    """
+    for name in filter(is_name, (f"{key}M", key)):
+        for depth in range(2, 5):
+            path = directory.joinpath(*name[:depth], name[depth:])
+            with contextlib.suppress(OSError):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= UNWRAP_MAX:
+                    return path.read_bytes()
+    return None
 
 
 def stamp(path: str, size: int) -> Stamp | None:

@@ -9,9 +9,17 @@ from functools import partial
 from pathlib import Path
 
 from imagetiers.building.buildlog import BuildLog
-from imagetiers.building.ccache_session import CcacheSession, checkpoints, last_fingerprint, warm_up, warmth, why_cold
+from imagetiers.building.ccache_session import (
+    CcacheSession,
+    checkpoints,
+    last_fingerprint,
+    toolchain_change,
+    warm_up,
+    warmth,
+    why_cold,
+)
 from imagetiers.building.deadline import Deadline
-from imagetiers.building.jobs import Measured, launcher_files, measured
+from imagetiers.building.jobs import Measured, last_compile, launcher_files, measured
 from imagetiers.building.preconditions import check_may_build, parent_reference
 from imagetiers.building.secrets import read_secrets
 from imagetiers.building.stopwatch import Stopwatch
@@ -122,7 +130,7 @@ def _compile(
         with checkpoints(warm, step.config.ccache, since, session.services) as keeper:
             code, log = _follow(session, tier, step, container, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
-            done = measured(partial_wheels, known)
+            done = measured(partial_wheels, known, warm.directory)
             try:
                 # Before the last push: a compile that is done does not wait for the cache.
                 if code == 0:
@@ -134,7 +142,9 @@ def _compile(
                 watch.lap("commit")
                 if keeper is not None:
                     keeper.close(good=code == 0)
-                keep_objects(session, step, known, lambda found: learn(found, done.jobs, done.calls, watch.began))
+                changed = toolchain_change(warm, before)
+                last = last_compile(step.key, watch.began, done, known, changed)
+                keep_objects(session, step, known, lambda found: learn(found, done.jobs, done.calls, watch.began, last))
         watch.lap("push")
     if code != 0 and session.services.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
 from imagetiers.inputs.files import InputFile
+from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.planning.keys import KeyDocument
-from imagetiers.planning.objects import ClassHits
 from imagetiers.session import Session
 
 __all__ = ["Record", "inputs_name", "keep", "keep_inputs"]

@@ -48,7 +48,7 @@ __all__ = ["Tasks"]
 Task = dict[str, Any]
 REBUILD = switch("rebuild", "do it although it need not be done")
 
-_AS_JSON = "--json"  # which doit leaves among the names when it stands behind one
+_AS_JSON, _OBJECTS = "--json", "--objects"  # which doit leaves among the names when they stand behind one
 TIMEOUT = option("timeout", "end it gracefully after so long, such as 3h30m", duration, default=None)
 COMPILE_PARAMS = [
     REBUILD,
@@ -208,9 +208,12 @@ class Tasks:
         """explain: why a tier would be built, down to the root cause."""
         return {
             "actions": [self._explain],
-            "doc": "say why tiers would be built: doit explain [--json] [TIER...]",
+            "doc": "say why tiers would be built, or --objects compiled: doit explain [--json] [TIER...]",
             "pos_arg": "tiers",
-            "params": [switch("json", "as JSON")],
+            "params": [
+                switch("json", "as JSON"),
+                switch("objects", "which objects the last compile has compiled again, and why"),
+            ],
             "meta": {"quiet": True, "wrong": self._unknown_tiers},
         }
 
@@ -439,18 +442,21 @@ class Tasks:
         return [
             Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, self.plan.tiers, "tiers"))
             for name in dict.fromkeys(names)
-            if name not in self.plan.tiers and name != _AS_JSON
+            if name not in self.plan.tiers and name not in {_AS_JSON, _OBJECTS}
         ]
 
     def _forgotten(self, task: str) -> bool:
         # Not asked of the decision: a task with a time limit does not wait for it any more.
         return task in forced_tasks(self.layout)
 
-    def _explain(self, json: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
+    def _explain(self, json: bool, objects: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.explain import show_explanations
+        from imagetiers.operations.explain_objects import explain_objects
 
-        names = [name for name in tiers if name != _AS_JSON]
-        as_json = json or len(names) < len(tiers)
+        names = [name for name in tiers if name not in {_AS_JSON, _OBJECTS}]
+        as_json = json or _AS_JSON in tiers
+        if objects or _OBJECTS in tiers:
+            return self._act(lambda _: explain_objects(self._whole(), names, as_json=as_json))
         return self._act(lambda _: show_explanations(self._whole(), names, as_json=as_json))
 
     def _details(self, tier: TierPlan, reason: str) -> str:

@@ -43,3 +43,7 @@ def test_where_all_jobs_at_once_die_they_are_leased_what_there_is(hungry: Checko
     assert known.code == 0, known.text
     assert "0 of 3 compiler calls were hits" in known.out
     assert "killed" not in known.text, "each has the room that it needed"
+    explained = hungry.doit("explain", "native", "--objects")
+    assert explained.code == 0, explained.text
+    assert "flags changed: + -DOTHER, - -O0 (3 objects, " in explained.out
+    assert "    /tmp/1.o" in explained.out

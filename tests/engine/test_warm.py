@@ -131,6 +131,9 @@ def test_an_untrusted_build_reads_and_leaves_no_trace_for_trusted_ones(worker: C
 
     assert run.code == 0, run.text
     assert f"{PARTS - 1} of {PARTS} compiler calls were hits" in run.out
+    explained = pull_request.doit("trust=untrusted", "branch=PR-7", "explain", "--objects")
+    assert "its source changed (1 object, " in explained.out, "trusted builds have measured it"
+    assert "/tmp/out/part01.cpp.o" in explained.out
     after = {blob.name: blob.generation for blob in worker.store.list()}
     assert {name: after[name] for name in before} == before
     new = set(after) - set(before)

@@ -37,6 +37,7 @@ __all__ = [
     "name_of",
     "parse_header",
     "path_of",
+    "payload_of",
     "rewrap",
     "suffix_kind",
     "unwrap",
@@ -171,6 +172,14 @@ def check_entry(data: bytes | memoryview, name: str = "") -> Header:
     if xxhash.xxh3_128_digest(memoryview(data)[:-TRAILER]) != data[-TRAILER:]:
         raise CorruptError.of(name, "the entry's checksum does not match its content")
     return header
+
+
+def payload_of(data: bytes, header: Header) -> bytes | None:
+    """Return an entry's raw payload; None when it is none that ccache would write."""
+    body = memoryview(data)[header.length : -TRAILER]
+    if not header.compressed:
+        return bytes(body)
+    return _payload(body, header.payload_size) if 0 < header.payload_size <= UNWRAP_MAX else None
 
 
 def unwrap(data: bytes, header: Header) -> bytes | None:

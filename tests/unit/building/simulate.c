@@ -4,7 +4,7 @@
  * it. Prints the seconds in all, the most that was leased, and the largest peaks that ran together.
  * GUESS 0: leases as they are written. Otherwise every job is taken for one of that size, of which nothing is known. */
 #define main job_main
-#include "../../imagetiers/building/job.c"
+#include "../../../imagetiers/building/job.c"
 #undef main
 
 int main(int count, char **words) {

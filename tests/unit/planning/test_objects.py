@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from imagetiers.ccache.call_log import Call, Outcome, read_call_log
 from imagetiers.planning import objects
-from imagetiers.planning.objects import HitRates, Job, KnownObject, KnownObjects, class_of, hit_rates, learn, read_jobs
+from imagetiers.planning.hit_rates import HitRates, class_of, hit_rates
+from imagetiers.planning.objects import Job, KnownObject, KnownObjects, learn, read_jobs
 
 HOUR = 3600.0
 
@@ -113,8 +114,8 @@ def test_the_log_of_ccache_is_read_by_process() -> None:
 [2026-11-29T05:14:50.415453 11 ] Source file: /src/b.cpp
 [2026-11-29T05:14:50.415456 10 ] Object file: a.o
 [2026-11-29T05:14:50.415456 11 ] Object file: /o/b.o
-[2026-11-29T05:14:50.415696 10 ] Considering result entry 0 (00f53eb573fdbaa236cc82f11e1364d32d8a8758)
-[2026-11-29T05:14:50.418282 10 ] Mismatch for a.h: hash 0a53c823421a != e4874eda2315
+[2026-11-29T05:14:50.415696 10 ] Manifest key: 7497lm
+[2026-11-29T05:14:50.418282 10 ] Retrieved 7497lm from local storage (/ccache/7/4/97lmM)
 [2026-11-29T05:14:50.544770 11 ] Result: direct_cache_hit
 [2026-11-29T05:14:50.547596 10 ] Result: cache_miss
 [2026-11-29T05:14:50.547596 10 ] Result: direct_cache_miss
@@ -125,7 +126,7 @@ not a line of it
 [2026-11-29T05:14:50.600000 12 ] === CCACHE 4.14.2 STARTED =========================================
 """.splitlines()
     assert list(read_call_log(log)) == [
-        Call("/b/a.o", "a.cpp", Outcome.MISS, manifest=True, changed=("a.h",)),
+        Call("/b/a.o", "a.cpp", Outcome.MISS, manifest="7497lm"),
         Call("/o/b.o", "/src/b.cpp", Outcome.HIT),
         Call("", "", Outcome.OTHER),
     ]
