@@ -70,7 +70,8 @@ def last_compile(key: str, began: float, done: Measured, known: KnownObjects, to
     """Say what a compile of that key has missed, and why; `known` and `toolchain` as for `explain_misses`."""
     total = done.rates.total
     missed = explain_misses(done.calls, done.jobs, known, toolchain)
-    return LastCompile(key, began, total.hits, total.misses, missed)
+    saved = total.saved if total.rate is not None else None
+    return LastCompile(key, began, total.hits, total.misses, saved, total.compiled, missed)
 
 
 def _with_changes(call: Call, ccache: Path) -> Call:

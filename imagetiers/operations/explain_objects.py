@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 
+from imagetiers.planning.last_compile import LastCompile
 from imagetiers.report.misses import misses_text
 from imagetiers.session import Session
 from imagetiers.state.objects import known_objects
@@ -20,7 +22,7 @@ def explain_objects(session: Session, names: Iterable[str], *, as_json: bool) ->
     compiling = [(tier.name, tier.compile) for tier in tiers if tier.compile is not None]
     found = {name: known_objects(session, step).last for name, step in compiling}
     if as_json:
-        listed = [{"tier": name, "last": last.document() if last is not None else None} for name, last in found.items()]
+        listed = [{"tier": name, "last": _document(last) if last is not None else None} for name, last in found.items()]
         text = json.dumps({"version": 1, "tiers": listed}, indent=2, sort_keys=True, ensure_ascii=False)
         sys.stdout.write(visible_json(text) + "\n")
         return
@@ -32,3 +34,9 @@ def explain_objects(session: Session, names: Iterable[str], *, as_json: bool) ->
         if tier.compile is None and len(tiers) < len(session.plan.tiers)
     ]
     session.services.console.line("\n".join(lines) or "no tier compiles anything")
+
+
+def _document(last: LastCompile) -> dict[str, object]:
+    """Return a compile for programs: what the cache keeps as rows has names here."""
+    missed = [{**asdict(one), "why": one.why.value} for one in last.missed]
+    return {**last.document(), "missed": missed}

@@ -37,12 +37,17 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class LastCompile:
-    """A compile of the key that began then (Unix s): its hits and misses in all, and those misses that took longest."""
+    """A compile of the key that began then (Unix s): its hits and misses in all, and those misses that took longest.
+
+    `saved` are the seconds that its hits have saved, None where too little is known of that; `compiled` those of its misses.
+    """
 
     key: str
     began: float
     hits: int
     misses: int
+    saved: float | None = None
+    compiled: float = 0.0
     missed: tuple[Missed, ...] = ()
 
     def document(self) -> dict[str, Any]:
@@ -53,6 +58,8 @@ class LastCompile:
             "began": self.began,
             "hits": self.hits,
             "misses": self.misses,
+            "saved": self.saved,
+            "compiled": self.compiled,
             "missed": [
                 [one.object, one.source, one.why.name, one.detail[:_TEXT_MAX], round(one.seconds, 3)] for one in longest
             ],
@@ -67,10 +74,12 @@ class LastCompile:
                 "began": int() | float() as began,
                 "hits": int() as hits,
                 "misses": int() as misses,
+                "saved": int() | float() | None as saved,
+                "compiled": int() | float() as compiled,
                 "missed": list() as rows,
-            } if math.isfinite(began):
+            } if all(math.isfinite(number) for number in (began, saved or 0.0, compiled)):
                 missed = tuple(one for row in rows[:MAX_MISSED] if (one := _missed(row)) is not None)
-                return cls(key, float(began), hits, misses, missed)
+                return cls(key, float(began), hits, misses, saved, float(compiled), missed)
             case _:
                 return None
 

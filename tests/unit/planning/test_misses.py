@@ -119,7 +119,7 @@ def test_the_host_half_misses_for_its_units_reason() -> None:
 
 
 def test_a_document_of_others_is_read_without_surprises() -> None:
-    last = LastCompile("k", 1.0, 2, 3, (Missed("/a.o", "a.c", Why.HEADER, "a.h", 1.5),))
+    last = LastCompile("k", 1.0, 2, 3, 4.5, 1.5, (Missed("/a.o", "a.c", Why.HEADER, "a.h", 1.5),))
     assert LastCompile.read(last.document()) == last
     assert LastCompile.read({**last.document(), "hits": "2"}) is None
     assert LastCompile.read({**last.document(), "missed": [[1], ["/a.o", "a.c", "NOBODY", "", 1]]}) == replace(
@@ -136,7 +136,7 @@ def test_how_people_read_it(golden: Golden) -> None:
         Missed("/src/build/gone.o", "gone.cpp", Why.EVICTED, "", 1.0),
     )
     texts = [
-        misses_text("pytorch-clean", LastCompile("329eb6f27d5368c0", 1000.0, 40, 13, missed), 1600.0),
+        misses_text("pytorch-clean", LastCompile("329eb6f27d5368c0", 1000.0, 40, 13, 1200.0, 219.4, missed), 1600.0),
         misses_text("kernels", LastCompile("0123456789abcdef", 1000.0, 40, 0), 1600.0),
         misses_text("native", None, 1600.0),
     ]
