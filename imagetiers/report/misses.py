@@ -18,10 +18,11 @@ def misses_text(tier: str, last: LastCompile | None, now: float) -> str:
     if last is None:
         return f"{tier}: no compile of it is recorded"
     calls = last.hits + last.misses
+    were = "was" if last.misses == 1 else "were"
     took = f" and took {last.compiled:,.1f} s" if last.misses else ""
     saved = f"; the hits have saved {last.saved:,.1f} s" if last.saved else ""
     age = age_text(now - last.began)
-    lines = [f"{tier} {short(last.key)}: {last.misses} of {calls} objects were compiled {age} ago{took}{saved}"]
+    lines = [f"{tier} {short(last.key)}: {last.misses} of {calls} objects {were} compiled {age} ago{took}{saved}"]
     groups: dict[tuple[Why, str], list[Missed]] = defaultdict(list)
     for one in last.missed:
         groups[one.why, one.detail].append(one)
