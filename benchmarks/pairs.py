@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["Command", "Measured", "measure", "report"]
+__all__ = ["Command", "Measured", "measure", "report", "surroundings"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,8 +98,14 @@ def report(title: str, found: Sequence[Measured], runs: int, to: Path | None) ->
         )
     if to is None:
         return
-    document = {
-        "title": title,
+    document = surroundings() | {"title": title, "runs": runs, "measured": [asdict(one) for one in found]}
+    known = json.loads(to.read_text()) if to.exists() else {}
+    to.write_text(json.dumps(known | {title: document}, indent=1) + "\n")
+
+
+def surroundings() -> dict[str, object]:
+    """Return what a result must say to be compared with another: when, of what, on which machine, beside what."""
+    return {
         "when": datetime.now(tz=UTC).isoformat(timespec="seconds"),
         "revision": _told("git", "-C", str(ROOT), "rev-parse", "HEAD"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "processor": _processor()},
@@ -111,12 +116,7 @@ def report(title: str, found: Sequence[Measured], runs: int, to: Path | None) ->
             "buildx": _told("docker", "buildx", "version"),
         },
         "load": os.getloadavg(),
-        "own_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
-        "runs": runs,
-        "measured": [asdict(one) for one in found],
     }
-    known = json.loads(to.read_text()) if to.exists() else {}
-    to.write_text(json.dumps(known | {title: document}, indent=1) + "\n")
 
 
 def _told(*argv: str) -> str:
