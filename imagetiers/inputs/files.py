@@ -16,8 +16,8 @@ __all__ = ["InputFile", "input_file"]
 class InputFile:
     """One input of a tier: its path in the build context, the hash and size of its content, and the x-bit.
 
-    `content` are the bytes that were hashed (of a link its target); None where they are not held, because they are many or
-    the plan is a remembered one: then they are read again from `source`.
+    `content` are the bytes that were hashed (of a link its target); None where they are not held, because they are many: then
+    they are read again from `source`. The files of a remembered plan have neither, and are not sent.
     """
 
     path: str

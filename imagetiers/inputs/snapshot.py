@@ -305,7 +305,7 @@ def _hash_large(files: list[tuple[str, str]], shown: str, reads: Reads) -> list[
         reads.hashed[real] = identity(status), sha256
         return InputFile(path, sha256, status.st_size, bool(status.st_mode & stat.S_IXUSR), source=real)
 
-    return map_parallel(hashed, files, os.cpu_count() or 1)
+    return map_parallel(hashed, files, os.cpu_count() or 1) if files else []
 
 
 def _is_utf8(text: str) -> bool:
