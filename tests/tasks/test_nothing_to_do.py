@@ -50,8 +50,8 @@ class Built:
 
 
 @pytest.fixture
-def built(tmp_path: Path) -> Iterator[Built]:
-    layout = make_repository(tmp_path / "checkout", 4, "chain")
+def built(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Built]:
+    layout = make_repository(tmp_path / "checkout", getattr(request, "param", 4), "chain")
     plan = plan_of(layout)
     mark_verified(layout, plan)
     path = tmp_path / "daemon.sock"
@@ -109,3 +109,18 @@ def test_the_calls_are_within_those_of_an_empty_doit_and_a_half(built: Built, em
         return int(pstats.Stats(str(profile)).total_calls)  # type: ignore[attr-defined]  # typeshed has no counts
 
     assert calls(built.root) <= 1.5 * calls(empty)
+
+
+@pytest.mark.parametrize("built", [101], indirect=True)
+def test_a_plan_of_many_tiers_lists_those_that_something_is_done_for(built: Built) -> None:
+    assert built.doit("plan").splitlines() == [
+        "101 of 101 tiers are there, and nothing would run for them: doit plan --why shows them, too"
+    ]
+    edited = built.root / "images/t00100/data/0"
+    edited.write_text("edited")
+
+    lines = built.doit("plan").splitlines()
+
+    assert {line.split()[0] for line in lines if line.startswith("t0")} == {"t00100"}
+    assert any(line.startswith("100 of 101 tiers are there") for line in lines)
+    assert len({line.split()[0] for line in built.doit("plan", "--why").splitlines() if line.startswith("t0")}) == 101
