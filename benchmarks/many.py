@@ -27,6 +27,8 @@ from benchmarks.pairs import Command, measure, report  # noqa: E402
 from tests.many.daemon import daemon  # noqa: E402
 from tests.many.repository import FILES, SHAPES, images_json, make_repository, mark_verified, remember_plan  # noqa: E402
 
+BAKE_MOST = 2000  # targets; of 10,000 it takes minutes
+
 DODO = '''\
 """As many tasks as imagetiers makes of {tiers} tiers, each of which has nothing to do."""
 
@@ -135,7 +137,7 @@ def compare(folder: Path, shape: str, given: argparse.Namespace) -> None:
             Command(beside, doit, alike, beside, env),
             *(Command(name, (*doit, *words), layout.root, beside, env) for name, words in ours.items()),
         ]
-        if shutil.which("docker"):
+        if shutil.which("docker") and tiers <= BAKE_MOST:
             bake_file(layout.root, tiers, shape)
             commands.append(
                 Command("docker buildx bake --print", ("docker", "buildx", "bake", "--print"), layout.root, beside)
