@@ -24,8 +24,8 @@ __all__ = [
     "decode",
     "hash_input",
     "identity",
+    "kind_in_the_way",
     "kind_of_file",
-    "kind_or_absent",
     "os_fault",
     "read_file",
     "read_input",
@@ -77,19 +77,23 @@ def changed(one: bytes) -> int:
 _SIGNED = (1 << 63) - 1
 
 
-def kind_or_absent(path: str) -> bytes:
-    """Return as an identity what kind of thing lies at a path, links followed, and nothing of what it holds."""
+def kind_in_the_way(path: str) -> bytes:
+    """Return as an identity what lies at a path where a folder may be, links followed: a folder is as good as nothing."""
     try:
-        return _IDENTITY.pack(stat.S_IFMT(os.stat(path).st_mode), 0, 0, 0, 0, 0)
-    except OSError:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except FileNotFoundError:
         return ABSENT
+    except OSError as error:
+        return _IDENTITY.pack(-1, error.errno or 0, 0, 0, 0, 0)
+    return ABSENT if stat.S_ISDIR(kind) else _IDENTITY.pack(kind, 0, 0, 0, 0, 0)
 
 
 class Reads:
     """What a reading has looked at, and what it looked like just before: whether it would find the same can be told from it.
 
     `files` are files, links and folders by path, as `lstat` has them; `targets` the same, as `stat` has them, where a link
-    was followed; `kinds` are paths of which only the kind matters. Each has an identity, or says that there was nothing.
+    was followed; `kinds` are paths of which it matters only whether something else than a folder is there.
+    Each has an identity, or says that there was nothing.
     `began` is when the reading did, and `newest` the last change of anything that it met, both in nanoseconds of Unix time.
 
     `hashes` are those of large files that an earlier reading has found, by path and with the identity; `hashed` are those that
@@ -131,8 +135,8 @@ class Reads:
         return content
 
     def look_at_kind(self, path: str) -> None:
-        """Note what kind of thing lies at a path."""
-        self.kinds[path] = kind_or_absent(path)
+        """Note whether something else than a folder lies at a path."""
+        self.kinds[path] = kind_in_the_way(path)
 
 
 def read_file(path: Path, shown: str, reads: Reads | None = None) -> bytes | None:

@@ -34,7 +34,7 @@ from imagetiers.config.model import Budget, Refresh, Tier, Verify
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
 from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
-from imagetiers.repository_file import ABSENT, Reads, changed, identity, kind_or_absent
+from imagetiers.repository_file import ABSENT, Reads, changed, identity, kind_in_the_way
 from imagetiers.state.sealed import BROKEN, read_values, seal, unseal
 
 __all__ = ["QUIET", "Remembered", "recall", "recall_hashes", "remember"]
@@ -50,7 +50,7 @@ _DIGEST = 32
 _PACKAGE = Path(__file__).parent.parent
 _CODE = ("", "config", "dockerfile", "inputs", "planning", "state")  # folders of the package that decide what a plan is
 _CLASSES = {
-    "imagetiers.config.gpus": {"Architecture", "Target"},
+    "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
         "Budget", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh", "Secret", "Tier",
         "TrustSettings", "TrustedKey", "Verify",
@@ -157,7 +157,7 @@ def _look_again(looked: tuple[bytes, bytes, bytes]) -> bytes:
     """Return the hash of what lies now where a reading has looked."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
     files, targets, kinds = (text.decode("utf-8", "surrogateescape").split("\0") if text else [] for text in looked)
-    for one in chain(_identities(files, os.lstat), _identities(targets, os.stat), map(kind_or_absent, kinds)):
+    for one in chain(_identities(files, os.lstat), _identities(targets, os.stat), map(kind_in_the_way, kinds)):
         digest.update(one)
     return digest.digest()
 

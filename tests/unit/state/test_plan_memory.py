@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagetiers.config.layout import Layout
+from imagetiers.config.loader import load_config
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.make import make_plan
@@ -24,6 +25,7 @@ from imagetiers.planning.plan import Plan
 from imagetiers.repository_file import Reads
 from imagetiers.state import plan_memory, sealed
 from imagetiers.state.plan_memory import Remembered, recall, remember
+from tests.conftest import HERE
 from tests.many.repository import make_repository, remember_plan
 
 DAY = datetime.now(tz=UTC).date()
@@ -64,6 +66,20 @@ def test_it_is_the_plan_without_the_contents_of_its_files(tiny: Layout) -> None:
     assert without_contents(plan) == without_contents(found.plan)
     assert found.plan.document() == plan.document()
     assert all(file.content is None for tier in found.plan.tiers.values() for file in tier.files if not file.link)
+
+
+@pytest.mark.parametrize("variant", [None, *load_config(Layout(HERE.parent), None).variants])
+def test_each_variant_of_this_repository_is_remembered(variant: str | None, tmp_path: Path) -> None:
+    """A class that is new in a plan, and that the memory does not know, would cost it without a word."""
+    root = tmp_path / "copy"
+    shutil.copytree(HERE.parent / "images", root / "images", symlinks=True)
+    for name in ("pipeline.yaml", "pipeline.lock.yaml"):
+        shutil.copy(HERE.parent / name, root / name)
+    plan = remember_plan(Layout(root), variant)
+    found = plan_of(Layout(root), variant)
+
+    assert found is not None
+    assert found == without_contents(plan)
 
 
 def test_nothing_is_remembered_of_what_was_changed_a_moment_ago(four: Layout) -> None:
@@ -243,6 +259,18 @@ def test_another_variant_and_another_checkout_have_their_own(tiny: Layout, tmp_p
     moved = Layout(tiny.root.rename(tmp_path / "moved"))
 
     assert recall(moved, None, DAY) is None
+
+
+def test_what_is_in_the_way_of_the_cache_is_noticed(four: Layout) -> None:
+    four.pipeline.write_text(four.pipeline.read_text() + "cache: kept/cache\n")
+    remember_plan(four)
+    kept = four.root / "kept"
+    (kept / "cache").mkdir(parents=True)
+    assert plan_of(four) is not None
+    shutil.rmtree(kept)
+    kept.touch()
+
+    assert plan_of(four) is None
 
 
 def test_a_tier_that_is_refreshed_has_its_day(four: Layout) -> None:
