@@ -114,8 +114,11 @@ class Checked:
         elif what == "end" and self._current is not None:
             self._current.code = int(rest)
             yield f"-- exit code {rest}"
-        elif what == "device" and self.read is None and len(self.libraries) < _LIBRARIES:
-            self.libraries.append(_library(rest))
+        elif what == "device" and self.read is None:
+            if len(self.libraries) < _LIBRARIES:
+                self.libraries.append(_library(rest))
+            else:  # what is not judged has not passed
+                self.libraries[-1] = DeviceLibrary("the image", error=f"it has more than {_LIBRARIES:,} such libraries")
             yield rest
         elif what == "read" and self.read is None:
             self.read = int(rest)

@@ -106,10 +106,15 @@ def made_by_others(path: str, patterns: Iterable[str] = ()) -> bool:
 
 
 def judge(promised: DevicePromise, libraries: Iterable[DeviceLibrary], where: str) -> Iterator[Problem]:
-    """Yield each library that breaks the promise, by architecture and GPU, and an image in which none could keep it."""
+    """Yield each library that breaks the promise, by architecture and GPU, and an image in which none could keep it.
+
+    All are judged; of many problems the first are yielded, and how many more there are.
+    """
     own = [library for library in libraries if not made_by_others(library.path, promised.others)]
-    for library in own[:_SHOWN]:
-        yield from _judge(promised, library, where)
+    found = [problem for library in own for problem in _judge(promised, library, where)]
+    yield from found[:_SHOWN]
+    if len(found) > _SHOWN:
+        yield Problem(where, f"and {len(found) - _SHOWN:,} more of the kind, in other libraries", "mend these first")
     asked = ", ".join(map(str, promised.architectures))
     if not any(library.holds or library.stripped or library.error for library in own):
         what = f"the image is compiled for {asked}, and none of its libraries holds device code"

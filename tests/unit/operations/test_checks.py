@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,10 +14,11 @@ import pytest
 from imagetiers.config.layout import Layout
 from imagetiers.errors import BuildError, PipelineError
 from imagetiers.inputs.repository import load_repository
+from imagetiers.operations import checks
 from imagetiers.operations.checks import RUNNER, Checked, problems
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
+from imagetiers.planning.plan import DeviceCheck, Plan, TierPlan, VerifyPlan
 from imagetiers.report.tables import status_table
 from imagetiers.state import wheels
 from tests.conftest import HERE, Golden
@@ -90,6 +92,21 @@ def test_what_passes(tier: TierPlan, tmp_path: Path) -> None:
 
     assert told(tier, checked) == ""
     assert (checked.passed, checked.done) == (3, True)
+
+
+def test_more_libraries_than_are_kept_do_not_pass(tier: TierPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_LIBRARIES", 2)
+    checked = Checked("4711", Path("verify.log"))
+    for number in range(4):
+        found = {"path": f"/usr/lib/{number}.so", "sass": {"9.0": [1, 1]}, "ptx": {}}
+        list(checked.lines(f"4711 device {json.dumps(found)}"))
+    list(checked.lines("4711 read 0"))
+    device = DeviceCheck("9.0", ("H100",))
+
+    whole = replace(tier, verify=VerifyPlan((), None, device))
+    assert told(whole, checked).startswith(
+        "verify:arr-base: the image: its device code cannot be read: it has more than 2"
+    )
 
 
 def test_a_script_cannot_speak_for_the_runner(tier: TierPlan, tmp_path: Path) -> None:

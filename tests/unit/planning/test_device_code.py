@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -121,6 +122,17 @@ def test_nvidias_own_are_known_by_their_names(path: str, others: bool) -> None: 
 def test_what_is_no_library_is_refused(document: object) -> None:
     with pytest.raises(ValueError, match=r"no library|no targets"):
         read_library(document)
+
+
+def test_all_libraries_are_judged_however_many_there_are() -> None:
+    good = [replace(library("lz4.so"), path=f"/usr/lib/{number}.so") for number in range(100)]
+    bad = [replace(library("ampere.so"), path=f"/opt/{number}.so") for number in range(100)]
+    made = promised("8.0 9.0")
+
+    assert [problem.what[:6] for problem in judge(made, [*good, bad[0]], "")] == ["/opt/0"]
+    told = list(judge(made, [*good, *bad], ""))
+    assert len(told) == 21
+    assert told[-1].what == "and 80 more of the kind, in other libraries"
 
 
 def test_a_library_for_which_nvcc_was_given_no_kernel_is_no_mistake() -> None:
