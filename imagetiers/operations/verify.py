@@ -83,7 +83,7 @@ def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadlin
     if budget is not None and image.size > budget:
         what = f"the image is {image.size / 1e6:,.0f} MB, {(image.size - budget) / 1e6:,.0f} MB over its budget"
         found.append(Problem(task, what, f"docker history {tier.ref} shows what each layer weighs"))
-    passed = 0 if budget is None else 1
+    passed = (budget is not None) + (tier.verify.device is not None)
     libraries: tuple[DeviceLibrary, ...] = ()
     if tier.verify.scripts or tier.verify.device is not None:
         checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), session.services, deadline)

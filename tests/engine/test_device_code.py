@@ -30,6 +30,7 @@ def test_what_is_promised_is_what_the_image_holds(extension: Checkout) -> None:
     checked = extension.doit()
     assert checked.code == 0, checked.text
     assert "/opt/extension.so holds sm_80, sm_90, compute_90: native: A100, H100" in checked.out
+    assert "verify:extension: 1 checks passed" in checked.out
     cache = DirectoryStore(extension.root / ".imagetiers" / "cache")
     (verdict,) = cache.list("verdicts/")
     assert json.loads(cache.read(verdict.name)[0])["device_code"] == [
