@@ -47,11 +47,11 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
             raise RegistryError(Problem(task, found.wrong, hint))
         digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)
         _agree_here(session, tier, digest)
-        _share_layers(session, tier)
         for tag in tier.tags:
             if tag not in found.tags or digest != found.digest:
                 session.services.registry.set_tag(tag, digest, tier.repository)
                 session.services.console.line(f"{task}: {tag} -> {digest[:19]}")
+    _share_layers(session, tier)
 
 
 def _restore(session: Session, tier: TierPlan, found: RegistryState) -> str:
