@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from imagetiers.ccache.call_log import Call, Outcome
@@ -105,9 +105,8 @@ def hit_rates(calls: Iterable[Call], jobs: Iterable[Job], before: KnownObjects) 
         if call.outcome is Outcome.HIT:
             known = before.objects.get(call.object)
             saved = one.saved + (known.seconds if known is not None else 0.0)
-            unknown = one.unknown + (known is None)
-            found[name] = ClassHits(name, one.hits + 1, one.misses, unknown, saved, one.compiled)
+            found[name] = replace(one, hits=one.hits + 1, unknown=one.unknown + (known is None), saved=saved)
         else:
             compiled = one.compiled + spent.pop(call.object, 0.0)
-            found[name] = ClassHits(name, one.hits, one.misses + 1, one.unknown, one.saved, compiled)
+            found[name] = replace(one, misses=one.misses + 1, compiled=compiled)
     return HitRates(tuple(found[name] for name in sorted(found)), sum(spent.values()))

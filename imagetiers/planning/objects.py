@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imagetiers.ccache.call_log import Call
 from imagetiers.documents import parse_object
@@ -158,7 +158,7 @@ def learn(
     for call in calls:
         known = objects.get(call.object)
         if known is not None:
-            objects[call.object] = KnownObject(known.seconds, known.memory, now, known.source, known.flags)
+            objects[call.object] = replace(known, seen=now)
     for job in jobs:
         if job.outcome == "failed" or any(part in job.object for part in _PASSING):
             continue

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from imagetiers.config.gpus import GPUS, fit
 from imagetiers.planning.device_code import DeviceLibrary, DevicePromise, made_by_others
+from imagetiers.report.gpus import fits_text
 
 __all__ = ["device_lines"]
 
@@ -19,8 +20,5 @@ def device_lines(promised: DevicePromise, libraries: Iterable[DeviceLibrary]) ->
     for (others, holds), found in sorted(alike.items(), key=lambda item: item[0]):
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         hold, own = ("hold" if len(found) > 1 else "holds"), " (compiled by others)" if others else ""
-        by_how: dict[str, list[str]] = {}
-        for gpu in promised.gpus:
-            by_how.setdefault(str(fit(GPUS[gpu], found[0].sass, found[0].ptx)), []).append(gpu)
-        told = "; ".join(f"{how}: {', '.join(gpus)}" for how, gpus in by_how.items())
-        yield f"{found[0].path}{more}{own} {hold} {holds}: {told}"
+        fits = {gpu: fit(GPUS[gpu], found[0].sass, found[0].ptx) for gpu in promised.gpus}
+        yield f"{found[0].path}{more}{own} {hold} {holds}: {fits_text(fits)}"

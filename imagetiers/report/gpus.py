@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from imagetiers.config.gpus import ARCH_LIST_ARG, GPUS, Architecture, How, Target, arch_list, driver_for
+from imagetiers.config.gpus import ARCH_LIST_ARG, GPUS, Architecture, Fit, How, Target, arch_list, driver_for
 from imagetiers.planning.gpus import Compiled
 
-__all__ = ["gpu_document", "gpu_line", "gpu_lines", "unused_line"]
+__all__ = ["fits_text", "gpu_document", "gpu_line", "gpu_lines", "unused_line"]
 
 
 def gpu_line(compiled: Compiled) -> str:
     """Return one line: which GPUs run it, and how."""
+    return f"{', '.join(compiled.tiers)}, compiled for {_list(compiled.architectures)}: {fits_text(compiled.fits)}"
+
+
+def fits_text(fits: Mapping[str, Fit]) -> str:
+    """Return how GPUs run code, those together that run it alike."""
     by_how: dict[str, list[str]] = {}
-    for gpu, fit in compiled.fits.items():
+    for gpu, fit in fits.items():
         by_how.setdefault(str(fit), []).append(gpu)
-    told = "; ".join(f"{how}: {', '.join(gpus)}" for how, gpus in by_how.items())
-    return f"{', '.join(compiled.tiers)}, compiled for {_list(compiled.architectures)}: {told}"
+    return "; ".join(f"{how}: {', '.join(gpus)}" for how, gpus in by_how.items())
 
 
 def gpu_lines(compiled: Compiled) -> Iterator[str]:

@@ -497,12 +497,12 @@ class Tasks:
 
     def _plans(self) -> list[Plan]:
         """Plan the pipeline in all its variants. Raises PipelineError."""
-        plans = {}
+        plans = []
         for variant in (None, *self.variants):
             opened = self._opened if variant == self._variant else open_plan(self.layout, variant)
             opened.keep()
-            plans[variant] = opened.plan
-        return list(plans.values())
+            plans.append(opened.plan)
+        return plans
 
     def _check(self, session: Session) -> None:
         from imagetiers.operations.check import show_check
