@@ -8,11 +8,11 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, TypeVar
 
 from imagetiers.errors import PipelineError, Problem
 
@@ -37,6 +37,8 @@ _TRIES = 3
 _PIECE = 1 << 20
 _HELD = 64 << 20  # bytes of contents in memory, of all tiers
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe that nobody writes to would hold an open that waits
+_NO_LINK = _FLAGS | os.O_NOFOLLOW
+_Taken = TypeVar("_Taken")
 _HINTS = {
     errno.EACCES: "run as a user who may read it",
     errno.EPERM: "run as a user who may read it",
@@ -161,12 +163,9 @@ def read_input(path: str, shown: str) -> tuple[bytes, os.stat_result]:
     Raises PipelineError with one problem, which calls the file `shown`.
     """
     try:
-        return _read(path, shown, _FLAGS | os.O_NOFOLLOW)
+        return _read(path, shown, _NO_LINK)
     except FileNotFoundError:
-        raise PipelineError(Problem(shown, "vanished while it was read", _AGAIN)) from None
-
-
-_AGAIN = "run doit again when nothing writes there any more"
+        raise _vanished(shown) from None
 
 
 def hash_input(path: str, shown: str) -> tuple[str, os.stat_result]:
@@ -174,69 +173,81 @@ def hash_input(path: str, shown: str) -> tuple[str, os.stat_result]:
 
     Raises PipelineError with one problem, which calls the file `shown`.
     """
-    for _ in range(_TRIES):
+
+    def hashed(file: IO[bytes], _: os.stat_result) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
-        with _opened(path, shown) as file:
-            before = os.fstat(file.fileno())
-            while piece := _piece(file, shown):
-                digest.update(piece)
-                size += len(piece)
-            if _moment(os.fstat(file.fileno())) == _moment(before) and size == before.st_size:
-                return digest.hexdigest(), before
-    raise PipelineError(Problem(shown, "was changed each time that it was read", _AGAIN))
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+        return digest.hexdigest(), size
+
+    try:
+        return _of_one_moment(path, shown, _NO_LINK, hashed)
+    except FileNotFoundError:
+        raise _vanished(shown) from None
 
 
 def read_pieces(path: str, shown: str) -> Iterator[bytes]:
     """Yield a file's bytes, a mebibyte at a time. Raises PipelineError, in which the file is called `shown`."""
-    with _opened(path, shown) as file:
-        while piece := _piece(file, shown):
-            yield piece
-
-
-@contextmanager
-def _opened(path: str, shown: str) -> Iterator[IO[bytes]]:
     try:
-        descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+        with _opened(path, shown, _NO_LINK) as file:
+            while piece := file.read(_PIECE):
+                yield piece
     except FileNotFoundError:
-        raise PipelineError(Problem(shown, "vanished while it was read", _AGAIN)) from None
-    except OSError as error:
-        raise PipelineError(Problem(shown, *os_fault(error))) from None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        kind = kind_of_file(os.fstat(descriptor).st_mode)
-        if kind is not None:
-            raise PipelineError(Problem(shown, f"is {kind}, but must be a file", "put a file in its place"))
-        yield file
+        raise _vanished(shown) from None
 
 
-def _piece(file: IO[bytes], shown: str) -> bytes:
-    try:
-        return file.read(_PIECE)
-    except OSError as error:
-        raise PipelineError(Problem(shown, *os_fault(error))) from None
+def _vanished(shown: str) -> PipelineError:
+    return PipelineError(Problem(shown, "vanished while it was read", _AGAIN))
+
+
+_AGAIN = "run doit again when nothing writes there any more"
 
 
 def _read(path: Path | str, shown: str, flags: int) -> tuple[bytes, os.stat_result]:
-    """Read a file of a bounded size, all of it of one moment. Raises FileNotFoundError and PipelineError."""
+    """Read a file of a bounded size. Raises FileNotFoundError and PipelineError."""
+
+    def whole(file: IO[bytes], status: os.stat_result) -> tuple[bytes, int]:
+        if status.st_size > MAX_FILE_BYTES:
+            what = f"is {status.st_size:,} bytes long; the limit is {MAX_FILE_BYTES:,}"
+            raise PipelineError(Problem(shown, what, "is it the right file?"))
+        data = file.read(status.st_size + 1)
+        return data, len(data)
+
+    return _of_one_moment(path, shown, flags, whole)
+
+
+def _of_one_moment(
+    path: Path | str, shown: str, flags: int, take: Callable[[IO[bytes], os.stat_result], tuple[_Taken, int]]
+) -> tuple[_Taken, os.stat_result]:
+    """Return what `take` makes of a file that was not changed meanwhile, and its status; `take` also says how much it read.
+
+    Raises FileNotFoundError and PipelineError.
+    """
+    for _ in range(_TRIES):
+        with _opened(path, shown, flags) as file:
+            before = os.fstat(file.fileno())
+            taken, size = take(file, before)
+            if _moment(os.fstat(file.fileno())) == _moment(before) and size == before.st_size:
+                return taken, before
+    raise PipelineError(Problem(shown, "was changed each time that it was read", _AGAIN))
+
+
+@contextmanager
+def _opened(path: Path | str, shown: str, flags: int) -> Iterator[IO[bytes]]:
+    """Open a file and nothing else. Raises FileNotFoundError, and PipelineError for what else goes wrong, also with reading."""
     try:
-        for _ in range(_TRIES):
-            descriptor = os.open(path, flags)
-            before = os.fstat(descriptor)
-            kind = kind_of_file(before.st_mode)
-            if kind is not None:
-                os.close(descriptor)
-                raise PipelineError(Problem(shown, f"is {kind}, but must be a file", "put a file in its place"))
-            with os.fdopen(descriptor, "rb") as file:
-                if before.st_size > MAX_FILE_BYTES:
-                    what = f"is {before.st_size:,} bytes long; the limit is {MAX_FILE_BYTES:,}"
-                    raise PipelineError(Problem(shown, what, "is it the right file?"))
-                data = file.read(before.st_size + 1)
-                if _moment(os.fstat(descriptor)) == _moment(before) and len(data) == before.st_size:
-                    return data, before
+        descriptor = os.open(path, flags)
+        kind = kind_of_file(os.fstat(descriptor).st_mode)
+        if kind is not None:
+            os.close(descriptor)
+            raise PipelineError(Problem(shown, f"is {kind}, but must be a file", "put a file in its place"))
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
     except FileNotFoundError:
         raise
     except OSError as error:
         raise PipelineError(Problem(shown, *os_fault(error))) from None
-    raise PipelineError(Problem(shown, "was changed each time that it was read", _AGAIN))
 
 
 def _moment(status: os.stat_result) -> tuple[int, int]:
