@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["METHODS", "Command", "Job", "Method", "Taken", "run"]
+from benchmarks.session import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["FLOOR", "METHODS", "OURS", "Command", "Job", "Method", "Taken", "run"]
+
+OURS, FLOOR = "imagetiers", "the floor"
 TRANSFERS = "16"
 LIMIT_SECONDS = 900
 Verb = Literal["push", "pull"]
@@ -159,12 +161,12 @@ def _gcloud(verb: Verb, job: Job, scratch: Path) -> Command | None:
 
 
 METHODS = (
-    Method("imagetiers", "imagetiers", 0, _python("imagetiers")),
-    Method("tar", "`tar \\| zstd -1`, one object", 0, _python("tar"), "zstd"),
-    Method("floor", "the floor: plain requests, and the files", 0, _floor),
-    Method("local", "local `tar x`, no network", 0, _local),
+    Method("imagetiers", OURS, 0, _python("imagetiers")),
+    Method("tar", "tar and zstd -1, one object", 0, _python("tar"), "zstd"),
+    Method("floor", FLOOR, 0, _floor),
+    Method("local", "tar x, no network", 0, _local),
     Method("threads", "google-cloud-storage, 16 threads", 1, _python("threads")),
     Method("manager", "transfer_manager, 16 threads", 1, _python("manager")),
     Method("rclone", "rclone, 16 transfers", 1, _rclone, "rclone", md5=True),
-    Method("gcloud", "`gcloud storage rsync`", 2, _gcloud, "gcloud", md5=True),
+    Method("gcloud", "gcloud storage rsync", 2, _gcloud, "gcloud", md5=True),
 )

@@ -1,6 +1,6 @@
 """What a namespace of many entries costs: seconds, memory, requests, the head's size, and a month of it on GCS.
 
-    python -m benchmarks.cache_scale --entries 200000 --folder /dev/shm/scale --out benchmarks/results/cache_scale.json
+    python -m benchmarks.cache_scale --entries 200000 --folder /dev/shm/scale [--to FILE]
 
 Entries are small (250 bytes, results and manifests in turn), so that their number is what is measured. The store is a
 directory. Each step runs in a process of its own; memory is the most that it ever held (VmHWM), with Python's own 40 MB.
@@ -27,6 +27,7 @@ from typing import Any
 
 import xxhash
 
+from benchmarks.session import Measured, recording
 from imagetiers.ccache.format.entry import path_of
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import PruneOptions, prune
@@ -52,7 +53,7 @@ def make(folder: Path, first: int, count: int) -> None:
         path.write_bytes(body + xxhash.xxh3_128_digest(body))
 
 
-def step(folder: Path, what: str, entries: int, runs: int) -> dict[str, Any]:
+def step(folder: Path, what: str, entries: int, runs: int) -> dict[str, float]:
     """Do one step; say what it took."""
     store, a = DirectoryStore(folder / "store"), folder / "a"
     if what == "new 1 %":
@@ -84,12 +85,11 @@ def step(folder: Path, what: str, entries: int, runs: int) -> dict[str, Any]:
     peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1])
     head = store.stat("ccache/main/head")
     return {
-        "step": what,
-        "seconds": round(seconds, 2),
-        "cpu": round(cpu, 2),
-        "mb": peak * 1024 // 1_000_000,
+        "wall_s": seconds,
+        "cpu_s": cpu,
+        "memory_mb": peak * 1024 / 1e6,
         "requests": requests,
-        "head": head.size if head else 0,
+        "head_kb": head.size / 1000 if head else 0,
         "objects": sum(1 for _ in store.list("ccache/main/")),
     }
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--entries", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--to", type=Path)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--step", default="")
     chosen = parser.parse_args()
@@ -126,32 +126,29 @@ def main() -> None:
         return
     chosen.folder.mkdir(parents=True)
     make(chosen.folder / "a", 0, chosen.entries)
-    rows = []
-    for what in STEPS:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.cache_scale",
-            "--entries",
-            str(chosen.entries),
-            "--folder",
-            str(chosen.folder),
-            "--runs",
-            str(chosen.runs),
-        ]
-        done = subprocess.run([*command, "--step", what], capture_output=True, text=True, check=True)
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+    options = ("--entries", chosen.entries, "--folder", chosen.folder, "--runs", chosen.runs)
+    command = [sys.executable, "-m", "benchmarks.cache_scale", *map(str, options)]
+    with recording(f"cache_scale_{chosen.entries}", chosen.to) as measured:
+        for number, what in enumerate(STEPS):
+            done = subprocess.run([*command, "--step", what], stdout=subprocess.PIPE, text=True, check=True)
+            values = json.loads(done.stdout) | {"load": os.getloadavg()[0]}
+            before = STEPS[:number].count(what)
+            case = f"{what}, {before + 1}" if before else what
+            measured.append(Measured(case, "imagetiers", {name: (value,) for name, value in values.items()}))
+        measured.append(Measured("a month", "Google Cloud Storage, by its prices", month_of(chosen.entries)))
     shutil.rmtree(chosen.folder)
-    prices = json.loads(PRICES.read_text())
-    # A PyTorch cache has 62 KB an entry, half of that when packed, in packs of 8 MiB.
-    gigabytes = chosen.entries * 31_000 / 1e9
+
+
+def month_of(entries: int, builds: int = 20) -> dict[str, tuple[float, ...]]:
+    """Count what a month costs: a PyTorch cache has 62 KB an entry, half of that when packed, in packs of 8 MiB."""
+    gigabytes = entries * 31_000 / 1e9
     packs = int(gigabytes * 1e9 / (8 << 20)) + 1
-    costs = month(prices, {"pull": packs, "objects": packs}, gigabytes, builds=20)
-    result = {"entries": chosen.entries, "steps": rows, "month": {"builds a day": 20, "gb": gigabytes, "usd": costs}}
-    print(json.dumps(result["month"]))
-    if chosen.out:
-        chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+    costs = month(json.loads(PRICES.read_text()), {"pull": packs, "objects": packs}, gigabytes, builds)
+    return {
+        "builds_a_day": (builds,),
+        "packed_gb": (gigabytes,),
+        **{f"{name}_usd": (usd,) for name, usd in costs.items()},
+    }
 
 
 if __name__ == "__main__":

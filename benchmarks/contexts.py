@@ -1,6 +1,6 @@
 """What large contexts cost: 50,000 files, half a thousand of 4 MiB, one of 5 GB; read, sent, and read again after an edit.
 
-    python benchmarks/contexts.py [--to benchmarks/results/contexts.json]
+    python -m benchmarks.contexts [--to FILE]
 
 Needs 6 GB of disk and no Docker: the tar is made and thrown away. The files were just written, so they are read from memory.
 The floor beside each is one core hashing as many bytes. Each case runs in a process of its own, whose most memory is reported.
@@ -10,40 +10,22 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import multiprocessing
-import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.pairs import surroundings  # noqa: E402
-from imagetiers.inputs.context import context_tar  # noqa: E402
-from imagetiers.tasks.start import Opened, open_plan  # noqa: E402
-from tests.many.repository import make_repository, remember_plan  # noqa: E402
+from benchmarks.session import Measured, recording
+from imagetiers.inputs.context import context_tar
+from imagetiers.tasks.start import Opened, open_plan
+from tests.many.repository import make_repository, remember_plan
 
 _MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Result:
-    """Seconds of a case, and the most memory of its process in MB."""
-
-    case: str
-    bytes: int
-    floor: float
-    first: float
-    sent: float
-    edited: float
-    unchanged: float
-    memory: float
+OURS, FLOOR = "doit", "one core, SHA-256 of as many bytes"
 
 
 def one_of_5_gb(folder: Path) -> None:
@@ -74,7 +56,7 @@ CASES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def measure(case: str, folder: Path) -> Result:
+def measure(case: str, folder: Path) -> list[Measured]:
     """Measure one case in this process."""
     layout = make_repository(folder / "one", 1)
     data = layout.tier("t00000") / "data"
@@ -102,28 +84,20 @@ def measure(case: str, folder: Path) -> Result:
     digest, block = hashlib.sha256(), bytes(_MIB)
     for _ in range(size // _MIB):
         digest.update(block)
-    return Result(case, size, time.perf_counter() - began, first, sent, edited, unchanged, memory)
+    floor = time.perf_counter() - began
+    ours = {"size_mb": size / 1e6, "first_s": first, "sent_s": sent, "edited_s": edited, "unchanged_s": unchanged}
+    taken = {name: (value,) for name, value in (ours | {"memory_mb": memory}).items()}
+    return [Measured(case, OURS, taken), Measured(case, FLOOR, {"first_s": (floor,)})]
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--to", type=Path)
-    to: Path | None = parser.parse_args().to
-    found = []
-    for case in CASES:
-        with tempfile.TemporaryDirectory() as temporary, multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(measure, (case, Path(temporary))))
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-    print("| context | MB | hashed by one core s | first s | sent s | after an edit s | unchanged s | memory MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for one in found:
-        print(
-            f"| {one.case} | {one.bytes / 1e6:,.0f} | {one.floor:.2f} | {one.first:.2f} | {one.sent:.2f} | {one.edited:.2f} | "
-            f"{one.unchanged:.2f} | {one.memory:.0f} |"
-        )
-    if to is not None:
-        to.write_text(json.dumps(surroundings() | {"measured": [asdict(one) for one in found]}, indent=1) + "\n")
+    with recording("contexts", parser.parse_args().to) as measured:
+        for case in CASES:
+            with tempfile.TemporaryDirectory() as temporary, multiprocessing.get_context("spawn").Pool(1) as pool:
+                measured.extend(pool.apply(measure, (case, Path(temporary))))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the seconds go on a fresh worker: the quickstart with its cache in a bucket, cold and then warm.
 
-    python benchmarks/fresh_worker.py [--latency 0.02] [--prune]
+    python -m benchmarks.fresh_worker [--latency 0.02] [--prune] [--to FILE]
 
 Three workers in turn, each a new checkout with nothing but the bucket: (cold) an empty bucket; (warm) the wheels are
 lost, so the compile runs through the ccache that the bucket holds; (wheels) nothing is lost, so nothing is compiled.
@@ -12,22 +12,20 @@ else uses it); without it BuildKit's cached layers make each builder image free.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.engine.conftest import Checkout, make_checkout, remove_all  # noqa: E402
-from tests.gcs.harness import GcsServer  # noqa: E402
+from benchmarks.session import ROOT, Measured, recording
+from tests.engine.conftest import Checkout, make_checkout, remove_all
+from tests.gcs.harness import GcsServer
 
 VARIANT = "variant=quickstart"
+OURS = "doit"
+CASES = {"cold": "an empty bucket", "warm": "the wheels are lost in the bucket too", "wheels": "nothing but the bucket"}
 
 
 def work(checkout: Checkout) -> float:
@@ -46,52 +44,56 @@ def lose_wheels(checkout: Checkout) -> None:
         checkout.store.delete(blob.name)
 
 
-def row(name: str, checkout: Checkout, wall: float, requests: int) -> str:
-    """Return a table row: what the records say of this worker's compile and images."""
-    compiles = [r for r in checkout.records("compile") if name != "wheels"]
-    phases: dict[str, float] = compiles[-1]["phases"] if compiles else {}  # type: ignore[assignment]
-    hits = f"{compiles[-1]['hits']}/{compiles[-1]['hits'] + compiles[-1]['misses']}" if compiles else "-"  # type: ignore[operator]
-    images = sum(float(str(r["seconds"])) for r in checkout.records("image")[-4:])
-    cells = [f"{phases.get(phase, 0):.1f}" for phase in ("builder image", "pull", "compile container", "push")]
-    compile_seconds = float(str(compiles[-1]["seconds"])) if compiles else 0.0
-    rest = wall - compile_seconds - images
-    return f"| {name} | {wall:.1f} | {' | '.join(cells)} | {images:.1f} | {rest:.1f} | {hits} | {requests} |"
+def taken(checkout: Checkout, since: float, wall: float, requests: int) -> dict[str, tuple[float, ...]]:
+    """Return where this worker's seconds went, as the records say that the bucket has since it began."""
+    compiles, made = (
+        [record for record in checkout.records(kind) if float(str(record["began"])) >= since]
+        for kind in ("compile", "image")
+    )
+    record = compiles[-1] if compiles else {}
+    phases: dict[str, float] = record.get("phases", {})  # type: ignore[assignment]
+    images = sum(float(str(one["seconds"])) for one in made)
+    values = {"wall_s": wall}
+    if record:
+        names = {"builder image": "builder_s", "pull": "pull_s", "compile container": "compile_s", "push": "push_s"}
+        values |= {metric: phases.get(phase, 0.0) for phase, metric in names.items()}
+        hits = int(str(record["hits"]))
+        values |= {"hits": hits, "calls": hits + int(str(record["misses"]))}
+    rest = wall - images - float(str(record.get("seconds", 0)))
+    values |= {"images_s": images, "rest_s": rest, "requests": requests}
+    return {name: (value,) for name, value in values.items()}
 
 
 def main() -> None:
-    """Run the three workers and print the table."""
+    """Be the three workers."""
     parser = argparse.ArgumentParser(description="Where the seconds go on a fresh worker.")
     parser.add_argument("--latency", default="0.02")
     parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--to", type=Path)
     options = parser.parse_args()
     server = GcsServer("--latency", options.latency)
-    rows: list[str] = []
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            source, name = ROOT, ""
-            for scenario in ("cold", "warm", "wheels"):
-                if options.prune:
-                    subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
-                checkout = make_checkout(source, Path(temporary) / scenario, name, server)
-                source, name = checkout.root, checkout.name
-                server.config(clear=True, latency=float(options.latency))
-                wall = work(checkout)
-                rows.append(row(scenario, checkout, wall, server.requests()))
-                remove_all(checkout)
-                shutil.rmtree(checkout.root / ".imagetiers")
-                if scenario == "cold":
-                    lose_wheels(checkout)
-    finally:
-        server.close()
-    print(
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {float(options.latency) * 1000:.0f} ms added to each request"
-    )
-    print(
-        "| worker | wall s | builder image | pull | compile | push | images | verify and the rest | hits | requests |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    print("\n".join(rows))
-    print(json.dumps({"prune": options.prune}))
+    notes = [f"{float(options.latency) * 1000:.0f} ms added to each request."]
+    if not options.prune:
+        notes.append("BuildKit's layers are cached.")
+    with (
+        closing(server),
+        tempfile.TemporaryDirectory() as temporary,
+        recording("fresh_worker", options.to, notes) as found,
+    ):
+        source, name = ROOT, ""
+        for scenario, case in CASES.items():
+            if options.prune:
+                subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
+            checkout = make_checkout(source, Path(temporary) / scenario, name, server)
+            source, name = checkout.root, checkout.name
+            server.config(clear=True, latency=float(options.latency))
+            since = time.time()
+            wall = work(checkout)
+            found.append(Measured(case, OURS, taken(checkout, since, wall, server.requests())))
+            remove_all(checkout)
+            shutil.rmtree(checkout.root / ".imagetiers")
+            if scenario == "cold":
+                lose_wheels(checkout)
 
 
 if __name__ == "__main__":

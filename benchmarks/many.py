@@ -1,12 +1,11 @@
 """How long thousands of tiers take that are all there, beside a doit with as many tasks of the same shape.
 
-    python benchmarks/many.py [--tiers 1000] [--shapes tree,chain,fans,diamonds] [--runs 5] [--turbo PROGRAM]
-        [--to benchmarks/results/many.json]
+    python -m benchmarks.many [--tiers 1000] [--shapes tree,chain,fans,diamonds] [--runs 5] [--to FILE]
 
 Needs no Docker: a daemon of the tests says that the images are there. Each tier has ten files. The doit beside has the same
 groups and tasks, with the same dependencies, and functions that say at once that there is nothing to do: what is left is doit's
-own cost of a task, which both pay. `docker buildx bake --print` is asked what as many targets are, where it is installed; and
-with `--turbo` a Turborepo (`npm install turbo`) what it would do for as many packages of the same files.
+own cost of a task, which both pay. Where they are installed, `docker buildx bake --print` is asked what as many targets are,
+and a Turborepo (`turbo` on the PATH: `npm install turbo`) what it would do for as many packages of the same files.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.pairs import Command, measure, report  # noqa: E402
-from tests.many.daemon import daemon  # noqa: E402
-from tests.many.repository import FILES, SHAPES, images_json, make_repository, mark_verified, remember_plan  # noqa: E402
+from benchmarks.pairs import Command, measure
+from benchmarks.session import ROOT, Measured, recording
+from tests.many.daemon import daemon
+from tests.many.repository import FILES, SHAPES, images_json, make_repository, mark_verified, remember_plan
 
 BAKE_MOST = 2000  # targets; of 10,000 it takes minutes
+BESIDE, OURS, BAKE, TURBO = "doit with as many tasks", "doit", "docker buildx bake --print", "turbo run build --dry"
 
 DODO = '''\
 """As many tasks as imagetiers makes of {tiers} tiers, each of which has nothing to do."""
@@ -117,9 +115,8 @@ def packages(folder: Path, tiers: int, shape: str) -> None:
     subprocess.run(["git", "init", "-q", str(folder)], check=True)  # by which Turborepo finds what a package holds
 
 
-def compare(folder: Path, shape: str, given: argparse.Namespace) -> None:
+def compare(folder: Path, tiers: int, shape: str, runs: int) -> list[Measured]:
     """Measure one shape."""
-    tiers = given.tiers
     layout = make_repository(folder / "tiers", tiers, shape)
     alike = folder / "alike"
     alike.mkdir()
@@ -131,39 +128,35 @@ def compare(folder: Path, shape: str, given: argparse.Namespace) -> None:
         del plan
         env = {"PYTHONPATH": str(ROOT), "DOCKER_HOST": f"unix://{path}"}
         doit = (sys.executable, "-m", "doit")
-        beside = "doit with as many tasks"
-        ours = {"doit, nothing to do": (), "doit list": ("list",), "doit check": ("check",), "doit plan": ("plan",)}
+        ours = {OURS: (), **{f"doit {verb}": (verb,) for verb in ("list", "check", "plan")}}
         commands = [
-            Command(beside, doit, alike, beside, env),
-            *(Command(name, (*doit, *words), layout.root, beside, env) for name, words in ours.items()),
+            Command(BESIDE, doit, alike, env),
+            *(Command(name, (*doit, *words), layout.root, env) for name, words in ours.items()),
         ]
         if shutil.which("docker") and tiers <= BAKE_MOST:
             bake_file(layout.root, tiers, shape)
-            commands.append(
-                Command("docker buildx bake --print", ("docker", "buildx", "bake", "--print"), layout.root, beside)
-            )
+            commands.append(Command(BAKE, tuple(BAKE.split()), layout.root))
             remember_plan(layout)
-        if given.turbo:
+        if shutil.which("turbo") and tiers <= BAKE_MOST:
             packages(folder / "turbo", tiers, shape)
-            argv = (given.turbo, "run", "build", "--dry=json")
             env = {"TURBO_TELEMETRY_DISABLED": "1"}
-            commands.append(Command("turbo run build --dry", argv, folder / "turbo", beside, env))
+            commands.append(Command(TURBO, ("turbo", "run", "build", "--dry=json"), folder / "turbo", env))
         time.sleep(2.5)  # nothing is remembered of what is younger than two seconds
-        report(f"{tiers:,} tiers, {shape}", measure(commands, given.runs), given.runs, given.to)
+        return measure(f"{tiers:,} tiers, {shape}", commands, runs)
 
 
 def main() -> None:
-    """Measure and print a table for each shape."""
+    """Measure each shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--tiers", type=int, default=1000)
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--turbo", default="")
     parser.add_argument("--to", type=Path)
     given = parser.parse_args()
-    for shape in given.shapes.split(","):
-        with tempfile.TemporaryDirectory() as temporary:
-            compare(Path(temporary), shape, given)
+    with recording(f"many_{given.tiers}", given.to) as measured:
+        for shape in given.shapes.split(","):
+            with tempfile.TemporaryDirectory() as temporary:
+                measured.extend(compare(Path(temporary), given.tiers, shape, given.runs))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long a doit takes that has nothing to do, beside `docker buildx bake` and an empty doit on the same machine.
 
-    python benchmarks/noop.py [--runs 15] [--to benchmarks/results/noop.json]
+    python -m benchmarks.noop [--runs 15] [--to FILE]
 
 Makes and builds four tiers, each of the one before, and the same four images with bake: needs Docker, and debian:trixie-slim.
 """
@@ -16,14 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.pairs import Command, measure, report  # noqa: E402
-from tests.many.repository import make_repository  # noqa: E402
+from benchmarks.pairs import Command, measure
+from benchmarks.session import ROOT, recording
+from tests.many.repository import make_repository
 
 TIERS = 4
-EMPTY = "doit with one empty task"
+CASE = f"{TIERS} tiers in a chain, nothing to do"
+OURS, EMPTY, BAKE = "doit", "doit with one empty task", f"docker buildx bake, {TIERS} cached targets"
 
 
 def bake_file(folder: Path) -> None:
@@ -44,7 +43,7 @@ def bake_file(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--to", type=Path)
@@ -59,16 +58,15 @@ def main() -> None:
         (empty / "dodo.py").write_text("def task_empty():\n    return {'actions': None}\n")
         env = {"PYTHONPATH": str(ROOT)}
         bake = ("docker", "buildx", "bake", "--load")
-        ours = f"doit of {TIERS} tiers, nothing to do"
         commands = [
-            Command(EMPTY, doit, empty, EMPTY, env),
-            Command(ours, doit, layout.root, EMPTY, env),
-            Command(f"docker buildx bake, {TIERS} cached targets", bake, baked, ours),
+            Command(EMPTY, doit, empty, env),
+            Command(OURS, doit, layout.root, env),
+            Command(BAKE, bake, baked),
         ]
         subprocess.run(doit, cwd=layout.root, check=True, capture_output=True, env=os.environ | env)
         time.sleep(2.5)  # nothing is remembered of what is younger than two seconds
-        found = measure(commands, given.runs)
-        report("Nothing to do", found, given.runs, given.to)
+        with recording("noop", given.to) as measured:
+            measured.extend(measure(CASE, commands, given.runs))
         subprocess.run(
             (*doit, "clean", "image"), cwd=layout.root, check=False, capture_output=True, env=os.environ | env
         )

@@ -1,7 +1,7 @@
 """What a change costs on a fresh worker, on the real PyTorch: the variant cpu, with only a bucket kept.
 
     doit variant=cpu compile                                    # once, cold: hours; pipeline.yaml has cache: DIR
-    python benchmarks/pytorch_warm.py --cache DIR --name NAME   # NAME: the pipeline's name of that run
+    python -m benchmarks.pytorch_warm --cache DIR --name NAME [--to FILE]   # NAME: the pipeline's name of that run
 
 Each row is a worker of its own: a new checkout, none of the pipeline's images, nothing but the bucket. The bucket is
 the tests' GCS server with `--latency` seconds added to each request, filled from DIR; what it says of real Google Cloud
@@ -11,7 +11,8 @@ extensions, when an older checkout filled it).
 
 The floor of a warm compile is the builder's own script with the ccache on the same disk, without imagetiers: `floor`;
 then, in the build folder that is still there, the patch of (c) and ninja: `ninja`; and some object files compiled
-again without ccache, to compare their bytes: `bits`. Behind each row, in a comment, is what the wheels' bytes are.
+again without ccache, to compare their bytes: `bits`. Notes say what each row's wheels are, byte by byte. Rows that
+are measured later are kept beside the others by a name of their own (`--as pytorch_warm_later`).
 """
 
 from __future__ import annotations
@@ -23,19 +24,17 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from imagetiers.stores.directory import DirectoryStore  # noqa: E402
-from tests.engine.conftest import Checkout, docker, make_checkout, remove_all  # noqa: E402
-from tests.gcs.harness import GcsServer  # noqa: E402
+from benchmarks.session import ROOT, Measured, recording
+from imagetiers.stores.directory import DirectoryStore
+from tests.engine.conftest import Checkout, docker, make_checkout, remove_all
+from tests.gcs.harness import GcsServer
 
 VARIANT = "variant=cpu"
 DOCKERFILE = "images/pytorch-clean/Dockerfile"
@@ -76,14 +75,15 @@ CHANGES = (
 )
 #: Object files that are compiled a second time, to compare their bytes: one takes about ten seconds.
 SAMPLE = 12
-HEAD = (
-    "row", "what changed", "wall", "builder image", "pull", "configure", "compile and link", "link", "package",
-    "torchvision, torchaudio", "push", "images", "checks and the rest", "hits", "MB down", "MB up",
-)  # fmt: skip
+OURS, FLOOR, NINJA = (
+    "doit on a fresh worker",
+    "build-wheels with the ccache on this disk",
+    "ninja in a build folder that is there",
+)
 
 
-def run(change: Change, checkout: Checkout, server: GcsServer, latency: float) -> str:
-    """Be one worker; return the row of the table."""
+def run(change: Change, checkout: Checkout, server: GcsServer, latency: float) -> Measured:
+    """Be one worker; return what it took."""
     if change.edit is not None:
         checkout.edit(*change.edit)
     if change.lost:
@@ -100,40 +100,39 @@ def run(change: Change, checkout: Checkout, server: GcsServer, latency: float) -
     moved = json.loads(server.request("GET", "/_test/stats")[2])["bytes"]
     compiles = [record for record in checkout.records("compile") if str(record["began"]) not in before["compile"]]
     images = [record for record in checkout.records("image") if str(record["began"]) not in before["image"]]
-    return row(change, checkout, wall, compiles, images, moved)
+    return Measured(f"({change.row}) {change.what}", OURS, taken(checkout, wall, compiles, images, moved))
 
 
-def row(  # noqa: PLR0917
-    change: Change,
+def taken(
     checkout: Checkout,
     wall: float,
     compiles: list[dict[str, object]],
     images: list[dict[str, object]],
     moved: dict[str, int],
-) -> str:
-    """Say where the worker's seconds went, as the records and the compile's log have them."""
+) -> dict[str, tuple[float, ...]]:
+    """Return where the worker's seconds went, as the records and the compile's log have them."""
     compiled = compiles[-1] if compiles else {}
     phases: dict[str, float] = compiled.get("phases", {})  # type: ignore[assignment]
     parts: dict[str, float] = compiled.get("parts", {})  # type: ignore[assignment]
     image_seconds = sum(float(str(record["seconds"])) for record in images)
-    seconds = [
-        wall,
-        phases.get("builder image", 0),
-        phases.get("pull", 0),
-        parts.get("configure", 0),
-        parts.get("compile torch", 0),
-        linked(checkout) if compiles else 0,
-        parts.get("package", 0) + parts.get("deliver", 0),
-        parts.get("compile torchvision", 0) + parts.get("compile torchaudio", 0),
-        phases.get("push", 0),
-        image_seconds,
-        wall - image_seconds - float(str(compiled.get("seconds", 0))),
-    ]
-    hits, misses = int(str(compiled.get("hits", 0))), int(str(compiled.get("misses", 0)))
-    cells = [f"({change.row})" if len(change.row) == 1 else change.row, change.what]
-    cells += [f"{value:.1f}" for value in seconds]
-    cells += [f"{hits}/{hits + misses}" if compiles else "-", *(f"{moved[way] / 1e6:.1f}" for way in ("out", "in"))]
-    return "| " + " | ".join(cells) + " |"
+    values: dict[str, float] = {"wall_s": wall}
+    if compiles:
+        values |= {
+            "builder_s": phases.get("builder image", 0),
+            "pull_s": phases.get("pull", 0),
+            "configure_s": parts.get("configure", 0),
+            "compile_s": parts.get("compile torch", 0),
+            "link_s": linked(checkout),
+            "package_s": parts.get("package", 0) + parts.get("deliver", 0),
+            "extensions_s": parts.get("compile torchvision", 0) + parts.get("compile torchaudio", 0),
+            "push_s": phases.get("push", 0),
+        }
+        hits = int(str(compiled["hits"]))
+        values |= {"hits": hits, "calls": hits + int(str(compiled["misses"]))}
+    values["images_s"] = image_seconds
+    values["rest_s"] = wall - image_seconds - float(str(compiled.get("seconds", 0)))
+    values |= {"received_mb": moved["out"] / 1e6, "sent_mb": moved["in"] / 1e6, "load": os.getloadavg()[0]}
+    return {name: (float(value),) for name, value in values.items()}
 
 
 def linked(checkout: Checkout) -> float:
@@ -150,7 +149,7 @@ def digests(checkout: Checkout) -> str:
     return " ".join(f"{w.name.partition('-')[0]} {hashlib.sha256(w.read_bytes()).hexdigest()[:12]}" for w in wheels)
 
 
-def floor(checkout: Checkout, folder: Path) -> Iterator[str]:
+def floor(checkout: Checkout, folder: Path, case: str, notes: list[str]) -> Iterator[Measured]:
     """Time the builder's own script on a warm ccache, and then ninja alone on one patched file; compile some files again."""
     builder = next(ref for ref in checkout.refs() if "/pytorch-clean-builder:" in ref)
     ccache = next((checkout.root / ".imagetiers" / "ccache").iterdir())
@@ -173,13 +172,13 @@ def floor(checkout: Checkout, folder: Path) -> Iterator[str]:
     """
     command = ["run", "--rm", "-v", f"{ccache}:/ccache", "-v", f"{folder}:/wheels", builder, "bash", "-c", script]
     begin, warm, patched_at, end, same = map(float, docker(*command).split())
-    yield f"| floor | build-wheels with the ccache on this disk | {warm - begin:.1f} |"
-    yield f"| ninja | the patch of (c), in the build folder that is still there | {end - patched_at:.1f} |"
-    yield f"| bits | {SAMPLE} object files compiled again, without ccache: so many are the same | {same:.0f} |"
+    notes.append(f"Compiled again without ccache, {same:.0f} of {SAMPLE} object files are the same.")
+    yield Measured(case, FLOOR, {"wall_s": (warm - begin,)})
+    yield Measured("(c) in a build folder that is still there", NINJA, {"wall_s": (end - patched_at,)})
 
 
 def main() -> None:
-    """Be the workers in turn and print the table."""
+    """Be the workers in turn."""
     parser = argparse.ArgumentParser(description="What a change costs on a fresh worker, on the real PyTorch.")
     parser.add_argument(
         "--cache", type=Path, required=True, help="the directory cache that holds a compile of variant cpu"
@@ -188,37 +187,37 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.02, help="seconds; default: %(default)s")
     parser.add_argument("--rows", default="a,b,c,d,e,f,floor")
     parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--to", type=Path)
+    parser.add_argument("--as", dest="as_", default="pytorch_warm", help="the name that the result is kept by")
     options = parser.parse_args()
     rows = options.rows.split(",")
-    server = GcsServer("--no-md5")
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            bucket = server.store(options.name)
-            kept = DirectoryStore(options.cache)
-            for blob in list(kept.list("")):
-                bucket.write(blob.name, kept.read(blob.name)[0])
-            print(
-                f"{os.cpu_count()} processors, {options.latency * 1000:.0f} ms added to each request; seconds",
-                flush=True,
-            )
-            print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD), flush=True)
-            for change in CHANGES:
-                if change.row not in (*rows, "prepare"):
-                    continue
-                if options.prune:
-                    subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
-                checkout = make_checkout(ROOT, Path(temporary) / change.row, options.name, server)
-                try:
-                    line = run(change, checkout, server, options.latency)
-                    print(line, f"<!-- load {os.getloadavg()[0]:.1f}; {digests(checkout)} -->", flush=True)
-                    if change.row == "b" and "floor" in rows:
-                        for more in floor(checkout, Path(temporary)):
-                            print(more, flush=True)
-                finally:
-                    remove_all(checkout)
-                    shutil.rmtree(checkout.root / ".imagetiers", ignore_errors=True)
-    finally:
-        server.close()
+    notes = [f"{options.latency * 1000:.0f} ms added to each request."]
+    with (
+        closing(GcsServer("--no-md5")) as server,
+        tempfile.TemporaryDirectory() as temporary,
+        recording(options.as_, options.to, notes) as measured,
+    ):
+        bucket = server.store(options.name)
+        kept = DirectoryStore(options.cache)
+        for blob in list(kept.list("")):
+            bucket.write(blob.name, kept.read(blob.name)[0])
+        made: dict[str, list[str]] = {}
+        for change in CHANGES:
+            if change.row not in (*rows, "prepare"):
+                continue
+            if options.prune:
+                subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
+            checkout = make_checkout(ROOT, Path(temporary) / change.row, options.name, server)
+            try:
+                measured.append(run(change, checkout, server, options.latency))
+                made.setdefault(digests(checkout), []).append(change.row)
+                print(measured[-1], flush=True)
+                if change.row == "b" and "floor" in rows:
+                    measured.extend(floor(checkout, Path(temporary), measured[-1].case, notes))
+            finally:
+                remove_all(checkout)
+                shutil.rmtree(checkout.root / ".imagetiers", ignore_errors=True)
+        notes += [f"Wheels of {', '.join(rows)}: {wheels}." for wheels, rows in made.items()]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the images weigh, layer by layer, and what one stage for everything would weigh.
 
     doit variant=cpu                                      # in CHECKOUT
-    python benchmarks/sizes.py CHECKOUT variant=cpu
+    python -m benchmarks.sizes CHECKOUT variant=cpu [--to FILE]
 
 The single stage is measured, not guessed: the builder image runs its compile (warm, on a copy of the checkout's ccache,
 which is not counted), installs the wheels into a virtual environment, and is weighed as it then is. Bytes are the
@@ -16,17 +16,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.session import Measured, recording
+from tests.engine.conftest import Checkout, docker
 
-from tests.engine.conftest import Checkout, docker  # noqa: E402
-
+WHOLE = "the image"
 INSTALL = (
     "python3 -m venv --system-site-packages /opt/venv && /opt/venv/bin/pip install --no-index --no-deps /wheels/*.whl"
 )
@@ -56,12 +54,16 @@ def short(text: str) -> str:
     return text if len(text) <= 70 else f"{text[:69]}…"
 
 
-def table(title: str, all_layers: list[Layer], below: int = 0) -> Iterator[str]:
-    """Say what an image weighs, and which of its own layers weigh more than a tenth of a megabyte."""
-    yield f"| **{title}** | **{sum(layer.size for layer in all_layers) / 1e6:.1f}** |"
+def weighed(image: str, all_layers: list[Layer], below: int = 0) -> Iterator[Measured]:
+    """Yield what an image weighs, and those of its own layers that weigh more than a tenth of a megabyte."""
+    yield _weight(image, WHOLE, sum(layer.size for layer in all_layers))
     for layer in all_layers[below:]:
         if layer.size >= 100_000:
-            yield f"| {short(layer.made_by)} | {layer.size / 1e6:.1f} |"
+            yield _weight(image, short(layer.made_by) or "base", layer.size)
+
+
+def _weight(image: str, subject: str, size: int) -> Measured:
+    return Measured(image, subject, {"size_mb": (size / 1e6,)})
 
 
 def single_stage(builder: str, ccache: Path) -> int:
@@ -79,26 +81,27 @@ def single_stage(builder: str, ccache: Path) -> int:
 
 
 def main() -> None:
-    """Print the table."""
+    """Weigh."""
     parser = argparse.ArgumentParser(description="What the images weigh, layer by layer.")
     parser.add_argument("checkout", type=Path)
     parser.add_argument("arguments", nargs="*", help="for doit, as variant=cpu")
+    parser.add_argument("--to", type=Path)
     options = parser.parse_args()
     tiers = Checkout(options.checkout, "").plan(*options.arguments)
-    print("| image, and its own layers | MB |\n|---|---|")
     below: dict[str, int] = {}
-    for name, tier in tiers.items():
-        found = layers(str(tier["ref"]))
-        print(*table(name, found, below.get(str(tier["parent"]), 0)), sep="\n", flush=True)
-        below[name] = len(found)
-    for name, tier in tiers.items():
-        compile_ = tier["compile"]
-        if not isinstance(compile_, dict):
-            continue
-        builder = str(compile_["builder"])
-        print(*table(f"{name}, builder", layers(builder)), sep="\n", flush=True)
-        ccache = max((options.checkout / ".imagetiers" / "ccache").iterdir(), key=lambda path: path.stat().st_mtime)
-        print(f"| **{name} in one stage** | **{single_stage(builder, ccache) / 1e6:.1f}** |", flush=True)
+    with recording("sizes", options.to) as measured:
+        for name, tier in tiers.items():
+            found = layers(str(tier["ref"]))
+            measured.extend(weighed(name, found, below.get(str(tier["parent"]), 0)))
+            below[name] = len(found)
+        for name, tier in tiers.items():
+            compile_ = tier["compile"]
+            if not isinstance(compile_, dict):
+                continue
+            builder = str(compile_["builder"])
+            measured.extend(weighed(f"the builder of {name}, which is never shipped", layers(builder)))
+            ccache = max((options.checkout / ".imagetiers" / "ccache").iterdir(), key=lambda path: path.stat().st_mtime)
+            measured.append(_weight(f"{name} in one stage", WHOLE, single_stage(builder, ccache)))
 
 
 if __name__ == "__main__":
