@@ -9,6 +9,7 @@ import time
 from imagetiers.adapters.console import RichConsole
 from imagetiers.adapters.docker import DockerEngine
 from imagetiers.adapters.git import GitRemotes
+from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.locks import FileLocks
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
@@ -55,6 +56,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
         bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
         registry=HttpRegistry(),
         git=GitRemotes(cancel),
+        linter=Hadolint(),
         console=console,
         locks=FileLocks(layout.locks, console, cancel),
         cancel=cancel,

@@ -21,6 +21,8 @@ __all__ = [
     "Engine",
     "EngineInfo",
     "Git",
+    "Lint",
+    "Linter",
     "Locks",
     "OnLine",
     "Registry",
@@ -146,6 +148,28 @@ class Git(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """What a linter says of a line: its code (DL3008), its level (error, warning, info, style), and the message."""
+
+    code: str
+    level: str
+    line: int
+    message: str
+
+
+class Linter(Protocol):
+    """A linter of Dockerfiles. Queries return Unknown where it is not there or cannot be run."""
+
+    def version(self) -> str | Unknown:
+        """Say which one there is."""
+        ...
+
+    def lint(self, texts: Iterable[bytes], config: bytes | None) -> tuple[tuple[Lint, ...], ...] | Unknown:
+        """Return what it says of each Dockerfile, under a configuration file's text or none."""
+        ...
+
+
 class Bar(Protocol):
     """A bar on a terminal; now and then a line elsewhere."""
 
@@ -211,6 +235,7 @@ class Services:
     store: Store
     registry: Registry
     git: Git
+    linter: Linter
     console: Console
     locks: Locks
     cancel: Cancellation

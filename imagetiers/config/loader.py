@@ -8,7 +8,6 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +32,7 @@ from imagetiers.config.model import (
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
+from imagetiers.config.waivers import is_day, read_waivers, waiver_problems
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import Reads, read_file
@@ -181,6 +181,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     yield from gpu_problems(tree)
     yield from _channel_problems(tree)
     yield from _trust_problems(tree)
+    yield from waiver_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
@@ -307,7 +308,7 @@ def _trust_problems(tree: Node) -> Iterator[Problem]:
         if isinstance(bits, str) and _KEY.fullmatch(bits) and not _is_key(bits):
             where = place(tree, ("trust", "keys", index, "ed25519"), PIPELINE_FILE)
             yield Problem(where, "is not a public key: 32 bytes in Base64", "doit trust:init --out FILE makes a pair")
-        if isinstance(day, str) and not _is_day(day):
+        if isinstance(day, str) and not is_day(day):
             where = place(tree, ("trust", "keys", index, "revoked"), PIPELINE_FILE)
             yield Problem(where, "is not a day", "such as 2027-01-31")
     if "max_age" in given and given.get("require") is not True:
@@ -323,13 +324,6 @@ def _trust_problems(tree: Node) -> Iterator[Problem]:
 def _is_key(text: str) -> bool:
     """Say whether these are 32 bytes in the one way that Base64 writes them: keys are compared as texts."""
     return base64.b64encode(base64.b64decode(text)).decode() == text
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def _trust(given: Any) -> TrustSettings:
@@ -429,6 +423,8 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         pins=pins[IMAGES],
         commits=pins[GIT],
         channels=good("channels", None),
+        hadolint=good("hadolint", "if-installed"),
+        waivers=tuple(read_waivers(tree, wrong)),
         trust=_trust({} if any(path[:1] == ("trust",) for path in wrong) else top.get("trust", {})),
     )
 

@@ -30,6 +30,7 @@ __all__ = [
     "TrustSettings",
     "TrustedKey",
     "Verify",
+    "Waiver",
     "branch_name",
 ]
 
@@ -211,6 +212,21 @@ class TrustSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiver:
+    """Why what a `rule` of ours, or one of `hadolint`'s, has found may stay; of one `tier`, or of all.
+
+    `until` is the last day (UTC) on which it may, `where` the waiver's own place in pipeline.yaml.
+    """
+
+    reason: str
+    until: str
+    rule: str | None = None
+    hadolint: str | None = None
+    tier: str | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CloudBuild:
     """How Google Cloud Build runs the pipeline. Durations in seconds, `disk` in GB.
 
@@ -250,6 +266,7 @@ class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
 
     `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
+    `hadolint` says whether hadolint looks at the Dockerfiles: "if-installed", "required" or "off".
     `gpus` are those that the images must run on, `architectures` what is compiled for, `cuda` the toolkit that does it (None:
     nobody says which). What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
     """
@@ -267,6 +284,8 @@ class Pipeline:
     commits: Mapping[str, str] = field(default_factory=_none)
     channels: str | None = None
     trust: TrustSettings = field(default_factory=TrustSettings)
+    hadolint: str = "if-installed"
+    waivers: tuple[Waiver, ...] = ()
     cuda: tuple[int, int] | None = None
 
     @property

@@ -29,11 +29,12 @@ class Mount:
     type: str
     origin: str | None
     source: str
+    target: str = ""
 
 
 def parse_mount(text: str) -> Mount:
     """Read the value of one `--mount=`. Raises LexError for what BuildKit refuses or its versions read differently."""
-    kind, origin, source = BIND, None, ""
+    kind, origin, source, target = BIND, None, "", ""
     for field in _fields(text):
         key, equals, value = field.partition("=")
         key = _SAME.get(key.lower(), key.lower())
@@ -47,9 +48,11 @@ def parse_mount(text: str) -> Mount:
             origin = _origin(value)
         elif key == "source":
             source = value
+        elif key == "target":
+            target = value
     if kind.lower() in {"secret", "ssh"} and origin:
         raise LexError(f"a mount of type {kind} has no 'from'")
-    return Mount(kind, origin or None, source)
+    return Mount(kind, origin or None, source, target)
 
 
 def with_origin(text: str, origin: str) -> str:

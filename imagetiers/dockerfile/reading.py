@@ -167,7 +167,7 @@ class Reading:
 
         Raises Unresolved or LexError.
         """
-        for instruction, scope in self._scoped(stages):
+        for instruction, scope in self.scoped(stages):
             line = instruction.line
             for source, kind in self._sources(instruction, scope):
                 if kind is SourceKind.PATH:
@@ -179,7 +179,7 @@ class Reading:
 
     def remote_uses(self, stages: tuple[Stage, ...]) -> Iterator[RemoteUse]:
         """Yield the URLs and repositories that `stages` take. Raises Unresolved or LexError."""
-        for instruction, scope in self._scoped(stages):
+        for instruction, scope in self.scoped(stages):
             for source, kind in self._sources(instruction, scope):
                 if kind is not SourceKind.PATH:
                     checksum = instruction.flag("checksum")
@@ -200,11 +200,16 @@ class Reading:
         with _at(line):
             return expand(word, scope, self.dockerfile.escape)
 
-    def _scoped(self, stages: tuple[Stage, ...]) -> Iterator[tuple[Instruction, Scope]]:
+    def scoped(self, stages: tuple[Stage, ...]) -> Iterator[tuple[Instruction, Scope]]:
         """Yield the stages' instructions, each with the variables that hold where it stands. Raises Unresolved."""
         for stage in stages:
             for instruction, held in self._walk(stage):
                 yield instruction, held.scope
+
+    def env_of(self, stage: Stage) -> Mapping[str, str | None]:
+        """Return the variables that an image of `stage` has of its own instructions; None: set, but to what is not known."""
+        steps = self._walk(stage)
+        return steps[-1][1].env if steps else self._begin(stage).env
 
     def _walk(self, stage: Stage) -> tuple[tuple[Instruction, _Held], ...]:
         found = self._walks.get(stage.index)

@@ -11,7 +11,7 @@ import re
 from imagetiers.dockerfile.expand import BLANKS, LexError
 from imagetiers.documents import no_constant
 
-__all__ = ["FIELD_BLANKS", "json_words", "plain_words", "quoted_words"]
+__all__ = ["FIELD_BLANKS", "json_words", "plain_words", "quoted_words", "variable_names"]
 
 # What ends a keyword and a path. Other blanks, such as a no-break space, are part of a word here.
 FIELD_BLANKS = re.compile(r"[\t\v\f\r ]+")
@@ -72,3 +72,15 @@ def quoted_words(text: str, escape: str) -> list[str]:
     if begun:
         words.append(word)
     return words
+
+
+def variable_names(text: str) -> frozenset[str]:
+    """Return the names behind a `$` or `${` in a text, wherever they stand: also those that quotes or escapes would hide."""
+    names: set[str] = set()
+    for piece in text.split("$")[1:]:
+        rest = piece.removeprefix("{")
+        end = next(
+            (at for at, char in enumerate(rest) if not (char == "_" or (char.isascii() and char.isalnum()))), None
+        )
+        names.add(rest[:end])
+    return frozenset(names - {""})

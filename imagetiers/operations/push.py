@@ -12,6 +12,7 @@ import json
 
 from imagetiers.building.preconditions import push_problems
 from imagetiers.errors import EngineError, PreconditionError, Problem, RegistryError, StoreError, TagMovedError
+from imagetiers.operations.dockerfiles import gate_problems
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.verify import verify_image
 from imagetiers.planning.keys import short
@@ -34,7 +35,7 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
     RegistryError, EngineError, VerifyError.
     """
     task = f"push:{tier.name}"
-    RegistryError.raise_if(push_problems(session.plan, session.trust))
+    RegistryError.raise_if(push_problems(session.plan, session.trust) or gate_problems(session, tier))
     with session.services.locks.hold(f"push-{tier.key}", task):
         seen = observe(session)
         found = seen.registered[tier.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from types import MappingProxyType
 
@@ -15,6 +16,8 @@ from imagetiers.naming import ending_in_hash
 from imagetiers.planning import ingredients
 from imagetiers.planning.keys import KeyDocument, short
 from imagetiers.planning.plan import CompilePlan, DeviceCheck, Plan, TierPlan, VerifyPlan
+from imagetiers.rules.look import look
+from imagetiers.rules.subject import Inherited
 
 __all__ = ["make_plan"]
 
@@ -24,8 +27,13 @@ _NAMESPACE_MAX = 56
 def make_plan(repository: Repository, today: date) -> Plan:
     """Return the plan of everything in the repository. `today` matters only to tiers with `refresh`."""
     tiers: dict[str, TierPlan] = {}
-    for tier in repository.pipeline.order():
-        tiers[tier.name] = _tier_plan(repository, repository.inputs[tier.name], tiers, today)
+    handed_on: dict[str, Inherited] = {}
+    pipeline = repository.pipeline
+    for tier in pipeline.order():
+        inputs = repository.inputs[tier.name]
+        parents = handed_on[tier.parent] if tier.parent is not None else Inherited()
+        findings, handed_on[tier.name] = look(inputs, parents, pipeline.pins, shared=pipeline.registry is not None)
+        tiers[tier.name] = replace(_tier_plan(repository, inputs, tiers, today), findings=findings)
     return Plan(repository.pipeline, MappingProxyType(tiers))
 
 

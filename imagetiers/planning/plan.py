@@ -11,6 +11,7 @@ from imagetiers.config.model import PARENT_ARG, CompileStep, Pipeline, Tier
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning import keys
 from imagetiers.planning.keys import KeyDocument
+from imagetiers.rules.finding import Finding
 
 __all__ = [
     "CompilePlan",
@@ -98,7 +99,7 @@ class TierPlan:
     """One tier's key and how its image is made.
 
     `config` is what pipeline.yaml says of it; `ref` is the reference by key; `tags` are the friendly ones, which may lie in
-    another repository (`channels`).
+    another repository (`channels`). `findings` is what rules say of its Dockerfile, waived or not.
     """
 
     config: Tier
@@ -111,6 +112,7 @@ class TierPlan:
     dockerfile: bytes
     compile: CompilePlan | None
     verify: VerifyPlan
+    findings: tuple[Finding, ...] = ()
 
     @property
     def name(self) -> str:

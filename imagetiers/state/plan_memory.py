@@ -48,16 +48,17 @@ _HASHES_MAGIC = b"imagetiers hashes 1\n"
 _MOST_HASHES = 100_000
 _DIGEST = 32
 _PACKAGE = Path(__file__).parent.parent
-_CODE = ("", "config", "dockerfile", "inputs", "planning", "state")  # folders of the package that decide what a plan is
+_CODE = ("", "config", "dockerfile", "inputs", "planning", "rules", "state")  # folders that decide what a plan is
 _CLASSES = {
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
         "Budget", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh", "Secret", "Tier",
-        "TrustSettings", "TrustedKey", "Verify",
+        "TrustSettings", "TrustedKey", "Verify", "Waiver",
     },
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},
     "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "TierPlan", "VerifyPlan"},
+    "imagetiers.rules.finding": {"Finding"},
     "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_put_together"},
 }  # fmt: skip
 

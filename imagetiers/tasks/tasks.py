@@ -28,6 +28,7 @@ from imagetiers.session import Session
 from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, observe
 from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.ccache import ccache_tasks
+from imagetiers.tasks.check import check_task
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
 from imagetiers.tasks.options import duration, form, option, refused, switch
@@ -140,11 +141,7 @@ class Tasks:
 
     def check(self) -> Task:
         """check: pipeline.yaml, Dockerfiles and manifests, in every variant."""
-        return {
-            "actions": [(self._act, [self._check])],
-            "doc": "check the pipeline in every variant",
-            "meta": {"quiet": True},
-        }
+        return check_task(self._act, lambda: self.session, self._plans, self.variants)
 
     def plan_task(self) -> Task:
         """plan: what would be done, why, and what it would take."""
@@ -201,7 +198,7 @@ class Tasks:
         }
         for tier in tiers:
             task = self._task(tier, "push", "published", self._push)
-            task["meta"]["missing"] = self._push_problems
+            task["meta"]["missing"] = functools.partial(self._push_problems, tier)
             yield task
 
     def explain(self) -> Task:
@@ -324,10 +321,11 @@ class Tasks:
             return error.problems
         return ()
 
-    def _push_problems(self) -> tuple[Problem, ...]:
+    def _push_problems(self, tier: TierPlan) -> tuple[Problem, ...]:
         from imagetiers.building.preconditions import push_problems
+        from imagetiers.operations.dockerfiles import gate_problems
 
-        return push_problems(self.plan, self._trust)
+        return push_problems(self.plan, self._trust) or gate_problems(self.session, tier)
 
     def _act(self, work: Callable[[Session], None]) -> TaskFailed | None:
         """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""
@@ -503,15 +501,3 @@ class Tasks:
             opened.keep()
             plans.append(opened.plan)
         return plans
-
-    def _check(self, session: Session) -> None:
-        from imagetiers.operations.check import show_check
-
-        try:
-            plans = self._plans()
-        except PipelineError:
-            from imagetiers.tasks.reading import pipeline_problems
-
-            PipelineError.raise_if(pipeline_problems(self.layout, self.variants))
-            raise
-        show_check(plans, session.services.console)

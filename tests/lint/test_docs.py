@@ -39,10 +39,9 @@ def test_the_readme_is_short() -> None:
     assert len((REPO / "README.md").read_bytes()) <= 6000
 
 
-def test_the_reference_of_the_pipeline_is_the_schemas() -> None:
-    done = subprocess.run(
-        [sys.executable, "ci/pipeline_docs.py", "--check"], cwd=REPO, capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("program", ["ci/pipeline_docs.py", "ci/rules_docs.py"])
+def test_a_reference_is_what_it_is_made_of(program: str) -> None:
+    done = subprocess.run([sys.executable, program, "--check"], cwd=REPO, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 

@@ -27,6 +27,7 @@ from imagetiers.operations.push import push_image
 from imagetiers.planning.decide import TierDecision, TierState, decide
 from imagetiers.planning.observed import Answer, RegistryState
 from imagetiers.planning.plan import Plan
+from imagetiers.rules.finding import Finding
 from imagetiers.state.observe import observe
 from imagetiers.state.registry import publication_name
 from tests.conftest import HERE, tiers_of
@@ -532,6 +533,22 @@ def test_trusted_builds_for_a_registry_want_pinned_bases(machine: Machine) -> No
                 check_may_build(one.plan, tier, seen, "image:pytorch-clean", force=True)
         else:
             check_may_build(one.plan, tier, seen, "image:pytorch-clean", force=False)
+
+
+def test_a_dockerfile_that_breaks_a_rule_is_not_published(machine: Machine, registry_server: RegistryServer) -> None:
+    only = machine()
+    only.make()
+    broken = Finding(
+        "copy-then-remove", "arr-base", "images/arr-base/Dockerfile", 3, "line 4 removes it", is_error=True
+    )
+    tier = replace(only.tier(), findings=(broken,))
+
+    with pytest.raises(RegistryError, match=r"line 4 removes it(.|\n)*costs:"):
+        push_image(only.session, tier)
+    assert registry_server.tags(place(only)[0]) == {}
+
+    push(only)
+    assert registry_server.tags(place(only)[0])
 
 
 def test_without_a_registry_nothing_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from imagetiers.adapters.git import GitRemotes
+from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.errors import EngineError, RegistryError
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
@@ -203,6 +204,7 @@ def services(engine: FakeEngine, store: Store, console: Shown) -> Services:
         bucket_settings=lambda: None,
         registry=engine.registry,
         git=GitRemotes(NoCancellation(), seconds=5),
+        linter=Hadolint(),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

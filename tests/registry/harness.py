@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imagetiers.adapters.git import GitRemotes
+from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
@@ -218,6 +219,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
         bucket_settings=lambda: None,
         registry=HttpRegistry(policy),
         git=GitRemotes(NoCancellation()),
+        linter=Hadolint(),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

@@ -20,6 +20,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
 from imagetiers.config.quantities import parse_duration, parse_size
 from imagetiers.config.schema import keep_mark, schema_text
+from imagetiers.rules.catalogue import RULES
 from tests.conftest import HERE
 
 REPO = HERE.parent
@@ -41,6 +42,7 @@ DERIVED = {
     model.CloudBuild: set(),
     model.TrustSettings: set(),
     model.TrustedKey: set(),
+    model.Waiver: {"where"},
 }
 
 
@@ -56,6 +58,7 @@ DERIVED = {
         (model.CloudBuild, DEFS["cloudbuild"]),
         (model.TrustSettings, DEFS["trust"]),
         (model.TrustedKey, DEFS["trusted_key"]),
+        (model.Waiver, DEFS["waiver"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -94,6 +97,10 @@ def test_every_mapping_with_known_keys_refuses_others() -> None:
 
 def test_the_package_ships_the_schema_of_the_repository() -> None:
     assert schema_text() == (REPO / "schemas" / "pipeline.schema.json").read_bytes()
+
+
+def test_the_schema_lists_the_rules() -> None:
+    assert DEFS["waiver"]["properties"]["rule"]["enum"] == list(RULES)
 
 
 def test_the_schema_is_a_schema() -> None:

@@ -1,0 +1,46 @@
+"""The waivers of pipeline.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from datetime import date
+
+from imagetiers.config.layout import PIPELINE_FILE
+from imagetiers.config.model import Waiver
+from imagetiers.config.schema import place
+from imagetiers.config.yamltree import Node, Path
+from imagetiers.errors import Problem
+
+__all__ = ["is_day", "read_waivers", "waiver_problems"]
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def is_day(text: str) -> bool:
+    """Say whether a text is a day of the calendar, as ISO 8601 writes it."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def waiver_problems(tree: Node) -> Iterator[Problem]:
+    """Yield what a schema cannot say of waivers."""
+    for index, waiver in enumerate(_items(tree)):
+        given = waiver.plain()
+        until = given.get("until") if isinstance(given, dict) else None
+        if isinstance(until, str) and _DATE.fullmatch(until) and not is_day(until):
+            yield Problem(place(tree, ("waivers", index, "until"), PIPELINE_FILE), "is not a day", "such as 2027-01-31")
+
+
+def read_waivers(tree: Node, wrong: Collection[Path]) -> Iterator[Waiver]:
+    """Yield the waivers; none where one of them is `wrong`."""
+    if not any(path[:1] == ("waivers",) for path in wrong):
+        for index, waiver in enumerate(_items(tree)):
+            yield Waiver(**waiver.plain(), where=place(tree, ("waivers", index), PIPELINE_FILE))
+
+
+def _items(tree: Node) -> list[Node]:
+    given = tree.at(("waivers",))
+    return given.value if given is not tree and isinstance(given.value, list) else []
