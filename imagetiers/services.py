@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,14 @@ class Engine(Protocol):
 
     def has_image(self, ref: str) -> bool:
         """Say whether the engine holds an image of that reference or id."""
+        ...
+
+    def save(self, ref: str) -> Iterator[bytes]:
+        """Yield an image as an archive, in pieces."""
+        ...
+
+    def layers(self, ref: str) -> tuple[str, ...]:
+        """Return what an image's layers are called by their unpacked content, the first one first."""
         ...
 
     def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:

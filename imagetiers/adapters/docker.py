@@ -36,6 +36,7 @@ __all__ = ["DockerEngine"]
 _STDIN_SECONDS = 60
 _FIRST_ANSWER = 15  # seconds
 _ANSWER = 60  # seconds, as the SDK has it
+_PIECE = 1 << 20  # bytes of an archive
 _ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
 # How the engine words a registry's 5xx and 429, and a connection that broke.
@@ -110,6 +111,21 @@ class DockerEngine:
         except docker.errors.ImageNotFound:
             return False
         return True
+
+    def save(self, ref: str) -> Iterator[bytes]:
+        """Yield an image as an archive, in pieces."""
+        stream = self._ask(lambda api: api.get_image(ref, chunk_size=_PIECE))
+        try:
+            for piece in _pieces(stream):
+                if self._cancel.requested:
+                    raise Interrupted(Problem(ref, "was not read: interrupted"))
+                yield piece
+        finally:
+            stream.close()
+
+    def layers(self, ref: str) -> tuple[str, ...]:
+        """Return what an image's layers are called by their unpacked content, the first one first."""
+        return tuple(self._ask(lambda api: api.inspect_image(ref))["RootFS"].get("Layers") or ())
 
     def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
         """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full.

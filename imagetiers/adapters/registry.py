@@ -87,7 +87,10 @@ class HttpRegistry:
 
     def _look_up(self, ref: str) -> Answer:
         manifest = self._call(ref, lambda wire: wire.manifest(ref))
-        return Absent() if manifest is None else Present(manifest.digest, *_contents(ref, manifest.body))
+        if manifest is None:
+            return Absent()
+        image, layers = _contents(ref, manifest.body)
+        return Present(manifest.digest, image, sum(size for _, size in layers), layers)
 
     def _describe(self, ref: str, answer: Present) -> ImageInfo | None:
         if not answer.image:
@@ -136,16 +139,16 @@ class HttpRegistry:
             return self._connected
 
 
-def _contents(ref: str, body: bytes) -> tuple[str, int]:
-    """Return the image's id and the compressed bytes of its layers; nothing of what is a list of manifests.
+def _contents(ref: str, body: bytes) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """Return the image's id, and digests and compressed bytes of its layers; nothing of what is a list of manifests.
 
     Raises RegistryError for what is neither.
     """
     document = parse_object(body) or {}
     if "config" not in document and isinstance(document.get("manifests"), list):
-        return "", 0
+        return "", ()
     config, *layers = _descriptors(ref, document)
-    return config[0], sum(size for _, size in layers)
+    return config[0], tuple(layers)
 
 
 def _blobs(ref: str, body: bytes) -> dict[str, int]:

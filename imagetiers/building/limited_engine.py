@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty
 from typing import TYPE_CHECKING, TypeVar
 
@@ -46,6 +46,17 @@ class LimitedEngine:
     def has_image(self, ref: str) -> bool:
         """Pass on."""
         return self._ask(lambda: self._engine.has_image(ref))
+
+    def save(self, ref: str) -> Iterator[bytes]:
+        """Pass on; between two pieces the time can be over."""
+        for piece in self._engine.save(ref):
+            if self._left() <= 0:
+                raise self._over()
+            yield piece
+
+    def layers(self, ref: str) -> tuple[str, ...]:
+        """Pass on."""
+        return self._ask(lambda: self._engine.layers(ref))
 
     def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
         """Pass on; it has a limit of its own."""

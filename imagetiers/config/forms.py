@@ -80,6 +80,7 @@ def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield (*tier, "compile", "memory"), _size
     yield (*tier, "compile", "ccache", "max_size"), _size
     yield (*tier, "budget", "size"), _size
+    yield from (((*tier, "budget", name), _limit) for name in ("growth", "layer", "duplicate_bytes"))
     yield (*tier, "verify", "timeout"), _check_time
 
 
@@ -183,6 +184,14 @@ def _check_time(text: str) -> tuple[str, str] | None:
     if not seconds:
         return f"'{text}' leaves no time for any check", "write a duration such as 30m"
     return (f"'{text}' is more than a day", "write a duration such as 30m or 2h") if seconds > _DAY else None
+
+
+def _limit(text: str) -> tuple[str, str] | None:
+    """Check a size that may be small, or nothing at all."""
+    try:
+        return _size(text) if parse_size(text) > _LARGEST else None
+    except ValueError:
+        return None  # the schema says what the form is
 
 
 def _size(text: str) -> tuple[str, str] | None:

@@ -443,7 +443,7 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         target=given.get("target"),
         compile=_compile_step(given["compile"]) if "compile" in given else None,
         verify=_verify(given.get("verify", {})),
-        budget=Budget(parse_size(budget["size"]) if "size" in budget else None),
+        budget=Budget(**{key: parse_size(value) for key, value in budget.items()}),
         refresh=Refresh(given.get("refresh", "never")),
         secrets=tuple(Secret(id_, s.get("env"), s.get("file")) for id_, s in sorted(given.get("secrets", {}).items())),
     )

@@ -103,9 +103,21 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits that a built image must keep. `size` in bytes, uncompressed."""
+    """Limits that a built image must keep, in bytes, uncompressed; None: there is none.
+
+    `growth` is against the image that the registry's friendly tag points to, or the one before; `layer` is for each layer
+    that the pipeline's own Dockerfiles make, and `duplicate_bytes` for what these make stand in the image twice.
+    """
 
     size: int | None = None
+    growth: int | None = None
+    layer: int | None = None
+    duplicate_bytes: int | None = None
+
+    @property
+    def limits(self) -> tuple[int | None, ...]:
+        """All of them."""
+        return (self.size, self.growth, self.layer, self.duplicate_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,16 @@ class TierInputs:
         assert stage is not None, "checked by load_repository"  # noqa: S101
         return stage
 
+    def chain(self, stage: Stage) -> tuple[Stage, ...]:
+        """Return a stage and those that it is FROM, the first one first."""
+        base = self.reading.references(stage)[0].stage
+        return (*(self.chain(base) if base is not None else ()), stage)
+
+    @property
+    def stands_on_parent(self) -> bool:
+        """Whether the image has the layers of the parent's."""
+        return self.parent is not None and self.reading.base_of(self.chain(self.target)[0]) == self.parent
+
     @property
     def replaced(self) -> frozenset[str]:
         """The stages that the finished wheels stand in for."""

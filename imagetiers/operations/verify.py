@@ -10,6 +10,7 @@ from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import Problem, StoreError, VerifyError
 from imagetiers.operations.checks import problems, run_checks, unfinished
 from imagetiers.operations.pull import fetch
+from imagetiers.operations.size import budget_problems
 from imagetiers.planning.device_code import DeviceLibrary, promise
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import TierPlan
@@ -78,12 +79,10 @@ def _keep(session: Session, tier: TierPlan, image: ImageInfo, passed: _Passed) -
 
 def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline) -> _Passed:
     """Check the image. Raises VerifyError with all that has failed."""
-    found = []
-    task, budget = f"verify:{tier.name}", tier.verify.budget
-    if budget is not None and image.size > budget:
-        what = f"the image is {image.size / 1e6:,.0f} MB, {(image.size - budget) / 1e6:,.0f} MB over its budget"
-        found.append(Problem(task, what, f"docker history {tier.ref} shows what each layer weighs"))
-    passed = (budget is not None) + (tier.verify.device is not None)
+    task = f"verify:{tier.name}"
+    found = list(budget_problems(session, tier, image))
+    limits = sum(limit is not None for limit in tier.verify.budget.limits)
+    passed = limits + (tier.verify.device is not None)
     libraries: tuple[DeviceLibrary, ...] = ()
     if tier.verify.scripts or tier.verify.device is not None:
         checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), session.services, deadline)

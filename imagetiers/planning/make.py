@@ -121,7 +121,7 @@ def _verify_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None
         own = (inputs.tier.name, inputs.files.verify, json.dumps(expectations, sort_keys=True))
         scripts = (*scripts, own)
     device = _device_check(pipeline, inputs, parent.verify.device if parent is not None else None)
-    return VerifyPlan(scripts, inputs.tier.budget.size, device)
+    return VerifyPlan(scripts, inputs.tier.budget, device)
 
 
 def _device_check(pipeline: Pipeline, inputs: TierInputs, parents: DeviceCheck | None) -> DeviceCheck | None:

@@ -34,11 +34,15 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The registry has it: the manifest's digest, the image's id, and the bytes that a pull would fetch at most."""
+    """The registry has it: the manifest's digest, the image's id, and the bytes that a pull would fetch at most.
+
+    `layers` are the digests and bytes of which these are the sum, the first one first.
+    """
 
     digest: str
     image: str = ""
     size: int = 0
+    layers: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagetiers.config.model import PARENT_ARG, CompileStep, Pipeline, Tier
+from imagetiers.config.model import PARENT_ARG, Budget, CompileStep, Pipeline, Tier
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning import keys
 from imagetiers.planning.keys import KeyDocument
@@ -75,12 +75,14 @@ class VerifyPlan:
     """
 
     scripts: tuple[tuple[str, bytes, str], ...]
-    budget: int | None
+    budget: Budget = field(default_factory=Budget)
     device: DeviceCheck | None = None
     check: str = field(init=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(f"{VERIFY_RECIPE}\0{self.budget}\0".encode())
+        size, *others = self.budget.limits
+        budget = str(size) if not any(other is not None for other in others) else str(self.budget.limits)
+        digest = hashlib.sha256(f"{VERIFY_RECIPE}\0{budget}\0".encode())
         for tier, script, expectations in self.scripts:
             digest.update(f"{tier}\0{len(script)}\0".encode() + script + expectations.encode())
         if self.device is not None:
@@ -91,7 +93,7 @@ class VerifyPlan:
     @property
     def empty(self) -> bool:
         """Whether there is nothing at all to check: such an image is never called verified."""
-        return not self.scripts and self.budget is None and self.device is None
+        return not self.scripts and self.budget == Budget() and self.device is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def _in(words: tuple[str, ...], step: StageStep, folders: list[str]) -> bool:
 def _hidden(subject: Subject) -> Iterator[Spot]:
     told: set[int] = set()
     for stage in subject.stages:
-        steps = tuple(subject.steps(*subject.chain(stage)))
+        steps = tuple(subject.steps(*subject.inputs.chain(stage)))
         compiles = subject.inputs.tier.compile is not None and stage == subject.inputs.compile_stage
         for at, step in enumerate(steps):
             if step.line in told:

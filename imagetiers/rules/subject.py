@@ -89,12 +89,7 @@ class Subject:
     @cached_property
     def shipped(self) -> tuple[Stage, ...]:
         """The stages whose layers the image has, the first one first."""
-        return self.chain(self.inputs.target)
-
-    def chain(self, stage: Stage) -> tuple[Stage, ...]:
-        """Return a stage and those that it is FROM, the first one first."""
-        base = self.inputs.reading.references(stage)[0].stage
-        return (*(self.chain(base) if base is not None else ()), stage)
+        return self.inputs.chain(self.inputs.target)
 
     def steps(self, *stages: Stage) -> Iterator[StageStep]:
         """Yield the steps of stages in turn."""
@@ -119,13 +114,13 @@ class Subject:
 
     def _before(self, stage: Stage) -> Inherited:
         """Return what a stage takes over from the image that its first stage is FROM, where that is the parent's."""
-        first = self.inputs.reading.references(self.chain(stage)[0])[0]
+        first = self.inputs.reading.references(self.inputs.chain(stage)[0])[0]
         return self.parents if first.name == self.inputs.parent else Inherited()
 
     def _walk(self, stage: Stage) -> Iterator[StageStep]:
         before = self._before(stage)
         shell, workdir = before.shell, "/"
-        for earlier in self.steps(*self.chain(stage)[:-1]):
+        for earlier in self.steps(*self.inputs.chain(stage)[:-1]):
             shell, workdir = _after(earlier, shell), earlier.workdir
         for instruction, scope in self.inputs.reading.scoped((stage,)):
             values = {**before.env, **{name: value for name, value in scope.values.items() if value is not None}}

@@ -41,6 +41,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_push": tasks.push,
         "task_pull": tasks.pull,
         "task_explain": tasks.explain,
+        "task_size": tasks.size,
         "task_lock": tasks.lock,
         "task_status": tasks.status,
         "task_cloudbuild": tasks.cloudbuild,

@@ -211,7 +211,16 @@ class Tasks:
                 switch("json", "as JSON"),
                 switch("objects", "which objects the last compile has compiled again, and why"),
             ],
-            "meta": {"quiet": True, "wrong": self._unknown_tiers},
+            "meta": {"quiet": True, "wrong": functools.partial(self._unknown_tiers, "doit explain")},
+        }
+
+    def size(self) -> Task:
+        """size: what images weigh."""
+        return {
+            "actions": [self._size],
+            "doc": "show what images weigh, by layer, folder and package, and what is in them twice: doit size [TIER...]",
+            "pos_arg": "tiers",
+            "meta": {"quiet": True, "wrong": functools.partial(self._unknown_tiers, "doit size")},
         }
 
     def lock(self) -> Task:
@@ -423,6 +432,15 @@ class Tasks:
 
         return self._make(task, work)
 
+    def _size(self, tiers: list[str]) -> TaskFailed | None:
+        from imagetiers.operations.size import show_size
+
+        def show(session: Session) -> None:
+            for name in tiers or session.plan.tiers:
+                show_size(session, session.plan.tiers[name])
+
+        return self._act(show)
+
     def _pull(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.pull import pull_image
 
@@ -436,9 +454,9 @@ class Tasks:
         # Forgotten it only looks once more: what overwrites a tag that holds something else is asked for in so many letters.
         return self._make(f"push:{tier.name}", lambda session, tier: push_image(session, tier, force=rebuild))
 
-    def _unknown_tiers(self, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
+    def _unknown_tiers(self, command: str, _: Mapping[str, Any], names: list[str]) -> list[Problem]:
         return [
-            Problem("doit explain", f"there is no tier '{name}'", did_you_mean(name, self.plan.tiers, "tiers"))
+            Problem(command, f"there is no tier '{name}'", did_you_mean(name, self.plan.tiers, "tiers"))
             for name in dict.fromkeys(names)
             if name not in self.plan.tiers and name not in {_AS_JSON, _OBJECTS}
         ]

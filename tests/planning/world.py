@@ -6,7 +6,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,6 +124,12 @@ class FakeEngine:
     def tag(self, ref: str, tags: tuple[str, ...]) -> None:
         self._up()
         self.refs |= dict.fromkeys(tags, self.refs[ref])
+
+    def save(self, ref: str) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def layers(self, ref: str) -> tuple[str, ...]:
+        raise NotImplementedError
 
     def untag(self, ref: str) -> bool:
         self._up()

@@ -121,6 +121,12 @@ class TableEngine:
     def has_image(self, ref: str) -> bool:
         return ref in self.table
 
+    def save(self, ref: str) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def layers(self, ref: str) -> tuple[str, ...]:
+        raise NotImplementedError
+
     def untag(self, ref: str) -> bool:
         return self.table.pop(ref, None) is not None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagetiers.config.layout import Layout
+from imagetiers.config.model import Budget
 from imagetiers.errors import BuildError, PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations import checks
@@ -103,7 +104,7 @@ def test_more_libraries_than_are_kept_do_not_pass(tier: TierPlan, monkeypatch: p
     list(checked.lines("4711 read 0"))
     device = DeviceCheck("9.0", ("H100",))
 
-    whole = replace(tier, verify=VerifyPlan((), None, device))
+    whole = replace(tier, verify=VerifyPlan((), device=device))
     assert told(whole, checked).startswith(
         "verify:arr-base: the image: its device code cannot be read: it has more than 2"
     )
@@ -124,8 +125,8 @@ def _status(plan: Plan, **verify: object) -> str:
 def test_what_ran_no_checks_is_not_called_verified() -> None:
     plan = make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
 
-    assert _status(plan, scripts=(), budget=None) == "no checks no checks no checks"
-    assert _status(plan, scripts=(), budget=1) == "no no no"
+    assert _status(plan, scripts=()) == "no checks no checks no checks"
+    assert _status(plan, scripts=(), budget=Budget(1)) == "no no no"
 
 
 @pytest.mark.parametrize(
