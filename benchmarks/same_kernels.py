@@ -4,8 +4,9 @@
 
 nvcc is given the same __CUDA_ARCH_LIST__. Compared are, of every image in the object: the instructions and constants of each
 kernel, byte for byte, their parameters, and the symbols; and of the host's half: code, data and symbols. Names of static
-things hold the module id, which may be nvcc's process id; it is left out of them on both sides. So is the name of the file
-that the host compiler is given: nvcc puts its process id into it, too.
+things hold the module id, which may be nvcc's process id; it is left out of them on both sides. So is what nvcc adds to the
+name of the file that the host compiler is given, and static initialisers are named after: its process id, and the last of
+several architectures.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SYMBOL = struct.Struct("<IBBHQQ")
 NOBITS, SYMBOLS, STRINGS, RELOCATIONS = 8, 2, 3, {4, 9}
 ANONYMOUS = re.compile(rb"(\d+)(_GLOBAL__N_|_INTERNAL)_")
 ID = re.compile(rb"_[0-9a-f]{8}_\d+_\w+?_cu_[0-9a-f]{8}(?:_\d+)?")
-HOST_FILE = re.compile(rb"tmpxft_[0-9a-f]{8}_[0-9a-f]{8}[-_]\d+_")
+HOST_FILE = re.compile(rb"tmpxft_[0-9a-f]{8}_[0-9a-f]{8}[-_]\d+_|\.compute_\d+a?(?=\.cudafe1\.cpp)")
 
 
 def without_id(name: bytes) -> bytes:

@@ -106,3 +106,17 @@ def test_the_module_id_depends_on_the_source_alone(launcher: ModuleType, tmp_pat
     ids = [(tmp_path / f"{name}.module_id").read_text() for name in "abc"]
     assert ids[0] == ids[1] != ids[2]
     assert "_6_Pow_cu_" in ids[0]
+
+
+def test_the_number_that_cicc_gives_a_parameter_does_not_matter(launcher: ModuleType) -> None:
+    """One text for all architectures; a stub that is not as expected stays as it is."""
+    stub = (
+        b"static void __nv_cudaEntityRegisterCallback(void **);\n"
+        b"static void __nv_cudaEntityRegisterCallback( void **__T3) {  __cudaRegisterEntry(__T3, ((void (*)())k__T3), _Zk, 128); }\n"
+        b"static void __sti____cudaRegisterAll(void) {  __cudaRegisterBinary(__nv_cudaEntityRegisterCallback);  }\n"
+    )
+    named = launcher.name_parameter(stub)
+    assert named == stub.replace(b"**__T3)", b"**__T0)").replace(b"(__T3,", b"(__T0,")
+    assert launcher.name_parameter(named) == named
+    for other in (stub.replace(b"_Zk", b"__T0"), stub.replace(b"__T3)", b"made)"), stub + stub, b""):
+        assert launcher.name_parameter(other) == other
