@@ -474,6 +474,6 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
             min_hit_rate=float(ccache.get("min_hit_rate", 0)),
             strict=bool(ccache.get("strict", False)),
             checkpoint_minutes=float(ccache.get("checkpoint_minutes", 5)),
-            per_arch=bool(ccache.get("per_arch", False)),
+            per_arch=bool(ccache.get("per_arch", True)),
         ),
     )

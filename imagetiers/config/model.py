@@ -65,7 +65,7 @@ class CcacheSettings:
     min_hit_rate: float = 0.0
     strict: bool = False
     checkpoint_minutes: float = 5.0
-    per_arch: bool = False
+    per_arch: bool = True
 
 
 @dataclass(frozen=True, slots=True)
