@@ -15,7 +15,7 @@ from imagetiers.inputs.repository import Repository, TierInputs
 from imagetiers.naming import ending_in_hash
 from imagetiers.planning import ingredients
 from imagetiers.planning.keys import KeyDocument, short
-from imagetiers.planning.plan import CompilePlan, DeviceCheck, Plan, TierPlan, VerifyPlan
+from imagetiers.planning.plan import CompilePlan, DeviceCheck, Plan, Recipe, TierPlan, VerifyPlan
 from imagetiers.rules.look import look
 from imagetiers.rules.subject import Inherited
 
@@ -56,17 +56,17 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         args[PARENT_ARG] = parent.ref
     if epoch is not None and REFRESH_ARG in document.args:
         args[REFRESH_ARG] = epoch
+    recipe = Recipe(document, ingredients.image_files(inputs), ingredients.image_dockerfile(inputs, pipeline.pins))
     return TierPlan(
         config=tier,
-        key_document=document,
+        key=document.key,
         ref=f"{repo}:{short(document.key)}",
         tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
         target=tier.target,
         args=MappingProxyType(args),
-        files=ingredients.image_files(inputs),
-        dockerfile=ingredients.image_dockerfile(inputs, pipeline.pins),
         compile=compile_plan,
         verify=_verify_plan(pipeline, inputs, parent),
+        recipe=lambda: recipe,
     )
 
 

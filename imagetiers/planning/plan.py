@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "CompilePlan",
     "DeviceCheck",
     "Plan",
+    "Recipe",
     "TierPlan",
     "VerifyPlan",
     "unpinned",
@@ -97,23 +98,32 @@ class VerifyPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that an image is made of. What is as it was asks for none of it."""
+
+    key_document: KeyDocument
+    files: tuple[InputFile, ...]
+    dockerfile: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TierPlan:
-    """One tier's key and how its image is made.
+    """One tier's key and how its image is made. Images of equal keys are interchangeable.
 
     `config` is what pipeline.yaml says of it; `ref` is the reference by key; `tags` are the friendly ones, which may lie in
-    another repository (`channels`). `findings` is what rules say of its Dockerfile, waived or not.
+    another repository (`channels`). `recipe` belongs to the key: a remembered plan reads it when it is asked for. `findings` is
+    what rules say of its Dockerfile, waived or not.
     """
 
     config: Tier
-    key_document: KeyDocument
+    key: str
     ref: str
     tags: tuple[str, ...]
     target: str | None
     args: Mapping[str, str]
-    files: tuple[InputFile, ...]
-    dockerfile: bytes
     compile: CompilePlan | None
     verify: VerifyPlan
+    recipe: Callable[[], Recipe] = field(compare=False, repr=False)
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -122,9 +132,19 @@ class TierPlan:
         return self.config.name
 
     @property
-    def key(self) -> str:
-        """The tier's key: images of equal keys are interchangeable."""
-        return self.key_document.key
+    def key_document(self) -> KeyDocument:
+        """What the key is the hash of."""
+        return self.recipe().key_document
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The inputs of the image."""
+        return self.recipe().files
+
+    @property
+    def dockerfile(self) -> bytes:
+        """The Dockerfile that is sent."""
+        return self.recipe().dockerfile
 
     @property
     def repository(self) -> str:

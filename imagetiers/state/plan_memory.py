@@ -8,18 +8,21 @@ matters, Python, and the user.
 
 The memory is safe to delete. It is taken only from a file that nobody but this user could have written, and
 that holds what was written; what is damaged is as if it were not there. It has no contents of files: whoever makes something
-reads the repository. Beside it are the hashes of large files, by the same rule, so that a reading after another change
-does not read them.
+reads the repository. What the images are made of stays packed until it is asked for: of thousands of tiers that are as they
+were, it would be most of the memory. Beside it are the hashes of large files, by the same rule, so that a reading after
+another change does not read them.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import io
 import os
 import pickle
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -31,9 +34,10 @@ from typing import Any, TypeVar
 from imagetiers import __version__
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Budget, Refresh, Tier, Verify
+from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
-from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
+from imagetiers.planning.plan import Plan, Recipe, TierPlan, VerifyPlan
 from imagetiers.repository_file import ABSENT, Reads, changed, identity, kind_in_the_way
 from imagetiers.state.sealed import BROKEN, read_values, seal, unseal
 
@@ -43,10 +47,11 @@ QUIET = 2_000_000_000
 """How old what was read must be, in nanoseconds: some file systems' clocks tick once in two seconds."""
 
 _Value = TypeVar("_Value")
-_MAGIC = b"imagetiers plan 1\n"
+_MAGIC = b"imagetiers plan 3\n"
 _HASHES_MAGIC = b"imagetiers hashes 1\n"
 _MOST_HASHES = 100_000
 _DIGEST = 32
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 _PACKAGE = Path(__file__).parent.parent
 _CODE = ("", "config", "dockerfile", "inputs", "planning", "rules", "state")  # folders that decide what a plan is
 _CLASSES = {
@@ -57,9 +62,9 @@ _CLASSES = {
     },
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},
-    "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "TierPlan", "VerifyPlan"},
+    "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "Recipe", "TierPlan", "VerifyPlan"},
     "imagetiers.rules.finding": {"Finding"},
-    "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_put_together"},
+    "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_nothing", "_put_together"},
 }  # fmt: skip
 
 
@@ -73,12 +78,13 @@ class Remembered:
 
 def recall(layout: Layout, variant: str | None, today: date) -> Remembered | None:
     """Return what was remembered if a reading would find the same now, else None. What cannot be read is not there."""
-    sections = unseal(_path(layout, variant), _MAGIC, 2)
+    sections = unseal(_path(layout, variant), _MAGIC, 3)
     try:
         bound, day, looked, digest = read_values(next(sections))
         if bound != _bound(layout, variant) or day not in {"", today.isoformat()} or digest != _look_again(looked):
             return None
-        found = _Plans(io.BytesIO(next(sections))).load()
+        plan = next(sections)
+        found = _Plans(io.BytesIO(plan), _Recipes(next(sections))).load()
     except (*BROKEN, StopIteration):
         return None
     finally:
@@ -106,7 +112,7 @@ def remember(layout: Layout, variant: str | None, today: date, found: Remembered
     refreshed = any(tier.config.refresh is not Refresh.NEVER for tier in found.plan.tiers.values())
     day = today.isoformat() if refreshed else ""
     header = pickle.dumps((_bound(layout, variant), day, looked, digest.digest()), protocol=5)
-    seal(_path(layout, variant), _MAGIC, (header, _pickled(found)))
+    seal(_path(layout, variant), _MAGIC, (header, *_pickled(found)))
 
 
 def recall_hashes(layout: Layout) -> Mapping[str, tuple[bytes, str]]:
@@ -171,8 +177,34 @@ def _identities(paths: Iterable[str], look: Callable[[str], os.stat_result]) -> 
             yield ABSENT
 
 
+class _Recipes:
+    """What the tiers are made of, unpacked when the first of them is asked for."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+        self._recipes: Mapping[str, Recipe] | None = None
+
+    def of(self, tier: str) -> Recipe:
+        """Return a tier's. Raises PipelineError where that is not what was packed."""
+        try:
+            if self._recipes is None:
+                self._recipes = _Plans(io.BytesIO(zlib.decompress(self._packed)), self).load()
+            return self._recipes[tier]
+        except (*BROKEN, zlib.error):
+            what = "what is remembered of it cannot be read"
+            raise PipelineError(Problem(tier, what, "remove .imagetiers/state/plans, which only saves time")) from None
+
+
 class _Plans(pickle.Unpickler):
     """Reads plans, and no object of a class that is in none."""
+
+    def __init__(self, file: io.BytesIO, recipes: _Recipes) -> None:
+        super().__init__(file)
+        self._recipes = recipes
+
+    def persistent_load(self, pid: Any) -> Callable[[], Recipe]:
+        """Return what stands apart: a tier's recipe."""
+        return functools.partial(self._recipes.of, pid)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         """Return a class of those that a plan is made of. Raises UnpicklingError."""
@@ -181,24 +213,53 @@ class _Plans(pickle.Unpickler):
         return getattr(sys.modules.get(module_name) or importlib.import_module(module_name), global_name)
 
 
-def _pickled(found: Remembered) -> bytes:
-    buffer = io.BytesIO()
-    pickler = pickle.Pickler(buffer, protocol=5)
-    pickler.dispatch_table = {
-        MappingProxyType: _without_proxy,
-        InputFile: _without_content,
-        **dict.fromkeys((Budget, KeyDocument, Tier, TierPlan, Verify, VerifyPlan), _taken_apart),
-    }
-    pickler.dump(found)
-    return buffer.getvalue()
+class _Apart(str):
+    """A tier whose recipe stands apart."""
+
+    __slots__ = ()
+
+
+class _Pickler(pickle.Pickler):
+    """Writes plans, with the recipes left out of them, and recipes."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self.dispatch_table = {
+            MappingProxyType: _without_proxy,
+            InputFile: _without_content,
+            TierPlan: _without_recipe,
+            **dict.fromkeys((Budget, KeyDocument, Recipe, Tier, Verify, VerifyPlan), _taken_apart),
+        }
+
+    def persistent_id(self, obj: Any) -> str | None:
+        """Name what stands apart."""
+        return str(obj) if type(obj) is _Apart else None
+
+
+def _pickled(found: Remembered) -> tuple[bytes, bytes]:
+    """Return the plan, and packed what its tiers are made of."""
+    plan, recipes = io.BytesIO(), io.BytesIO()
+    _Pickler(plan).dump(found)
+    _Pickler(recipes).dump({name: tier.recipe() for name, tier in found.plan.tiers.items()})
+    return plan.getvalue(), zlib.compress(recipes.getvalue(), level=1)
 
 
 def _without_proxy(entries: Mapping[Any, Any]) -> tuple[Any, ...]:
-    return _mapping, (dict(entries),)
+    return (_mapping, (dict(entries),)) if entries else (_nothing, ())
 
 
 def _mapping(entries: dict[Any, Any]) -> Mapping[Any, Any]:
     return MappingProxyType(entries)
+
+
+def _nothing() -> Mapping[Any, Any]:
+    """Return the one empty mapping: most tiers have several."""
+    return _NOTHING
+
+
+def _without_recipe(tier: TierPlan) -> tuple[Any, ...]:
+    values = {name: getattr(tier, name) for name in TierPlan.__slots__} | {"recipe": _Apart(tier.name)}
+    return _put_together, (TierPlan, *values.values())
 
 
 def _taken_apart(value: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from imagetiers.adapters.streams import harden
 from imagetiers.errors import ImagetiersError, Problem, os_problem
 from imagetiers.suggestions import nearest
 from imagetiers.tasks.options import refused, split_hint
+from imagetiers.tasks.tier_task import ASKED, Asked
 from imagetiers.visible import visible
 
 __all__ = ["Clean", "DumpDB", "Forget", "Help", "Ignore", "Info", "List", "PromptDB", "Reporter", "Run"]
@@ -40,6 +42,7 @@ _LINE = "the command line"
 _ALL_TASKS = "doit list --all shows the tasks, doit help the commands"
 _NO_DODO = "Could not find dodo file"
 _PROCESSES = "num_process"  # doit's name of -n
+_ALL = "subtasks"  # of list --all
 _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)' .*?\.\n(.+)", re.DOTALL)
 
 
@@ -60,6 +63,16 @@ class _Plain(Command):
                 "doit -k … looks for it in the folders above, doit -f FILE … takes another; both stand before the task"
             )
             raise InvalidDodoFile(str(Problem(str(Path.cwd()), "there is no dodo.py", hint))) from None
+
+
+@contextmanager
+def _asking(asked: Asked | None) -> Iterator[None]:
+    """Let the tasks know what is asked for while they are made."""
+    token = ASKED.set(asked)
+    try:
+        yield
+    finally:
+        ASKED.reset(token)
 
 
 def _command_line_problem(told: str) -> Problem:
@@ -140,7 +153,8 @@ class Run(_Plain, DoitRun):
         """Run, once the words are such that something can: doit does nothing for fewer than no processes, or no match."""
         if params[_PROCESSES] < 0:
             raise refused([Problem("-n", f"{params[_PROCESSES]} is too small", "write 0 or more")], _LINE)
-        return super().execute(params, args)
+        with _asking(Asked(tuple(args))):
+            return super().execute(params, args)
 
     @functools.wraps(DoitRun._execute)  # noqa: SLF001  doit finds out by its signature what to call it with
     def _execute(self, *args: Any, **options: Any) -> Any:
@@ -181,6 +195,11 @@ class Forget(_Plain, DoitForget):
 
 class List(_Plain, DoitList):
     """`doit list`, with plain errors."""
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        """List; of groups alone no more than these are made."""
+        with _asking(None if args or params[_ALL] else Asked(groups=True)):
+            return super().execute(params, args)
 
 
 class Ignore(_Plain, DoitIgnore):

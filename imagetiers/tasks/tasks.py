@@ -41,6 +41,7 @@ from imagetiers.tasks.start import (
     unknown_variables,
     unreadable_names,
 )
+from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
 
@@ -90,6 +91,8 @@ class Tasks:
         self.plan: Plan = self._opened.plan
         self._connect = connect
         self._default = default_tasks(self.plan, self._trust)
+        asked = ASKED.get()
+        self._verbs, self._cleans = verbs_of(asked, self._default), asked is None
         self._session: Session | None = None
         self._decisions: Decisions | None = None
         self._beginning, self._lock = threading.RLock(), threading.Lock()
@@ -147,59 +150,28 @@ class Tasks:
         """plan: what would be done, why, and what it would take."""
         return plan_task(self._act)
 
-    def compile(self) -> Iterator[Task]:
+    def compile(self) -> Iterator[Task | TierTask]:
         """compile:<tier>: wheels, through ccache."""
         tiers = [tier for tier in self.plan.tiers.values() if tier.compile is not None]
-        yield {
-            "name": None,
-            "doc": "compile wheels, through ccache",
-            "uptodate": [self._all(tiers, "compile")],
-        }
-        for tier in tiers:
-            check, needed = (functools.partial(self._reason, f"{verb}:{tier.name}") for verb in ("compile", "image"))
-            within = functools.partial(self._ask_within, f"compile:{tier.name}")
-            yield self._task(tier, "compile", "wheels", self._compile) | {
-                "uptodate": [UpToDate(check, needed=needed, within=within)],
-                "params": COMPILE_PARAMS,
-                "clean": [(self._clean, ["clean_compile", tier])],
-            }
+        return self._group("compile", "compile wheels, through ccache", tiers, self._compile_task)
 
-    def image(self) -> Iterator[Task]:
+    def image(self) -> Iterator[Task | TierTask]:
         """image:<tier>: images, parents first."""
-        tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "build images", "uptodate": [self._all(tiers, "image")]}
-        for tier in tiers:
-            task = self._task(tier, "image", "image", self._image)
-            task["meta"]["missing"] = functools.partial(self._missing, tier)
-            yield task | {"clean": [(self._clean, ["clean_image", tier])]}
+        return self._group("image", "build images", list(self.plan.tiers.values()), self._image_task)
 
-    def verify(self) -> Iterator[Task]:
+    def verify(self) -> Iterator[Task | TierTask]:
         """verify:<tier>: the checks of a tier and its ancestors."""
-        tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "verify images", "uptodate": [self._all(tiers, "verify")]}
-        for tier in tiers:
-            task = self._task(tier, "verify", "verified", self._verify)
-            yield task | {"params": VERIFY_PARAMS, "clean": [(self._clean, ["clean_verdicts", tier])]}
+        return self._group("verify", "verify images", list(self.plan.tiers.values()), self._verify_task)
 
-    def pull(self) -> Iterator[Task]:
+    def pull(self) -> Iterator[Task | TierTask]:
         """pull:<tier>: bring images here that the registry holds."""
         tiers = list(self.plan.tiers.values())
-        yield {"name": None, "doc": "pull images that the registry holds", "uptodate": [self._all(tiers, "pull")]}
-        for tier in tiers:
-            yield self._task(tier, "pull", "image", self._pull)
+        return self._group("pull", "pull images that the registry holds", tiers, self._pull_task)
 
-    def push(self) -> Iterator[Task]:
+    def push(self) -> Iterator[Task | TierTask]:
         """push:<tier>: publish verified images, parents first."""
         tiers = list(self.plan.tiers.values())
-        yield {
-            "name": None,
-            "doc": "publish verified images, then move the friendly tags",
-            "uptodate": [self._all(tiers, "push")],
-        }
-        for tier in tiers:
-            task = self._task(tier, "push", "published", self._push)
-            task["meta"]["missing"] = functools.partial(self._push_problems, tier)
-            yield task
+        return self._group("push", "publish verified images, then move the friendly tags", tiers, self._push_task)
 
     def explain(self) -> Task:
         """explain: why a tier would be built, down to the root cause."""
@@ -281,12 +253,44 @@ class Tasks:
         reason = self.decisions()[task]
         return "" if reason is None else str(reason)
 
-    def _all(self, tiers: list[TierPlan], verb: str) -> UpToDate:
-        return UpToDate(
+    def _group(
+        self, verb: str, doc: str, tiers: list[TierPlan], make: Callable[[TierPlan], Task]
+    ) -> Iterator[Task | TierTask]:
+        """Yield the group of a verb, and its tasks where the command needs them."""
+        needed = tiers if verb in self._verbs else []
+        up_to_date = UpToDate(
             lambda: next((text for tier in tiers if (text := self._reason(f"{verb}:{tier.name}"))), ""), rebuild=False
         )
+        below = [f"{verb}:{tier.name}" for tier in needed]
+        yield {"name": None, "doc": doc, "uptodate": [up_to_date], "task_dep": below}
+        for tier in needed:
+            yield TierTask(verb, tier.name, **make(tier))
 
-    def _task(self, tier: TierPlan, verb: str, noun: str, action: Callable[..., Any]) -> Task:
+    def _compile_task(self, tier: TierPlan) -> Task:
+        check, needed = (functools.partial(self._reason, f"{verb}:{tier.name}") for verb in ("compile", "image"))
+        within = functools.partial(self._ask_within, f"compile:{tier.name}")
+        return self._task(tier, "compile", "wheels", self._compile, clean="clean_compile") | {
+            "uptodate": [UpToDate(check, needed=needed, within=within)],
+            "params": COMPILE_PARAMS,
+        }
+
+    def _image_task(self, tier: TierPlan) -> Task:
+        task = self._task(tier, "image", "image", self._image, clean="clean_image")
+        task["meta"]["missing"] = functools.partial(self._missing, tier)
+        return task
+
+    def _verify_task(self, tier: TierPlan) -> Task:
+        return self._task(tier, "verify", "verified", self._verify, clean="clean_verdicts") | {"params": VERIFY_PARAMS}
+
+    def _pull_task(self, tier: TierPlan) -> Task:
+        return self._task(tier, "pull", "image", self._pull)
+
+    def _push_task(self, tier: TierPlan) -> Task:
+        task = self._task(tier, "push", "published", self._push)
+        task["meta"]["missing"] = functools.partial(self._push_problems, tier)
+        return task
+
+    def _task(self, tier: TierPlan, verb: str, noun: str, action: Callable[..., Any], *, clean: str = "") -> Task:
         name = f"{verb}:{tier.name}"
         check = functools.partial(self._reason, name)
         within = functools.partial(self._ask_within, name)
@@ -297,7 +301,6 @@ class Tasks:
         )
         key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
         return {
-            "name": tier.name,
             "doc": f"{noun} {short(key)} of {tier.name}",
             "title": lambda _task: f"{name}  {short(key)}",
             "actions": [(action, [tier])],
@@ -306,6 +309,7 @@ class Tasks:
             "setup": list(run_before(self.plan, name)),
             "params": [REBUILD],
             "io": {"capture": False},
+            "clean": [(self._clean, [clean, tier])] if clean and self._cleans else [],
             "meta": {
                 "forget": functools.partial(mark_forced, self.layout, name),
                 "up_to_date": up_to_date,

@@ -45,6 +45,7 @@ WAITS = {
     ("stores/gcs_transport.py", "wait"): "in a thread that ends with the process",
     ("stores/gcs_transport.py", "wait_for"): "in a thread that ends with the process",
     ("stores/patience.py", "get"): "in the main thread, where the signal raises, or one that ends with the process",
+    ("tasks/tasks.py", "get"): "a context variable, which nobody waits for",
 }
 
 

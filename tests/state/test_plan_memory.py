@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import stat
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,7 +22,7 @@ from imagetiers.config.loader import load_config
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.make import make_plan
-from imagetiers.planning.plan import Plan
+from imagetiers.planning.plan import Plan, Recipe
 from imagetiers.repository_file import Reads
 from imagetiers.state import plan_memory, sealed
 from imagetiers.state.plan_memory import Remembered, recall, remember
@@ -38,9 +39,14 @@ def read(layout: Layout, variant: str | None = None) -> tuple[Remembered, Reads]
 
 
 def without_contents(plan: Plan) -> Plan:
-    made = plan_memory._Plans(io.BytesIO(plan_memory._pickled(Remembered(plan, ())))).load()
+    packed, recipes = plan_memory._pickled(Remembered(plan, ()))
+    made = plan_memory._Plans(io.BytesIO(packed), plan_memory._Recipes(recipes)).load()
     assert isinstance(made, Remembered)
     return made.plan
+
+
+def recipes_of(plan: Plan) -> list[Recipe]:
+    return [tier.recipe() for tier in plan.tiers.values()]
 
 
 def plan_of(layout: Layout, variant: str | None = None) -> Plan | None:
@@ -64,6 +70,7 @@ def test_it_is_the_plan_without_the_contents_of_its_files(tiny: Layout) -> None:
 
     assert found is not None
     assert without_contents(plan) == without_contents(found.plan)
+    assert recipes_of(without_contents(plan)) == recipes_of(found.plan)
     assert found.plan.document() == plan.document()
     assert all(file.content is None for tier in found.plan.tiers.values() for file in tier.files if not file.link)
 
@@ -80,6 +87,7 @@ def test_each_variant_of_this_repository_is_remembered(variant: str | None, tmp_
 
     assert found is not None
     assert found == without_contents(plan)
+    assert recipes_of(found) == recipes_of(without_contents(plan))
 
 
 def test_nothing_is_remembered_of_what_was_changed_a_moment_ago(four: Layout) -> None:
@@ -335,13 +343,18 @@ def test_no_other_class_is_made_of_it(four: Layout, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     remember_plan(four)
     path = memory_of(four)
-    header, plan = sealed.unseal(path, plan_memory._MAGIC, 2)
-    for first, second in ((pickle.dumps(Wicked()), plan), (header, pickle.dumps(Wicked()))):
-        parts = [len(part).to_bytes(8) + sealed._hash(part) + part for part in (first, second)]
-        path.write_bytes(b"".join([plan_memory._MAGIC, *parts]))
+    header, plan, recipes = sealed.unseal(path, plan_memory._MAGIC, 3)
+    wicked = pickle.dumps(Wicked())
+    for sections in ((wicked, plan, recipes), (header, wicked, recipes)):
+        sealed.seal(path, plan_memory._MAGIC, sections)
         assert plan_of(four) is None
-    parts = [len(part).to_bytes(8) + sealed._hash(part) + part for part in (header, plan)]
-    path.write_bytes(b"".join([plan_memory._MAGIC, *parts]))
+    for spoiled in (zlib.compress(wicked), zlib.compress(recipes), b"no zlib"):
+        sealed.seal(path, plan_memory._MAGIC, (header, plan, spoiled))
+        found = plan_of(four)
+        assert found is not None
+        with pytest.raises(PipelineError, match="cannot be read"):
+            recipes_of(found)
+    sealed.seal(path, plan_memory._MAGIC, (header, plan, recipes))
     assert plan_of(four) is not None
 
     assert not (tmp_path / "made-by-a-pickle").exists()

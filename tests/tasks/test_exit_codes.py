@@ -14,6 +14,7 @@ import pytest
 from imagetiers.config.model import Trust
 from imagetiers.services import Services
 from imagetiers.tasks.tasks import Tasks
+from imagetiers.tasks.tier_task import TierTask
 from tests.conftest import HERE
 from tests.engine.conftest import REPO, Checkout, send
 
@@ -91,16 +92,13 @@ def params() -> list[tuple[str, dict[str, Any]]]:
         tasks.gc(),
         tasks.cloudbuild(),
     ]
-    made += [
-        *tasks.compile(),
-        *tasks.image(),
-        *tasks.verify(),
-        *tasks.pull(),
-        *tasks.push(),
-        *tasks.ccache(),
-        *tasks.trust(),
+    made += [*tasks.ccache(), *tasks.trust()]
+    found = [
+        (str(task.get("basename") or task.get("name")), param) for task in made for param in task.get("params", [])
     ]
-    return [(str(task.get("basename") or task.get("name")), param) for task in made for param in task.get("params", [])]
+    for of_tiers in (tasks.compile(), tasks.image(), tasks.verify(), tasks.pull(), tasks.push()):
+        found += [(task.name, param) for task in of_tiers if isinstance(task, TierTask) for param in task.params]
+    return found
 
 
 def test_each_option_refuses_what_it_cannot_mean() -> None:

@@ -112,7 +112,8 @@ def test_a_raised_recipe(tiny: Layout, tmp_path: Path) -> None:
     me = built(tiny, tmp_path)
     plan = make_plan(load_repository(tiny, None), DAY)
     tier = plan.tiers["pytorch-clean"]
-    raised = replace(plan, tiers={tier.name: replace(tier, key_document=replace(tier.key_document, recipe=2))})
+    other = replace(tier.recipe(), key_document=replace(tier.key_document, recipe=2))
+    raised = replace(plan, tiers={tier.name: replace(tier, key=other.key_document.key, recipe=lambda: other)})
 
     one = explanations(replace(me.session, plan=raised), [tier.name])[0]
     assert (one.causes[0].value, one.summary) == ("recipe version raised", "recipe version raised: recipe: 1 -> 2")

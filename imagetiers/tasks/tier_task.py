@@ -1,0 +1,60 @@
+"""A tier's tasks, for thousands of tiers: which of them a command needs, and one that takes less memory than doit's."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from doit.task import Task
+
+__all__ = ["ASKED", "VERBS", "Asked", "TierTask", "verbs_of"]
+
+VERBS = frozenset({"compile", "image", "verify", "pull", "push"})
+_NEEDS = {
+    "compile": {"compile", "image"},  # it may compile in its parent's image
+    "image": {"compile", "image"},
+    "verify": {"compile", "image", "verify"},
+    "push": {"compile", "image", "verify", "push"},
+    "pull": {"pull"},
+}
+_OTHERS = frozenset({"cache", "ccache", "check", "cloudbuild", "lock", "plan", "status", "trust"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The words of a command that runs tasks, or (`groups`) that only shows which groups of them there are."""
+
+    words: tuple[str, ...] = ()
+    groups: bool = False
+
+
+ASKED: ContextVar[Asked | None] = ContextVar("asked", default=None)
+"""What the command line asks for, known before doit makes tasks; None of a command that may ask for any."""
+
+
+def verbs_of(asked: Asked | None, default: tuple[str, ...]) -> frozenset[str]:
+    """Return the verbs of the tasks of tiers that are needed; all of them, unless every word is known to need fewer."""
+    if asked is None:
+        return VERBS
+    if asked.groups:
+        return frozenset()
+    named = {word.partition(":")[0] for word in asked.words or default if not word.startswith("-")}
+    if not named <= VERBS | _OTHERS:
+        return VERBS
+    return frozenset(verb for name in named - _OTHERS for verb in _NEEDS[name])
+
+
+class TierTask(Task):
+    """A task of a tier. Its attributes lie in slots, which take a third of what doit's own task takes for them."""
+
+    __slots__ = (
+        "_action_instances", "_actions", "_remove_targets", "calc_dep", "cfg_values", "clean_actions", "creator_params",
+        "custom_title", "dep_changed", "doc", "executed", "file_dep", "getargs", "has_subtask", "io", "loader", "meta",
+        "name", "options", "params", "pos_arg", "pos_arg_val", "result", "setup_tasks", "subtask_of", "targets", "task_dep",
+        "teardown", "uptodate", "value_savers", "values", "verbosity", "watch", "wild_dep",
+    )  # fmt: skip
+
+    def __init__(self, verb: str, tier: str, **attributes: Any) -> None:
+        super().__init__(f"{verb}:{tier}", **attributes)  # type: ignore[no-untyped-call]
+        self.subtask_of = verb
