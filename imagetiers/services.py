@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from imagetiers.layers.image_config import ImageConfig
     from imagetiers.planning.containers import BuildImage, Container
     from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
     from imagetiers.stores.port import BucketSettings, Store
@@ -65,6 +66,10 @@ class Engine(Protocol):
 
     def has_image(self, ref: str) -> bool:
         """Say whether the engine holds an image of that reference or id."""
+        ...
+
+    def image_config(self, ref: str) -> ImageConfig:
+        """Return how an image says that it is run."""
         ...
 
     def save(self, ref: str) -> Iterator[bytes]:

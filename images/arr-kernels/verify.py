@@ -1,23 +1,11 @@
 """Check from inside what arr-kernels adds: its operators against PyTorch in float64, on the CPU and on a GPU where there is one.
 
-    python3 verify.py EXPECTATIONS.json
-
-EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it and its `params` name is checked.
-
-    versions: {arr-kernels: "0.1.0"}      the distribution
-    archs: "8.0;9.0"                      the GPU architectures in the kernels, exactly these
-    params.operators: [rms_norm, bias_gelu]   schema, fake kernels, autograd, values and gradients of each
+    operators: [rms_norm, bias_gelu]      schema, fake kernels, autograd, values and gradients of each
 
 Where this usually runs there is no GPU and no network.
 """
 
-import importlib.metadata
-import importlib.util
-import json
-import pathlib
-import re
-import struct
-import sys
+from imagetiers_checks import Failed, check, main
 
 HALF_ULP = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 #: In units of a result's rounding. Values and inner gradients are rounded once; sums over rows add up in float32.
@@ -30,10 +18,6 @@ SHAPES = ((1, 1), (3, 7), (2, 3, 100), (5, 64), (64, 128), (33, 1000), (7, 1024)
           (3, 8191), (2, 16384), (3, 40000), (2, 70000), (1, 131080), (0, 64), (256,))  # fmt: skip
 #: Enough rows that each block takes several.
 MANY_ROWS = ((3000, 256), (2500, 4096), (5000, 24), (4096, 33))
-
-
-class Failed(Exception):
-    """What is wrong, in one line."""
 
 
 def devices():
@@ -192,18 +176,18 @@ def check_registration(name, device):
     """Schema, fake kernel and autograd are what torch.compile and torch.export believe: torch's own check of operators."""
     import torch
 
-    operators = torch.ops.arr_kernels
+    ours = torch.ops.arr_kernels
     x, grad = (torch.randn(3, 5, 16, device=device) for _ in range(2))
     vector = torch.randn(16, device=device)
     inputs = (x.requires_grad_(), vector.requires_grad_())
     if name == "rms_norm":
-        torch.library.opcheck(operators.rms_norm.default, (*inputs, 1e-6))
-        rstd = operators.rms_norm(*inputs)[1].detach()
+        torch.library.opcheck(ours.rms_norm.default, (*inputs, 1e-6))
+        rstd = ours.rms_norm(*inputs)[1].detach()
         arguments = (grad, x.detach(), vector.detach(), rstd)
-        torch.library.opcheck(operators.rms_norm_backward.default, arguments)
+        torch.library.opcheck(ours.rms_norm_backward.default, arguments)
     else:
-        torch.library.opcheck(operators.bias_gelu.default, (*inputs, "tanh"))
-        torch.library.opcheck(operators.bias_gelu_backward.default, (grad, x.detach(), vector.detach(), "tanh"))
+        torch.library.opcheck(ours.bias_gelu.default, (*inputs, "tanh"))
+        torch.library.opcheck(ours.bias_gelu_backward.default, (grad, x.detach(), vector.detach(), "tanh"))
 
 
 def check_export(name):
@@ -247,7 +231,8 @@ def check_refusals():
             raise Failed(f"nothing is said of '{words}'")
 
 
-def check_operators(expected):
+@check
+def operators(expected, _params):
     """All of each, on every device that is here."""
     known = references()
     unknown = [name for name in expected if name not in known]
@@ -267,88 +252,4 @@ def check_operators(expected):
     return "; ".join(told)
 
 
-def check_versions(expected):
-    """Of installed distributions."""
-    for name, wanted in expected.items():
-        found = importlib.metadata.version(name)
-        if found != wanted:
-            raise Failed(f"{name} is {found}, not {wanted}")
-    return ", ".join(f"{name} {version}" for name, version in expected.items())
-
-
-def library():
-    """The file with the operators; not imported, since its bytes are what counts."""
-    package = importlib.util.find_spec("arr_kernels")
-    if package is None:
-        raise Failed("there is no arr_kernels")
-    return next(pathlib.Path(package.submodule_search_locations[0]).glob("_C*.so"))
-
-
-def architectures(data):
-    """What device code an ELF file holds, from its fat binaries: sm_90, compute_90.
-
-    A fat binary is a header (magic, version, length of the header, length of the rest) and entries: kind (1: PTX, 2: machine code),
-    version, length of the entry's header, length of its code; the architecture is at byte 28.
-    """
-    found = set()
-    magic = struct.pack("<IHH", 0xBA55ED50, 1, 16)
-    for match in re.finditer(re.escape(magic), data):
-        (length,) = struct.unpack_from("<Q", data, match.start() + 8)
-        place = match.start() + 16
-        end = place + length
-        while place + 32 <= min(end, len(data)):
-            kind, _, header, code = struct.unpack_from("<HHIQ", data, place)
-            if kind not in {1, 2} or header < 32:
-                break
-            (number,) = struct.unpack_from("<I", data, place + 28)
-            found.add(f"{'compute' if kind == 1 else 'sm'}_{number}")
-            place += header + code
-    return found
-
-
-def check_archs(expected):
-    """Those of the kernels themselves; torch's own are its tier's business."""
-    wanted = set()
-    for arch in re.split(r"[;, ]+", expected.strip()):
-        number, plus, _ = arch.partition("+PTX")
-        wanted.add("sm_" + number.replace(".", ""))
-        if plus:
-            wanted.add("compute_" + number.replace(".", ""))
-    found = architectures(library().read_bytes())
-    if found != wanted:
-        raise Failed(f"compiled for {' '.join(sorted(found)) or 'no GPU'}, not for {' '.join(sorted(wanted))}")
-    return " ".join(sorted(found))
-
-
-def check_unknown(name):
-    """A misspelt expectation must not pass for one that holds."""
-    raise Failed(f"{name} is no check of this tier; there are " + ", ".join(CHECKS))
-
-
-CHECKS = {"versions": check_versions, "archs": check_archs, "operators": check_operators}
-
-
-def run(name, check, *args):
-    """One line per check; what goes wrong inside is its result."""
-    try:
-        line, passed = f"ok   {name}: {check(*args)}", True
-    except Failed as error:
-        line, passed = f"FAIL {name}: {error}", False
-    except Exception as error:
-        line, passed = f"FAIL {name}: {type(error).__name__}: {' '.join(str(error).split())}", False
-    print(line, flush=True)
-    return passed
-
-
-def main():
-    """Run what the expectations name."""
-    with open(sys.argv[1], encoding="utf-8") as file:
-        expected = json.load(file)
-    params = expected.pop("params", {})
-    wanted = {**expected, **params}
-    passed = [run(n, CHECKS[n], v) if n in CHECKS else run(n, check_unknown, n) for n, v in wanted.items()]
-    return 0 if all(passed) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+main(options=["archs"])

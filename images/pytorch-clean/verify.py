@@ -1,44 +1,33 @@
-"""Check a pytorch-clean image from inside: what was compiled loads, is what was asked for, and nothing else came along.
+"""Check a pytorch-clean image from inside, by the tier's `params`: what was compiled loads, and is what was asked for.
 
-    python3 verify.py EXPECTATIONS.json
-
-EXPECTATIONS.json holds the tier's `verify:` of pipeline.yaml; only what it and its `params` name is checked.
-
-    torch, torchvision, torchaudio: "2.6.0"   the version, whatever local part (+cu124) the build added
-    params.c10: "2.6.0"                       the same for the wheel of the target c10
-    archs: "7.5;8.0"                          the GPU architectures in the kernels, exactly these
-    forbid: [conda, gcc]                      commands that must not be there
+    torch, torchvision, torchaudio: "2.6.0"   the version, whatever local part (+cu124) the build added; and it works
+    c10: "2.6.0"                              the same for the wheel of the target c10
+    archs: "7.5;8.0"                          the GPU architectures in the kernels, exactly these; imagetiers says which
 
 There is no network where this runs, and mostly no GPU. Where there is one, an image that has `archs` also runs a kernel of
 each kind on it, and compares what comes out with the same in float64 on the CPU.
 """
 
 import ctypes
-import glob
-import importlib
 import importlib.metadata
-import json
 import os
 import re
-import shutil
-import sys
+
+from imagetiers_checks import Failed, check, gpu_check, main
 
 
-class Failed(Exception):
-    """What is wrong, in one line."""
-
-
-def check_version(distribution, expected):
+def distribution(name, expected):
     """Compare the public part: 2.6.0+cu124 is 2.6.0, and 2.6.0a0+git1234567 or 2.6.0.post2 is not."""
-    found = importlib.metadata.version(distribution)
+    found = importlib.metadata.version(name)
     if found.partition("+")[0] != expected:
-        raise Failed(f"{distribution} is {found}, not {expected}")
+        raise Failed(f"{name} is {found}, not {expected}")
     return found
 
 
-def check_torch(expected):
+@check
+def torch(expected, _params):
     """Import it and do linear algebra: without LAPACK, torch imports and then fails here."""
-    found = check_version("torch", expected)
+    found = distribution("torch", expected)
     import torch
 
     torch.manual_seed(0)
@@ -53,9 +42,10 @@ def check_torch(expected):
     return f"{found}: imported, inverse and gradient are right"
 
 
-def check_torchvision(expected):
+@check
+def torchvision(expected, _params):
     """Call what it has compiled: an operator, and the image libraries."""
-    found = check_version("torchvision", expected)
+    found = distribution("torchvision", expected)
     import torch
     import torchvision
 
@@ -73,9 +63,10 @@ def check_torchvision(expected):
     return f"{found}: imported, nms is right, PNG and JPEG are read and written"
 
 
-def check_torchaudio(expected):
+@check
+def torchaudio(expected, _params):
     """Call a function whose loop is compiled code."""
-    found = check_version("torchaudio", expected)
+    found = distribution("torchaudio", expected)
     import torch
     import torchaudio
 
@@ -85,7 +76,8 @@ def check_torchaudio(expected):
     return f"{found}: imported, overdrive runs"
 
 
-def check_archs(expected):
+@check
+def archs(expected, _params):
     """torch.cuda.get_arch_list() is empty where there is no GPU; the flags are compiled in."""
     import torch
 
@@ -108,11 +100,6 @@ def check_archs(expected):
 GPU_LIMITS = {"float64": 1e-12, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 
 
-def gpu_is_here():
-    """The device files of the driver; under WSL there is only that of its translation."""
-    return bool(glob.glob("/dev/nvidia[0-9]*")) or os.path.exists("/dev/dxg")
-
-
 def runs_on(target, capability):
     """Code for X.Y runs on X.Z with Z >= Y; PTX is compiled at the start for every later device; `a` is that device alone."""
     kind, _, number = target.partition("_")
@@ -130,7 +117,8 @@ def close(what, found, exact, dtype):
         raise Failed(f"{what} in {dtype} is off by {error:.1e} of the greatest value")
 
 
-def gpu_device():
+@gpu_check
+def gpu_device(_params):
     """The driver and the image fit together, and there is code for every GPU of this machine."""
     import torch
 
@@ -147,7 +135,8 @@ def gpu_device():
     return f"{', '.join(names)}: kernels for {' '.join(compiled)}"
 
 
-def gpu_kernels():
+@gpu_check
+def gpu_kernels(_params):
     """The kernels of PyTorch itself: elementwise, reductions, sorting, scans, indexing, and one that NVRTC compiles now."""
     import torch
     from torch.nn import functional
@@ -181,7 +170,8 @@ def gpu_kernels():
     return f"{len(device)} kernels in three precisions, {len(exact)} compared exactly"
 
 
-def gpu_libraries():
+@gpu_check
+def gpu_libraries(_params):
     """cuBLAS, cuDNN, cuSOLVER, cuFFT and cuSPARSE are here and find each other."""
     import torch
     from torch.nn import functional
@@ -206,7 +196,8 @@ def gpu_libraries():
     return f"cuDNN {torch.backends.cudnn.version()}; products, convolutions, solver, FFT and sparse products are right"
 
 
-def gpu_attention():
+@gpu_check
+def gpu_attention(_params):
     """FlashAttention and the memory-efficient one, forward and backward, each asked for by its name."""
     import torch
     from torch.nn import functional
@@ -233,8 +224,11 @@ def gpu_attention():
     return f"{done} forward and backward"
 
 
-def gpu_torchvision():
+@gpu_check
+def gpu_torchvision(params):
     """Its own CUDA operators."""
+    if "torchvision" not in params:
+        return "not in this image"
     import torch
     import torchvision
 
@@ -252,7 +246,8 @@ def gpu_torchvision():
     return "nms and roi_align"
 
 
-def gpu_nccl():
+@gpu_check
+def gpu_nccl(_params):
     """One rank, which needs no network."""
     import torch
     from torch import distributed
@@ -269,9 +264,10 @@ def gpu_nccl():
     return f"NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}: a sum over one rank"
 
 
-def check_c10(expected):
+@check
+def c10(expected, _params):
     """Load the library and call into it."""
-    found = check_version("pytorch-c10", expected)
+    found = distribution("pytorch-c10", expected)
     import pytorch_c10
 
     if pytorch_c10.__version__ != found:
@@ -297,81 +293,4 @@ def check_c10(expected):
     return f"{found}: {pytorch_c10.LIBRARY.name} loaded, allocator and device types answer"
 
 
-def check_forbid(expected):
-    """None of these is on PATH."""
-    found = [path for path in map(shutil.which, expected) if path]
-    if found:
-        raise Failed("must not be in the image: " + ", ".join(found))
-    return "not in the image: " + ", ".join(expected)
-
-
-def check_user():
-    """Holds for every image: programs do not run as root."""
-    if os.geteuid() == 0:
-        raise Failed("the image runs as root")
-    return f"uid {os.geteuid()}"
-
-
-def check_unknown(name):
-    """A misspelt expectation must not pass for one that holds."""
-    raise Failed(f"{name} is no check of this tier; there are " + ", ".join(CHECKS))
-
-
-CHECKS = {
-    "torch": check_torch,
-    "torchvision": check_torchvision,
-    "torchaudio": check_torchaudio,
-    "c10": check_c10,
-    "archs": check_archs,
-    "forbid": check_forbid,
-}
-
-#: What is run besides, in this order, where there is a GPU and the image is for one. The first one decides about the others.
-GPU_CHECKS = {
-    "GPU": gpu_device,
-    "GPU: kernels": gpu_kernels,
-    "GPU: libraries": gpu_libraries,
-    "GPU: attention": gpu_attention,
-    "GPU: torchvision": gpu_torchvision,
-    "GPU: NCCL": gpu_nccl,
-}
-
-
-def run(name, check, *args):
-    """One line per check. What goes wrong inside a check is its result: a broken torch raises whatever it likes."""
-    try:
-        line, passed = f"ok   {name}: {check(*args)}", True
-    except Failed as error:
-        line, passed = f"FAIL {name}: {error}", False
-    except Exception as error:
-        line, passed = f"FAIL {name}: {type(error).__name__}: {' '.join(str(error).split())}", False
-    print(line, flush=True)
-    return passed
-
-
-def run_on_gpu():
-    """Yield whether each check has passed. Without a GPU that can be used, the others would only say so again."""
-    for name, check in GPU_CHECKS.items():
-        passed = run(name, check)
-        yield passed
-        if check is gpu_device and not passed:
-            return
-
-
-def main():
-    """Run what the expectations name."""
-    with open(sys.argv[1], encoding="utf-8") as file:
-        expected = json.load(file)
-    params = expected.pop("params", {})
-    passed = [run("user", check_user)]
-    for name, value in {**expected, **params}.items():
-        if name in CHECKS:
-            passed.append(run(name, CHECKS[name], value))
-        else:
-            passed.append(run(name, check_unknown, name))
-    if "archs" in expected and gpu_is_here():
-        passed += run_on_gpu()
-    return 0 if all(passed) else 1
-
-
-sys.exit(main())
+main(gpu_if="archs")

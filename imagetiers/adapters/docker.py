@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from docker import types
     from docker.api.client import APIClient
 
+    from imagetiers.layers.image_config import ImageConfig
     from imagetiers.planning.containers import BindMount, BuildImage, Container, VolumeMount
 
 __all__ = ["DockerEngine"]
@@ -127,6 +128,16 @@ class DockerEngine:
         """Return what an image's layers are called by their unpacked content, the first one first."""
         return tuple(self._ask(lambda api: api.inspect_image(ref))["RootFS"].get("Layers") or ())
 
+    def image_config(self, ref: str) -> ImageConfig:
+        """Return how an image says that it is run. Raises EngineError when it is gone, or says nothing of it."""
+        from imagetiers.layers.image_config import read_image_config
+        from imagetiers.layers.model import LayerError
+
+        try:
+            return read_image_config(self._ask(lambda api: api.inspect_image(ref)))
+        except LayerError as error:
+            raise EngineError(Problem(ref, str(error), "docker image inspect shows what the engine has")) from error
+
     def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
         """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full.
 
@@ -213,7 +224,7 @@ class DockerEngine:
             refused = RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint))
             raise (MomentaryError(refused) if _MOMENTARY.search(str(error.explanation)) else refused) from error
 
-    def _events(self, call: Callable[[APIClient], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    def _events(self, call: Callable[[APIClient], Iterator[_T]]) -> Iterator[_T]:
         """Yield what a long call reports; each piece can fail as the call itself."""
         import docker.errors
 

@@ -3,30 +3,17 @@
 nvcc puts a program's device code into the section .nv_fatbin as a row of fat binaries. Each holds machine code (cubins) and
 PTX, an entry for each target, plain or compressed; __nv_relfatbin has what is not linked yet, and is no code that runs. NVIDIA
 documents none of this: the layout was read from what nvcc 12.4 and 13.0 make, and is held by tests against cuobjdump.
-
-This file is also a program by itself, for any image with Python 3.10 or newer: it imports nothing but the standard library.
-
-    python3 device_code.py MARK [ROOT]     a line "MARK device {json}" for each ELF file that has to do with CUDA
 """
 
 from __future__ import annotations
 
-import json
-import mmap
-import os
-import stat
 import struct
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-__all__ = ["Amount", "DeviceCode", "FormatError", "libraries", "read_elf"]
+from imagetiers.binaries.elf import NO_BITS, Bytes, ElfSection, FormatError, sections, unpack
 
-Bytes = bytes | mmap.mmap
+__all__ = ["Amount", "DeviceCode", "FormatError", "read_elf"]
 
-_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _FATBIN = struct.Struct("<IHHQ")
 _ENTRY = struct.Struct("<HHIQIIHHIIIQQQ")
@@ -34,14 +21,9 @@ _FATBIN_MAGIC = 0xBA55ED50
 _PTX, _CUBIN = 1, 2
 _ARCHITECTURE_SPECIFIC, _FAMILY_SPECIFIC, _LZ4, _ZSTD = 0x100000, 0x200000, 0x2000, 0x8000
 _REGISTERS = b"__cudaRegisterFatBinary"
-_NO_BITS = 8
-_SECTIONS, _SYMBOLS, _FATBINS, _ENTRIES = 100_000, 4_000_000, 1_000_000, 1_000
+_SYMBOLS, _FATBINS, _ENTRIES = 4_000_000, 1_000_000, 1_000
 _HEAD = 4096  # bytes
 _EMPTY = 2048  # bytes: the cubin of a link without device code has up to 1.7 kB, one with the smallest kernel 3.2 kB
-
-
-class FormatError(Exception):
-    """The file is no ELF file that can be read, or its device code is not laid out as nvcc does it."""
 
 
 @dataclass
@@ -69,58 +51,21 @@ class DeviceCode:
         return bool(self.sass or self.ptx or self.registers)
 
 
-@dataclass
-class _Section:
-    name: bytes
-    kind: int
-    start: int
-    size: int
-    link: int
-
-
 def read_elf(data: Bytes) -> DeviceCode:
     """Read a 64-bit little-endian ELF file. Raises FormatError for anything that is not laid out as it should be."""
-    sections = _sections(data)
+    found = sections(data)
     code = DeviceCode()
-    for section in sections:
-        if section.name == b".nv_fatbin" and section.kind != _NO_BITS:
+    for section in found:
+        if section.name == b".nv_fatbin" and section.kind != NO_BITS:
             _read_fatbins(data, section.start, section.start + section.size, code)
         elif section.name == b".nvFatBinSegment":
             code.registers = True
-        elif section.name == b".dynsym" and section.link < len(sections):
-            code.registers = code.registers or _imports(data, section, sections[section.link], _REGISTERS)
+        elif section.name == b".dynsym" and section.link < len(found):
+            code.registers = code.registers or _imports(data, section, found[section.link], _REGISTERS)
     return code
 
 
-def _unpack(layout: struct.Struct, data: Bytes, at: int) -> tuple[Any, ...]:
-    if at < 0 or at + layout.size > len(data):
-        raise FormatError(f"it ends before byte {at + layout.size}")
-    return layout.unpack_from(data, at)
-
-
-def _sections(data: Bytes) -> list[_Section]:
-    header = _unpack(_ELF_HEADER, data, 0)
-    if header[0][:6] != b"\x7fELF\x02\x01":
-        raise FormatError("it is no 64-bit little-endian ELF file")
-    table, size, count, names_at = header[6], header[11], header[12], header[13]
-    if not table or not count:
-        return []
-    if size != _SECTION.size or count > _SECTIONS or names_at >= count:
-        raise FormatError("its section table is damaged")
-    rows = [_unpack(_SECTION, data, table + index * size) for index in range(count)]
-    names = rows[names_at]
-    found = []
-    for row in rows:
-        start, length = row[4], row[5]
-        if row[1] != _NO_BITS and start + length > len(data):
-            raise FormatError("a section lies beyond its end")
-        name_at = names[4] + row[0]
-        end = data.find(b"\0", name_at, name_at + 256)
-        found.append(_Section(bytes(data[name_at : max(end, name_at)]), row[1], start, length, row[6]))
-    return found
-
-
-def _imports(data: Bytes, symbols: _Section, strings: _Section, name: bytes) -> bool:
+def _imports(data: Bytes, symbols: ElfSection, strings: ElfSection, name: bytes) -> bool:
     """Say whether the file takes a function from another one."""
     at = data.find(b"\0" + name + b"\0", strings.start, strings.start + strings.size)
     if at < 0:
@@ -137,7 +82,7 @@ def _read_fatbins(data: Bytes, at: int, end: int, code: DeviceCode) -> None:
             at += 4
         if at >= end:
             return
-        magic, version, header, size = _unpack(_FATBIN, data, at)
+        magic, version, header, size = unpack(_FATBIN, data, at)
         if magic != _FATBIN_MAGIC or version != 1 or header < _FATBIN.size or at + header + size > end:
             raise FormatError(f"no fat binary at byte {at}")
         _read_entries(data, at + header, at + header + size, code)
@@ -149,7 +94,7 @@ def _read_entries(data: Bytes, at: int, end: int, code: DeviceCode) -> None:
     for _ in range(_ENTRIES):
         if at >= end:
             return
-        kind, _, header, size, stored, _, _, _, number, _, _, flags, _, whole = _unpack(_ENTRY, data, at)
+        kind, _, header, size, stored, _, _, _, number, _, _, flags, _, whole = unpack(_ENTRY, data, at)
         if header < _ENTRY.size or not size or at + header + size > end:
             raise FormatError(f"no entry of a fat binary at byte {at}")
         if kind in (_PTX, _CUBIN):
@@ -209,66 +154,3 @@ def _lz4_length(block: bytes, at: int, length: int) -> tuple[int, int]:
             if more != 255:  # noqa: PLR2004
                 break
     return length, at
-
-
-def libraries(root: str) -> Iterator[tuple[str, DeviceCode | FormatError | OSError]]:
-    """Yield the ELF files below a folder that have to do with CUDA, in the order of their paths, or why one cannot be read.
-
-    Links are not followed, other file systems not entered.
-    """
-    device = os.stat(root).st_dev
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if _enters(os.path.join(folder, name), device))
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            try:
-                found = _read_file(path)
-            except (FormatError, OSError) as error:
-                yield path, error
-            else:
-                if found:
-                    yield path, found
-
-
-def _enters(path: str, device: int) -> bool:
-    try:
-        about = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISDIR(about.st_mode) and about.st_dev == device
-
-
-def _read_file(path: str) -> DeviceCode | None:
-    """Read a file that is an ELF file for 64 bits; None for all others. A file that cannot be opened is not for us."""
-    try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return None
-        file = open(path, "rb")
-    except OSError:
-        return None
-    with file:
-        if file.read(6) != b"\x7fELF\x02\x01":
-            return None
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return read_elf(data)
-
-
-def _amounts(by_target: dict[str, Amount]) -> dict[str, list[int]]:
-    return {target: [amount.entries, amount.bytes] for target, amount in by_target.items()}
-
-
-def main(mark: str, root: str = "/") -> None:
-    """Print what the files below a folder hold."""
-    for path, found in libraries(root):
-        line: dict[str, object] = {"path": path}
-        if isinstance(found, DeviceCode):
-            line.update(
-                sass=_amounts(found.sass), ptx=_amounts(found.ptx), registers=found.registers, empty=found.empty
-            )
-        else:
-            line["error"] = str(found)
-        print(mark, "device", json.dumps(line), flush=True)  # noqa: T201  it is a program
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

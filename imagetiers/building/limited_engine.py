@@ -11,6 +11,7 @@ from imagetiers.errors import EngineError, ImagetiersError
 from imagetiers.stores.patience import answer_within
 
 if TYPE_CHECKING:
+    from imagetiers.layers.image_config import ImageConfig
     from imagetiers.planning.containers import BuildImage, Container
     from imagetiers.planning.observed import ImageInfo
     from imagetiers.services import ContainerState, Engine, EngineInfo, OnLine
@@ -47,11 +48,14 @@ class LimitedEngine:
         """Pass on."""
         return self._ask(lambda: self._engine.has_image(ref))
 
+    def image_config(self, ref: str) -> ImageConfig:
+        """Pass on."""
+        return self._ask(lambda: self._engine.image_config(ref))
+
     def save(self, ref: str) -> Iterator[bytes]:
-        """Pass on; between two pieces the time can be over."""
-        for piece in self._engine.save(ref):
-            if self._left() <= 0:
-                raise self._over()
+        """Pass on: each piece is waited for."""
+        pieces = self._ask(lambda: self._engine.save(ref))
+        while (piece := self._ask(lambda: next(pieces, None))) is not None:
             yield piece
 
     def layers(self, ref: str) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from imagetiers.config.check_problems import check_problems
+from imagetiers.config.checks import read_checks
 from imagetiers.config.forms import form_problems
 from imagetiers.config.gpu_problems import gpu_problems, read_gpus, toolkit_of
 from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
@@ -187,6 +189,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
         plain = tier.plain()
         yield from _twice_problems(tree, name, plain)
         yield from _reserved_problems(tree, name, plain)
+        yield from check_problems(tree, name)
         args = plain.get("args") if isinstance(plain, dict) else None
         if isinstance(args, dict):
             yield from _family_problems(tree, name, args)
@@ -450,9 +453,11 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
 
 
 def _verify(given: dict[str, Any]) -> Verify:
-    expected = {name: value for name, value in given.items() if name not in {"timeout", "device_code"}}
+    declared = {name: value for name, value in given.items() if name not in {"timeout", "device_code", "params"}}
     return Verify(
-        json.dumps(expected, sort_keys=True),
+        read_checks(declared),
+        json.dumps(declared, sort_keys=True),
+        json.dumps(given.get("params", {}), sort_keys=True),
         parse_duration(given.get("timeout", "30m")),
         tuple(given.get("device_code", {}).get("others", ())),
     )

@@ -9,6 +9,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from imagetiers.config.checks import Checks
 from imagetiers.naming import ending_in_hash
 
 if TYPE_CHECKING:
@@ -90,13 +91,15 @@ class CompileStep:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """What a built image must be. `expectations` is handed to the tier's verify.py as JSON text, as it was written.
+    """What a built image must be. `checks` are what is declared, `declared` the same as JSON text; `params` are verify.py's.
 
-    `timeout` is how many seconds a verify of the tier may take in all, with its parents' scripts. `other_device_code` are
+    `timeout` is how many seconds a verify of the tier may take in all, what its parents ask included. `other_device_code` are
     patterns of the paths of libraries that others have compiled for GPUs.
     """
 
-    expectations: str = "{}"
+    checks: Checks = field(default_factory=Checks)
+    declared: str = "{}"
+    params: str = "{}"
     timeout: int = 1800
     other_device_code: tuple[str, ...] = ()
 
@@ -118,6 +121,12 @@ class Budget:
     def limits(self) -> tuple[int | None, ...]:
         """All of them."""
         return (self.size, self.growth, self.layer, self.duplicate_bytes)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of those that there are."""
+        names = ("size", "growth", "layer", "duplicate_bytes")
+        return tuple(name for name, limit in zip(names, self.limits, strict=True) if limit is not None)
 
 
 @dataclass(frozen=True, slots=True)

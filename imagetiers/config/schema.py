@@ -132,6 +132,11 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
             )
         yield path, Problem(where, *wrong)
         return
+    meant = _meant(error)
+    if meant:
+        for each in meant:
+            yield from _explain(each, tree, name)
+        return
     say = _SAY.get(error.validator)
     node = tree.at(path)
     if _follows(error):
@@ -143,6 +148,16 @@ def _explain(error: Any, tree: Node, name: str) -> Iterator[tuple[KeyPath, Probl
         yield path, Problem(f"{where}: {shown}" if shown else where, f"{what}, because this removes it", hint)
         return
     yield path, Problem(place(tree, path, name), what, hint)
+
+
+def _meant(error: Any) -> list[Any]:
+    """Return what is wrong by that of several forms which has the value's type; nothing where none has it."""
+    if error.validator != "oneOf":
+        return []
+    for index, option in enumerate(error.validator_value):
+        if isinstance(error.instance, _TYPES.get(option.get("type"), ())):
+            return [each for each in error.context if each.relative_schema_path[0] == index]
+    return []
 
 
 def _instead(key: str, known: Iterable[str]) -> str:
@@ -185,7 +200,13 @@ def _found(node: Node) -> str:
     return f"the string '{cut(node.text)}'"
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "object": (dict,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "object": (dict,),
+    "array": (list,),
+}
 _OF_A_TYPE = {"enum", "const", "minimum", "maximum", "exclusiveMinimum", "anyOf", "oneOf"}
 
 
@@ -227,9 +248,10 @@ def _required(error: Any, _node: Node, _path: KeyPath) -> tuple[str, str]:
 
 
 def _one_of(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
-    names = [option["required"][0] for option in error.validator_value if "required" in option]
-    if not names:
-        return f"must be a program or a list of a program and its arguments, but is {_found(node)}", _describe(error)
+    if all("type" in option for option in error.validator_value):
+        kinds = " or ".join(_KIND[option["type"]] for option in error.validator_value)
+        return f"must be {kinds}, but is {_found(node)}", _describe(error)
+    names = [option["required"][0] for option in error.validator_value]
     either = f"'{names[0]}' or '{names[1]}'"
     if isinstance(node.value, dict) and all(key in node.value for key in names):
         return f"has both {either.replace(' or ', ' and ')}", "keep one of them"

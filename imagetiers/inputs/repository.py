@@ -157,13 +157,13 @@ def _snapshot(layout: Layout, config: Config, reads: Reads) -> tuple[dict[str, T
 
 
 def _unchecked(config: Config, tier: Tier, files: TierFiles) -> Iterator[Problem]:
-    """Expectations that nobody checks would pass for ones that hold."""
+    """Parameters that nobody reads would pass for checks that hold."""
     script = f"images/{tier.name}/{VERIFY_SCRIPT}"
-    expected = json.loads(tier.verify.expectations)
-    if expected and files.verify is None:
-        what = f"expects {', '.join(expected)}, but there is no {script} that checks it"
-        hint = f"write {script}, which gets this mapping as JSON, or remove verify:"
-        yield Problem(config.place("tiers", tier.name, "verify"), what, hint)
+    params = json.loads(tier.verify.params)
+    if params and files.verify is None:
+        what = f"{', '.join(params)}: there is no {script} that reads this"
+        hint = f"write {script}, which gets params as JSON, or remove them: the other keys of verify need no program"
+        yield Problem(config.place("tiers", tier.name, "verify", "params"), what, hint)
 
 
 def _line_order(problem: Problem) -> tuple[bool, int, int]:

@@ -1,7 +1,8 @@
-"""Run the checks of an image in it, and say of each tier's script what it found, or why that is nothing."""
+"""Run the checks of an image's Python and its tiers' scripts in it, and say what they found, or why that is nothing."""
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections import deque
@@ -11,19 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from imagetiers.binaries import device_code
+import packaging
+
+from imagetiers import inside
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.documents import parse_object
 from imagetiers.errors import EngineError, Interrupted, Problem
 from imagetiers.inputs.context import archive
-from imagetiers.inputs.files import input_file
+from imagetiers.inputs.files import InputFile, input_file
+from imagetiers.judging.outcome import CheckOutcome
+from imagetiers.judging.python import python_checks
 from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
-from imagetiers.planning.device_code import DeviceLibrary, judge, promise, read_library
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 
-__all__ = ["RUNNER", "Checked", "Script", "problems", "run_checks", "unfinished"]
+__all__ = ["RUNNER", "Checked", "Script", "outcomes", "problems", "run_checks", "unfinished"]
 
 # The marks carry a word that no script knows beforehand; without a line's end before it, a mark could be glued to a text.
 RUNNER = b"""\
@@ -34,30 +38,31 @@ if ! command -v python3 >/dev/null; then
   echo "$mark missing python3"
   exit 0
 fi
-if [ -n "${IMAGETIERS_DEVICE_CODE:-}" ]; then
-  echo "$mark reading device code"
-  python3 -I /imagetiers/device_code.py "$mark"
-  printf '\\n%s read %s\\n' "$mark" "$?"
+if [ -e /imagetiers/python.json ]; then
+  echo "$mark python"
+  python3 /imagetiers/python_checks.py "$mark" /imagetiers/python.json
+  printf '\\n%s asked %s\\n' "$mark" "$?"
 fi
 for tier in $IMAGETIERS_VERIFY; do
   echo "$mark begin $tier"
-  python3 "/imagetiers/$tier/verify.py" "/imagetiers/$tier/expect.json"
+  PYTHONPATH="/imagetiers/lib${PYTHONPATH:+:$PYTHONPATH}" python3 "/imagetiers/$tier/verify.py" "/imagetiers/$tier/expect.json"
   printf '\\n%s end %s\\n' "$mark" "$?"
 done
 echo "$mark done"
 """
 
-_OK, _FAIL = re.compile(r"ok\b"), re.compile(r"FAIL\b")
+_OK, _FAIL = re.compile(r"ok\b\s*"), re.compile(r"FAIL\b")
 _TAIL, _SHOWN = 12, 30
-_LIBRARIES = 10_000
+_MOST, _LONGEST = 10_000, 200
 
 
 @dataclass
 class Script:
-    """What one tier's script said: how many checks passed and failed, its exit code (None: it has not ended)."""
+    """What one tier's script said: which checks passed, how many failed, its exit code (None: it has not ended)."""
 
     tier: str
     passed: int = 0
+    names: list[str] = field(default_factory=list)
     failed: int = 0
     code: int | None = None
     crashed: bool = False
@@ -77,6 +82,8 @@ class Script:
         self.crashed = self.crashed or line.startswith("Traceback ")
         if _OK.match(line):
             self.passed += 1
+            if len(self.names) < _MOST:
+                self.names.append(_OK.sub("", line, count=1).partition(":")[0][:_LONGEST])
         elif _FAIL.match(line):
             self.failed += 1
             if len(self.failures) < _SHOWN:
@@ -86,15 +93,17 @@ class Script:
 class Checked:
     """Takes the lines of a container that runs `RUNNER`, and tells the scripts' own from its marks.
 
-    `path` is the file that gets all of them, `code` the container's exit code, `libraries` what was read of device code.
+    `path` is the file that gets all of them, `code` the container's exit code; `python` is what came out of each check of the
+    image's Python, `asked` the exit code of the program that made them, None: it has not ended.
     """
 
     def __init__(self, mark: str, path: Path) -> None:
         self.path = path
         self.scripts: list[Script] = []
         self.begun = self.done = False
-        self.libraries: list[DeviceLibrary] = []
-        self.read: int | None = None
+        self.python: dict[str, str] = {}
+        self.trying = ""
+        self.asked: int | None = None
         self.missing = ""
         self.code = -1
         self.outside: deque[str] = deque(maxlen=_TAIL)
@@ -114,14 +123,13 @@ class Checked:
         elif what == "end" and self._current is not None:
             self._current.code = int(rest)
             yield f"-- exit code {rest}"
-        elif what == "device" and self.read is None:
-            if len(self.libraries) < _LIBRARIES:
-                self.libraries.append(_library(rest))
-            else:  # what is not judged has not passed
-                self.libraries[-1] = DeviceLibrary("the image", error=f"it has more than {_LIBRARIES:,} such libraries")
-            yield rest
-        elif what == "read" and self.read is None:
-            self.read = int(rest)
+        elif what == "trying" and self.asked is None:
+            self.trying = rest
+            yield f"-- {rest}"
+        elif what == "result" and self.asked is None and len(self.python) < _MOST:
+            yield from self._result(rest)
+        elif what == "asked" and self.asked is None:
+            self.asked = int(rest)
         elif what == "missing":
             self.missing = rest
         elif what == "done":
@@ -131,17 +139,11 @@ class Checked:
     def _current(self) -> Script | None:
         return self.scripts[-1] if self.scripts and self.scripts[-1].code is None else None
 
-    @property
-    def passed(self) -> int:
-        """How many checks have passed."""
-        return sum(script.passed for script in self.scripts)
-
-
-def _library(line: str) -> DeviceLibrary:
-    try:
-        return read_library(parse_object(line.encode()))
-    except ValueError as error:
-        return DeviceLibrary("a library", error=f"the image's python3 says {line[:200]!r}: {error}")
+    def _result(self, text: str) -> Iterator[str]:
+        said = parse_object(text)
+        if said is not None and isinstance(said.get("check"), str) and isinstance(said.get("problem"), str):
+            self.python[said["check"]] = said["problem"]
+            yield f"FAIL {said['problem']}" if said["problem"] else f"ok   {said['check']}"
 
 
 def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline) -> Checked:
@@ -150,11 +152,15 @@ def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadlin
     Raises EngineError, VerifyError for an engine that does not say that it has ended, Interrupted, and OSError for the log.
     """
     files = [input_file("imagetiers/verify.sh", RUNNER)]
-    for name, script, expectations in tier.verify.scripts:
+    for name, script, params in tier.verify.scripts:
         files.append(input_file(f"imagetiers/{name}/verify.py", script))
-        files.append(input_file(f"imagetiers/{name}/expect.json", expectations.encode()))
-    if tier.verify.device is not None:
-        files.append(input_file("imagetiers/device_code.py", Path(device_code.__file__).read_bytes()))
+        files.append(input_file(f"imagetiers/{name}/expect.json", params.encode()))
+    files.append(input_file("imagetiers/lib/imagetiers_checks.py", _program("imagetiers_checks.py")))
+    asked = python_checks(tier.verify.declared)
+    if asked:
+        files.append(input_file("imagetiers/python_checks.py", _program("python_checks.py")))
+        files.append(input_file("imagetiers/python.json", json.dumps([list(each) for each in asked]).encode()))
+        files += _packaging() if any(check.kind == "pip check" for check in asked) else []
     nonce = secrets.token_hex(8)
     checked = Checked(nonce, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +188,19 @@ def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadlin
     return checked
 
 
+def _program(name: str) -> bytes:
+    return Path(inside.__file__).with_name(name).read_bytes()
+
+
+def _packaging() -> list[InputFile]:
+    """Return the files of `packaging`, which knows how requirements are written."""
+    folder = Path(packaging.__file__).parent
+    return [
+        input_file(f"imagetiers/packaging/packaging/{path.relative_to(folder)}", path.read_bytes())
+        for path in sorted(folder.rglob("*.py"))
+    ]
+
+
 def _take(checked: Checked, log: TextIO, line: str) -> None:
     log.writelines(f"{told}\n" for told in checked.lines(line))
 
@@ -199,27 +218,40 @@ def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
     where, look = f"verify:{tier.name}", f"docker run --rm -it --entrypoint sh {tier.ref} looks inside"
     log = f"the full output is {checked.path}"
     ran = {script.tier: script for script in checked.scripts}
+    asked = python_checks(tier.verify.declared)
     if checked.missing:
-        scripts = (
-            ", ".join(Script(name).name for name, _, _ in tier.verify.scripts) or "imagetiers, which reads device code"
-        )
-        what = f"the image has no {checked.missing} on its PATH, so nothing was checked by {scripts}"
+        scripts = ", ".join(Script(name).name for name, _, _ in tier.verify.scripts)
+        nobody = " and ".join([*(["`verify: {python: ...}`"] if asked else []), *([scripts] if scripts else [])])
+        what = f"the image has no {checked.missing} on its PATH, so nothing was checked by {nobody}"
         yield Problem(where, what, f"install {checked.missing} in the image; {look}")
         return
     if not checked.begun:
         what = f"the checks could not be started (exit code {checked.code}){_excerpt(checked.outside)}"
         yield Problem(where, what, f"they need /bin/sh and python3 in the image; {log}")
         return
-    if tier.verify.device is not None and checked.read == 0:
-        yield from judge(promise(tier.verify.device), checked.libraries, where)
-    elif tier.verify.device is not None:
-        what = f"the device code of the image could not be read (exit code {checked.read}){_excerpt(checked.outside)}"
-        yield Problem(where, what, f"that needs python3, 3.10 or newer; {log}")
+    for check in asked:
+        if check.title not in checked.python:
+            last = f"; the last one tried was {checked.trying}" if checked.trying else ""
+            what = f"{check.title} was not checked: python3 ended with {checked.asked}{last}{_excerpt(checked.outside)}"
+            yield Problem(where, what, log)
+        elif checked.python[check.title]:
+            yield Problem(where, checked.python[check.title], look)
     for name, _, _ in tier.verify.scripts:
         script = ran.get(name, Script(name))
         what, hint = _judge(script, checked, _expected(tier)[name])
         if what:
             yield Problem(where, what, f"{log}; {hint or look}")
+
+
+def outcomes(tier: TierPlan, checked: Checked) -> Iterator[CheckOutcome]:
+    """Yield what came out of each check, and of each script that did not do what it should."""
+    for check in python_checks(tier.verify.declared):
+        if checked.python.get(check.title) == "":
+            yield CheckOutcome(check.tier, check.title)
+    for script in checked.scripts:
+        yield from (CheckOutcome(script.tier, name) for name in script.names)
+    for problem in problems(tier, checked):
+        yield CheckOutcome(tier.name, "checks in the image", problem.what, problem.hint)
 
 
 def _expected(tier: TierPlan) -> Mapping[str, str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import Problem, StoreError, VerifyError
-from imagetiers.operations.checks import problems, run_checks, unfinished
+from imagetiers.judging.outcome import CheckOutcome
+from imagetiers.judging.python import python_checks
+from imagetiers.judging.settings import judge_settings, needs_accounts
+from imagetiers.operations.checks import outcomes as in_the_image
+from imagetiers.operations.checks import run_checks, unfinished
+from imagetiers.operations.declared import Found, hold_against, read_image, run_commands
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.size import budget_problems
-from imagetiers.planning.device_code import DeviceLibrary, promise
+from imagetiers.planning.device_code import promise
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import TierPlan
 from imagetiers.report.device_code import device_lines
@@ -43,7 +47,9 @@ def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit
     if image is None:
         raise VerifyError(Problem(f"verify:{tier.name}", "there is no image of this key", f"doit image:{tier.name}"))
     if force or not passed_before(session, tier, image.id):
-        _keep(session, tier, image, _check(session, tier, image, deadline))
+        found = _check(session, tier, image, deadline)
+        _tell(session, tier, found)
+        _keep(session, tier, image, found)
     session.services.engine.tag(tier.ref, tier.tags)
     try:
         keep_verdict(session.layout, image.id, tier.verify.check)
@@ -52,19 +58,11 @@ def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit
         session.services.console.line(f"verify:{tier.name}: its verdict is not kept here, so it may run again: {where}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Passed:
-    """How many checks an image has passed, and what its libraries hold for GPUs."""
-
-    checks: int
-    libraries: tuple[DeviceLibrary, ...]
-
-
-def _keep(session: Session, tier: TierPlan, image: ImageInfo, passed: _Passed) -> None:
+def _keep(session: Session, tier: TierPlan, image: ImageInfo, found: Found) -> None:
     verdict = {
         "passed": True,
-        "checks": passed.checks,
-        "device_code": [library.document() for library in passed.libraries],
+        "checks": [[outcome.tier, outcome.check] for outcome in found.outcomes],
+        "device_code": [library.document() for library in found.libraries],
         "tier": tier.name,
         "key": tier.key,
         "at": round(session.services.now()),
@@ -77,28 +75,39 @@ def _keep(session: Session, tier: TierPlan, image: ImageInfo, passed: _Passed) -
         session.services.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 
 
-def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline) -> _Passed:
-    """Check the image. Raises VerifyError with all that has failed."""
-    task = f"verify:{tier.name}"
-    found = list(budget_problems(session, tier, image))
-    limits = sum(limit is not None for limit in tier.verify.budget.limits)
-    passed = limits + (tier.verify.device is not None)
-    libraries: tuple[DeviceLibrary, ...] = ()
-    if tier.verify.scripts or tier.verify.device is not None:
-        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), session.services, deadline)
+def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline) -> Found:
+    """Make all checks of the image, also when some have failed. Raises VerifyError when the time is over, Interrupted."""
+    services, task = session.services, f"verify:{tier.name}"
+    outcomes: list[CheckOutcome] = []
+    over = [CheckOutcome(tier.name, "budget", each.what, each.hint) for each in budget_problems(session, tier, image)]
+    outcomes += over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
+    held = Found()
+    declared = tier.verify.declared
+    config = services.engine.image_config(tier.ref) if any(each.checks.reads_config for each in declared) else None
+    if tier.verify.reads_files or (config is not None and needs_accounts(declared, config)):
+        held = hold_against(tier, read_image(tier, services, deadline))
+    elif config is not None:
+        held = Found(tuple(judge_settings(declared, config, None)))
+    outcomes += held.outcomes
+    outcomes += run_commands(tier, services, deadline)
+    if tier.verify.scripts or python_checks(declared):
+        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), services, deadline)
         if deadline.reached:
             raise deadline.error(task, unfinished(checked))
-        found += problems(tier, checked)
-        passed += checked.passed
-        libraries = tuple(checked.libraries)
-    VerifyError.raise_if(found)
+        outcomes += in_the_image(tier, checked)
+    return Found(tuple(outcomes), held.libraries)
+
+
+def _tell(session: Session, tier: TierPlan, found: Found) -> None:
+    """Say what has passed. Raises VerifyError with all that has failed."""
+    task = f"verify:{tier.name}"
+    VerifyError.raise_if(Problem(task, each.problem, each.hint) for each in found.outcomes if not each.passed)
     if tier.verify.device is not None:
-        for line in device_lines(promise(tier.verify.device), libraries):
+        for line in device_lines(promise(tier.verify.device), found.libraries):
             session.services.console.line(f"{task}: {line}")
-    if passed:
-        session.services.console.line(f"{task}: {passed} checks passed")
+    if found.outcomes:
+        session.services.console.line(f"{task}: {len(found.outcomes)} checks passed")
     else:
         session.services.console.line(
-            f"{task}: nothing was checked: no {VERIFY_SCRIPT}, here or in an ancestor, and no budget"
+            f"{task}: nothing was checked: no `verify:` and no {VERIFY_SCRIPT}, here or in an ancestor, and no budget"
         )
-    return _Passed(passed, libraries)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from imagetiers.config.checks import CommandCheck
 from imagetiers.config.model import PARENT_ARG, Pipeline, Trust
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
@@ -20,6 +21,7 @@ __all__ = [
     "STATS_LOG",
     "build_builder",
     "build_image",
+    "command_container",
     "compile_container",
     "max_jobs",
     "room_of",
@@ -203,9 +205,18 @@ def verify_container(tier: TierPlan, nonce: str) -> Container:
         argv=("/bin/sh", "/imagetiers/verify.sh"),
         env={
             "IMAGETIERS_VERIFY": scripts,
-            **({"IMAGETIERS_DEVICE_CODE": "read"} if tier.verify.device is not None else {}),
             "IMAGETIERS_MARK": nonce,
         },
+        labels={Label.TIER: tier.name},
+    )
+
+
+def command_container(tier: TierPlan, command: CommandCheck, nonce: str) -> Container:
+    """Return the container that runs one command of a tier's checks, as the image's own user and without network."""
+    return Container(
+        name=f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}",
+        image=tier.ref,
+        argv=command.run,
         labels={Label.TIER: tier.name},
     )
 

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from imagetiers.binaries.device_code import DeviceCode
 from imagetiers.config.cuda_facts import NVIDIA_LIBRARIES
 from imagetiers.config.gpus import (
     GPUS,
@@ -27,9 +28,10 @@ from imagetiers.config.gpus import (
     sass_of,
 )
 from imagetiers.errors import Problem
+from imagetiers.layers.model import FileEntry
 from imagetiers.planning.plan import DeviceCheck
 
-__all__ = ["DeviceLibrary", "DevicePromise", "judge", "made_by_others", "promise", "read_library"]
+__all__ = ["DeviceLibrary", "DevicePromise", "device_libraries", "judge", "made_by_others", "promise"]
 
 _WORST = list(How)
 _SHOWN = 20
@@ -76,24 +78,26 @@ def promise(check: DeviceCheck) -> DevicePromise:
     return DevicePromise(listed, MappingProxyType(can), check.others)
 
 
-def read_library(document: object) -> DeviceLibrary:
-    """Return what one line of `binaries.device_code` says. Raises ValueError for anything else."""
-    if not isinstance(document, dict) or not isinstance(document.get("path"), str):
-        raise ValueError("no library")  # noqa: TRY004  of a document, not of a call
-    if "error" in document:
-        return DeviceLibrary(document["path"], error=str(document["error"]) or "unreadable")
-    sass, ptx = _targets(document.get("sass")), _targets(document.get("ptx"))
-    return DeviceLibrary(
-        document["path"], sass, ptx, bool(document.get("registers") and not (sass or ptx or document.get("empty")))
-    )
+def device_libraries(entries: Iterable[FileEntry]) -> Iterator[DeviceLibrary]:
+    """Yield the files of an image that have to do with CUDA, and those of which nobody can tell."""
+    for entry in entries:
+        if entry.elf_error:
+            yield DeviceLibrary(entry.path, error=entry.elf_error)
+        elif entry.device_code is not None:
+            yield _library(entry.path, entry.device_code)
 
 
-def _targets(listed: object) -> tuple[Target, ...]:
-    if not isinstance(listed, dict):
-        raise ValueError("no targets")  # noqa: TRY004  of a document, not of a call
-    found = [architecture(str(name)) for name in listed]
+def _library(path: str, code: DeviceCode) -> DeviceLibrary:
+    sass, ptx = _targets(code.sass), _targets(code.ptx)
+    if sass is None or ptx is None:
+        return DeviceLibrary(path, error=f"unknown targets: {', '.join([*code.sass, *code.ptx])}")
+    return DeviceLibrary(path, sass, ptx, code.registers and not (sass or ptx or code.empty))
+
+
+def _targets(listed: Iterable[str]) -> tuple[Target, ...] | None:
+    found = [architecture(name) for name in listed]
     if any(each is None or each.ptx for each in found):
-        raise ValueError(f"no targets: {', '.join(map(str, listed))}")
+        return None
     return tuple(sorted(each.target for each in found if each is not None))
 
 

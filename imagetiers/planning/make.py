@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date
 from types import MappingProxyType
 
+from imagetiers.config.checks import Declared
 from imagetiers.config.gpus import ARCH_LIST_ARG, read_arch_list
 from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline, Tier
 from imagetiers.inputs.repository import Repository, TierInputs
@@ -114,14 +115,17 @@ def _namespace(text: str) -> str:
 
 def _verify_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None) -> VerifyPlan:
     scripts = parent.verify.scripts if parent is not None else ()
+    declared = parent.verify.declared if parent is not None else ()
+    given = inputs.tier.verify
     if inputs.files.verify is not None:
-        expectations = json.loads(inputs.tier.verify.expectations)
+        params = json.loads(given.params)
         if ARCH_LIST_ARG in inputs.args:
-            expectations.setdefault("archs", inputs.args[ARCH_LIST_ARG])
-        own = (inputs.tier.name, inputs.files.verify, json.dumps(expectations, sort_keys=True))
-        scripts = (*scripts, own)
+            params.setdefault("archs", inputs.args[ARCH_LIST_ARG])
+        scripts = (*scripts, (inputs.tier.name, inputs.files.verify, json.dumps(params, sort_keys=True)))
+    if given.declared != "{}":
+        declared = (*declared, Declared(inputs.tier.name, given.checks, given.declared))
     device = _device_check(pipeline, inputs, parent.verify.device if parent is not None else None)
-    return VerifyPlan(scripts, inputs.tier.budget, device)
+    return VerifyPlan(scripts, inputs.tier.budget, device, declared)
 
 
 def _device_check(pipeline: Pipeline, inputs: TierInputs, parents: DeviceCheck | None) -> DeviceCheck | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from imagetiers.config.checks import Declared
 from imagetiers.config.model import PARENT_ARG, Budget, CompileStep, Pipeline, Tier
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning import keys
@@ -23,8 +24,9 @@ __all__ = [
     "unpinned",
 ]
 
-VERIFY_RECIPE = 2  # raised when the way that checks are run changes
-DEVICE_RECIPE = 1  # raised when device code is read or judged otherwise
+VERIFY_RECIPE = 3  # raised when the way that checks are run changes
+DEVICE_RECIPE = 2  # raised when device code is read or judged otherwise
+DECLARED_RECIPE = 1  # raised when what is declared is read or judged otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,15 @@ class DeviceCheck:
 
 @dataclass(frozen=True, slots=True)
 class VerifyPlan:
-    """The checks of an image: the scripts of its ancestry, eldest first, with what each expects (JSON text).
+    """The checks of an image: the scripts of its ancestry, eldest first, with the parameters of each (JSON text).
 
-    `device` is None where nothing is compiled for GPUs.
+    `declared` is what its ancestry asks in pipeline.yaml, eldest first; `device` is None where nothing is compiled for GPUs.
     """
 
     scripts: tuple[tuple[str, bytes, str], ...]
     budget: Budget = field(default_factory=Budget)
     device: DeviceCheck | None = None
+    declared: tuple[Declared, ...] = ()
     check: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,12 +92,29 @@ class VerifyPlan:
         if self.device is not None:
             asked = (self.device.arch_list, *self.device.gpus, "", *self.device.others)
             digest.update("\0".join(("device", str(DEVICE_RECIPE), *asked)).encode())
+        for each in self.declared:
+            digest.update("\0".join(("declared", str(DECLARED_RECIPE), each.tier, each.text)).encode())
         object.__setattr__(self, "check", digest.hexdigest())
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing at all to check: such an image is never called verified."""
-        return not self.scripts and self.budget == Budget() and self.device is None
+        return not (self.scripts or self.declared) and self.budget == Budget() and self.device is None
+
+    @property
+    def only_size(self) -> bool:
+        """Whether nothing but the image's size is checked."""
+        return self.budget != Budget() and not (self.scripts or self.declared) and self.device is None
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the image's files must be read."""
+        return self.device is not None or any(each.checks.reads_files for each in self.declared)
+
+    @property
+    def runs(self) -> bool:
+        """Whether something must be run in the image."""
+        return bool(self.scripts) or any(each.checks.commands or each.checks.python for each in self.declared)
 
 
 @dataclass(frozen=True, slots=True)

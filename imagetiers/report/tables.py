@@ -105,7 +105,7 @@ def _verified_text(tier: TierPlan, seen: ObservedState) -> Text:
         return Text("no checks", style="yellow")
     if not seen.verified(tier):
         return Text("no", style="yellow")
-    return Text("yes" if tier.verify.scripts else "size only", style="green")
+    return Text("size only" if tier.verify.only_size else "yes", style="green")
 
 
 def _registry_text(tier: TierPlan, seen: ObservedState) -> Text:

@@ -55,6 +55,7 @@ _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 _PACKAGE = Path(__file__).parent.parent
 _CODE = ("", "config", "dockerfile", "inputs", "planning", "rules", "state")  # folders that decide what a plan is
 _CLASSES = {
+    "imagetiers.config.checks": {"Checks", "CommandCheck", "Declared", "FileCheck", "Forbidden", "PythonCheck"},
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
         "Budget", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh", "Secret", "Tier",

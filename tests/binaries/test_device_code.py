@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, files
@@ -15,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagetiers.binaries import device_code
-from imagetiers.binaries.device_code import DeviceCode, FormatError, libraries, read_elf
+from imagetiers.binaries.device_code import FormatError, read_elf
 from imagetiers.config.gpus import Target, architecture
 from tests.conftest import HERE
 
@@ -75,39 +72,6 @@ def test_what_the_files_hold() -> None:
 
 def test_a_program_without_cuda_has_nothing_to_do_with_it() -> None:
     assert not read_elf(Path(sys.executable).resolve().read_bytes())
-
-
-def test_a_folder_is_read_without_following_links(tmp_path: Path) -> None:
-    shutil.copy(FILES / "plain.so", tmp_path / "libplain.so.1")
-    (tmp_path / "libplain.so").symlink_to("libplain.so.1")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    (tmp_path / "empty.so").touch()
-    (tmp_path / "cut.so").write_bytes((FILES / "plain.so").read_bytes()[:20_000])
-    (tmp_path / "text.txt").write_text("ELF")
-    shutil.copy(sys.executable, tmp_path / "python")
-
-    found = dict(libraries(str(tmp_path)))
-
-    assert {Path(path).name: type(code) for path, code in found.items()} == {
-        "libplain.so.1": DeviceCode,
-        "cut.so": FormatError,
-    }
-
-
-def test_it_runs_by_itself(tmp_path: Path) -> None:
-    shutil.copy(FILES / "ampere.so", tmp_path / "lib\udcff\n.so")
-    argv = [sys.executable, "-I", device_code.__file__, "4711", str(tmp_path)]
-
-    out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-
-    assert out.startswith("4711 device {")
-    assert json.loads(out.removeprefix("4711 device ")) == {
-        "path": f"{tmp_path}/lib\udcff\n.so",
-        "sass": {"8.0": [1, 864]},
-        "ptx": {},
-        "registers": True,
-        "empty": 1,
-    }
 
 
 @given(st.data())

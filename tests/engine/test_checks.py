@@ -58,7 +58,7 @@ def test_an_image_that_cannot_run_the_checks_says_so(checkout: Checkout) -> None
 def test_a_tier_without_checks_is_built_and_not_called_verified(checkout: Checkout) -> None:
     for name in ("pytorch-clean", "arr-base"):
         (checkout.root / f"images/{name}/verify.py").unlink()
-    checkout.edit("pipeline.yaml", "    verify: {forbid: [gcc]}\n", "")
+    checkout.edit("pipeline.yaml", "    verify: {params: {without: [gcc]}}\n", "")
 
     run = checkout.doit("verify:arr-base")
 

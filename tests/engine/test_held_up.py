@@ -141,7 +141,9 @@ def test_a_check_that_hangs_is_ended(checkout: Checkout, *, option: bool) -> Non
     if option:
         said = ends_in_time(checkout, "verify:pytorch-clean", limit=5)
     else:
-        checkout.edit("pipeline.yaml", "verify: {forbid: [gcc]}", "verify: {forbid: [gcc], timeout: 5s}")
+        checkout.edit(
+            "pipeline.yaml", "verify: {params: {without: [gcc]}}", "verify: {params: {without: [gcc]}, timeout: 5s}"
+        )
         run = checkout.doit("verify:pytorch-clean")
         assert (run.code, run.seconds < 25) == (1, True)
         said = run.err

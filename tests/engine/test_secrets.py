@@ -42,7 +42,7 @@ def planted(checkout: Checkout) -> tuple[Checkout, dict[str, bytes]]:
     for id_ in ("binary", "key"):
         (keys / id_).write_bytes(values[id_])
     given = "token: {env: THE_TOKEN}, binary: {file: ../keys/binary}, key: {file: ../keys/key}"
-    checkout.edit("pipeline.yaml", "    verify: {forbid", f"    secrets: {{{given}}}\n    verify: {{forbid")
+    checkout.edit("pipeline.yaml", "    verify: {params", f"    secrets: {{{given}}}\n    verify: {{params")
     checkout.edit("images/pytorch-clean/Dockerfile", "ENV GREETING", f"{RUN}ENV GREETING")
     checkout.edit("images/pytorch-clean/Dockerfile", "USER 10001", f"{RUN}USER 10001")
     checkout.edit("images/pytorch-clean/make-wheel", "n=0\n", f"n=0\n{COMPILE}")

@@ -369,7 +369,7 @@ def test_a_compile_that_leaves_no_wheel_fails(here: Machine) -> None:
 
 
 def test_secrets_go_through_stdin_and_are_masked(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit("pipeline.yaml", "verify: {forbid", "secrets: {token: {env: TOKEN}}\n    verify: {forbid")(here.layout)
+    edit("pipeline.yaml", "verify: {params", "secrets: {token: {env: TOKEN}}\n    verify: {params")(here.layout)
     monkeypatch.setenv("TOKEN", "open-sesame")
 
     def telling(job: Compile) -> int:

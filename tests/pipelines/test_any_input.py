@@ -39,8 +39,12 @@ tiers:
       job_memory: 1G
       ccache: {max_size: 100M, min_hit_rate: 0.5, checkpoint_minutes: 5, strict: true}
     verify:
-      {torch: "1", archs: "8.0", modules: {a: "1"}, commands: [a], versions: {b: "2"}, fit: {a: 1}, run: true, forbid: [c],
-       params: {x: [1]}}
+      {timeout: 5m, commands: [a, {run: [a, b], exit_code: 1, output: [x], matches: "^x"}], user: non-root, workdir: /a,
+       python: {imports: {a: "1"}, versions: {b: "2"}, pip_check: true}, entrypoint: [a], cmd: [], env: {A: b}, labels: {a: b},
+       files: {/a: present, /b: {kind: file, mode: "0644", owner: a, group: "1", contains: x, target: /c}}, ports: [80/tcp],
+       healthcheck: [CMD, a], libraries: {ignore: [a]}, device_code: {others: [a]}, params: {x: [1]},
+       forbid: {programs: [a], packages: [b], paths: [/c], compilers: true, caches: true, git: true, credentials: true,
+         setuid: true, world_writable: true, allow: [/d]}}
     budget: {size: 1G}
     refresh: weekly
     secrets: {token: {env: TOKEN}, other: {file: f}}

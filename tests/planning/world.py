@@ -15,6 +15,7 @@ from rich.console import Console
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.errors import EngineError, RegistryError
+from imagetiers.layers.image_config import ImageConfig
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
@@ -101,6 +102,9 @@ class FakeEngine:
     def has_image(self, ref: str) -> bool:
         self._up()
         return ref in self.refs
+
+    def image_config(self, ref: str) -> ImageConfig:
+        raise AssertionError(f"nothing is declared of {ref}")
 
     def add(self, image: ImageInfo, *refs: str) -> None:
         self.byid[image.id] = image

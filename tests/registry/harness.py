@@ -25,6 +25,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import RegistryError
 from imagetiers.inputs.repository import load_repository
+from imagetiers.layers.image_config import ImageConfig
 from imagetiers.planning.containers import BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.make import make_plan
@@ -76,6 +77,9 @@ class TableEngine:
         )
         self.table[tier.ref] = image
         return image
+
+    def image_config(self, ref: str) -> ImageConfig:
+        raise AssertionError(f"nothing is declared of {ref}")
 
     def push(self, ref: str, on_line: OnLine) -> str:
         if self.before_push is not None:

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.binaries.device_code import read_elf
+from imagetiers.binaries.device_code import Amount, DeviceCode, read_elf
 from imagetiers.config.gpus import Architecture, Target, architecture
 from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
+from imagetiers.layers.model import FileEntry, FileKind
 from imagetiers.planning.device_code import (
     DeviceLibrary,
     DevicePromise,
+    device_libraries,
     judge,
     made_by_others,
     promise,
-    read_library,
 )
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import DeviceCheck
@@ -45,8 +46,8 @@ def promised(text: str, *others: str, gpus: tuple[str, ...] = GPUS) -> DevicePro
 
 def library(name: str) -> DeviceLibrary:
     code = read_elf((FILES / name).read_bytes())
-    document = {"sass": dict.fromkeys(code.sass), "ptx": dict.fromkeys(code.ptx), "registers": code.registers}
-    return read_library({"path": f"/usr/lib/{name}", "empty": code.empty, **document})
+    (found,) = device_libraries([FileEntry(f"/usr/lib/{name}", FileKind.FILE, 0o644, device_code=code)])
+    return found
 
 
 NVIDIAS = DeviceLibrary("/venv/nvidia/cudnn/lib/libcudnn_ops.so.9", targets("7.0 7.5"))
@@ -107,21 +108,13 @@ def test_nvidias_own_are_known_by_their_names(path: str, others: bool) -> None: 
     assert made_by_others(path) is others
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        None,
-        [],
-        {},
-        {"path": 1},
-        {"path": "x"},
-        {"path": "x", "sass": []},
-        {"path": "x", "sass": {"sm_90": 1}, "ptx": {}},
-    ],
-)
-def test_what_is_no_library_is_refused(document: object) -> None:
-    with pytest.raises(ValueError, match=r"no library|no targets"):
-        read_library(document)
+def test_targets_that_nobody_knows_are_an_error() -> None:
+    (found,) = device_libraries(
+        [FileEntry("/x.so", FileKind.FILE, 0o644, device_code=DeviceCode(sass={"sm_90": Amount(1, 1)}))]
+    )
+    (damaged,) = device_libraries([FileEntry("/y.so", FileKind.FILE, 0o644, elf_error="it ends early")])
+
+    assert (found.error, damaged.error) == ("unknown targets: sm_90", "it ends early")
 
 
 def test_all_libraries_are_judged_however_many_there_are() -> None:
@@ -136,13 +129,15 @@ def test_all_libraries_are_judged_however_many_there_are() -> None:
 
 
 def test_a_library_for_which_nvcc_was_given_no_kernel_is_no_mistake() -> None:
-    empty = {"path": "/usr/lib/host.so", "sass": {}, "ptx": {}, "registers": True, "empty": 2}
-    gone = {**empty, "empty": 0}
+    code = DeviceCode(registers=True, empty=2)
+    empty, gone = device_libraries(
+        FileEntry("/usr/lib/host.so", FileKind.FILE, 0o644, device_code=each) for each in (code, replace(code, empty=0))
+    )
     made = promised("9.0", gpus=("H100",))
 
-    assert list(judge(made, [library("lz4.so"), read_library(empty)], "")) == []
-    assert "stripped" in str(*judge(made, [library("lz4.so"), read_library(gone)], ""))
-    assert "none of its libraries" in str(*judge(made, [read_library(empty)], ""))
+    assert list(judge(made, [library("lz4.so"), empty], "")) == []
+    assert "stripped" in str(*judge(made, [library("lz4.so"), gone], ""))
+    assert "none of its libraries" in str(*judge(made, [empty], ""))
 
 
 def test_without_gpus_the_promise_is_to_all_that_can_run_it() -> None:

@@ -74,8 +74,8 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
     ),
     "a file of the runtime stage": (write("images/pytorch-clean/motd", "hi"), IMAGES),
     "an instruction of the runtime stage": (edit(DOCKERFILE, "USER 10001", "USER 10002"), IMAGES),
-    "the target": (edit("pipeline.yaml", "verify: {forbid", "target: runtime\n    verify: {forbid"), ()),
-    "a secret's id": (edit("pipeline.yaml", "verify: {forbid", "secrets: {t: {env: A}}\n    verify: {forbid"), ALL),
+    "the target": (edit("pipeline.yaml", "verify: {params", "target: runtime\n    verify: {params"), ()),
+    "a secret's id": (edit("pipeline.yaml", "verify: {params", "secrets: {t: {env: A}}\n    verify: {params"), ALL),
     "refresh": (edit("pipeline.yaml", "arr-base: {parent", "arr-base: {refresh: weekly, parent"), ("arr-base", "arr-training")),
     "a child's file": (write("images/arr-base/config/arr-base.txt", "x"), ("arr-base", "arr-training")),
     "a child's new file": (write("images/arr-base/config/new", "x"), ("arr-base", "arr-training")),
@@ -85,7 +85,7 @@ CHANGES: dict[str, tuple[Callable[[Layout], object], tuple[str, ...]]] = {
     "a comment in a manifest": (edit("images/pytorch-clean/.image-manifest", "# every", "# Every"), ()),
     "a comment in the pipeline": (edit("pipeline.yaml", "version: 1", "version: 1  # one"), ()),
     "verify.py": (write("images/arr-base/verify.py", "echo ok"), ()),
-    "expectations": (edit("pipeline.yaml", "forbid: [gcc]", "forbid: [gcc, cc]"), ()),
+    "expectations": (edit("pipeline.yaml", "without: [gcc]", "without: [gcc, cc]"), ()),
     "the friendly tag": (edit("pipeline.yaml", "arr-base: {parent", "arr-base: {tag: '9', parent"), ()),
     "the memory of a job": (edit("pipeline.yaml", "{stage: builder", "{job_memory: 2G, stage: builder"), ()),
     "the memory of all jobs": (edit("pipeline.yaml", "{stage: builder", "{memory: 8G, stage: builder"), ()),
@@ -130,7 +130,7 @@ SECRET = "secrets: {token: {env: TOKEN}}"
     ],
 )
 def test_where_a_secret_lies_is_in_no_key_but_its_id_is(now: str, expected: tuple[str, ...], tiny: Layout) -> None:
-    edit("pipeline.yaml", "verify: {forbid", f"{SECRET}\n    verify: {{forbid")(tiny)
+    edit("pipeline.yaml", "verify: {params", f"{SECRET}\n    verify: {{params")(tiny)
     before = keys_of(plan_of(tiny))
     assert before != BEFORE
     edit("pipeline.yaml", SECRET, now)(tiny)

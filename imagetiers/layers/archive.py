@@ -1,0 +1,96 @@
+"""An image as `docker save` writes it: layers and documents in any order, and a manifest that says which is which."""
+
+from __future__ import annotations
+
+import io
+import json
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from imagetiers.layers.image_config import ImageConfig, read_image_config
+from imagetiers.layers.model import FileLayer, LayerError, ReadOptions
+from imagetiers.layers.read import Chunks, read_layer
+from imagetiers.layers.tree import FileTree, merge
+
+__all__ = ["ImageFiles", "read_saved"]
+
+_MANIFEST = "manifest.json"
+_SMALL = 8 << 20  # bytes: what is larger is no document
+_MOST_MEMBERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """An image: how it is run, and its file system."""
+
+    config: ImageConfig
+    tree: FileTree
+
+
+def read_saved(pieces: Iterator[bytes], wanted: ReadOptions) -> ImageFiles:
+    """Read an archive once, from beginning to end. Raises LayerError when it is none, or ends early."""
+    members = _Members(wanted)
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(Chunks(pieces), 1 << 20), mode="r|") as tar:
+            for member in tar:
+                tar.members = []  # type: ignore[attr-defined]  # which would be kept to the end
+                members.take(tar, member)
+    except tarfile.TarError as error:
+        raise LayerError(f"the image's archive cannot be read: {error}") from error
+    return _image(members.documents, members.layers, members.links)
+
+
+@dataclass
+class _Members:
+    """The members of an archive, by name: documents, layers (or why one is none), and links to layers."""
+
+    wanted: ReadOptions
+    documents: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, FileLayer | LayerError] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+
+    def take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Read a member."""
+        name = posixpath.normpath(member.name)
+        if len(self.layers) + len(self.documents) > _MOST_MEMBERS:
+            raise LayerError(f"the archive has more than {_MOST_MEMBERS:,} members")
+        if member.issym():
+            self.links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+        file = tar.extractfile(member) if member.isreg() else None
+        if file is None:
+            return
+        if member.size <= _SMALL:
+            data = file.read()
+            try:
+                self.documents[name] = json.loads(data)
+            except (ValueError, RecursionError):
+                self.layers[name] = self._layer(io.BytesIO(data))
+        else:
+            self.layers[name] = self._layer(file)
+
+    def _layer(self, file: IO[bytes]) -> FileLayer | LayerError:
+        try:
+            return read_layer(file, self.wanted)
+        except LayerError as error:  # of an old archive's other small files, nobody asks
+            return error
+
+
+def _image(documents: dict[str, Any], layers: dict[str, FileLayer | LayerError], links: dict[str, str]) -> ImageFiles:
+    listed = documents.get(_MANIFEST)
+    if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0], dict):
+        raise LayerError("the archive's manifest does not name one image")
+    names, config = listed[0].get("Layers"), documents.get(str(listed[0].get("Config")))
+    if not isinstance(names, list) or not isinstance(config, dict):
+        raise LayerError("the archive's manifest names no layers, or no configuration")
+    found: list[FileLayer] = []
+    for name in names:
+        layer = layers.get(links.get(str(name), str(name)))
+        if layer is None:
+            raise LayerError(f"the archive lacks the layer {name}")
+        if isinstance(layer, LayerError):
+            raise layer
+        found.append(layer)
+    return ImageFiles(read_image_config(config), merge(found))

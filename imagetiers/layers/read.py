@@ -1,0 +1,173 @@
+"""A layer's tar, read once from beginning to end in bounded memory: each file's content is looked at as it passes by."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import mmap
+import posixpath
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import IO
+
+from imagetiers.binaries.device_code import read_elf
+from imagetiers.binaries.elf import MAGIC, Bytes, FormatError, read_loading
+from imagetiers.layers.credentials import LOOK_BACK, find_credentials
+from imagetiers.layers.model import FileEntry, FileKind, FileLayer, LayerError, ReadOptions
+
+__all__ = ["Chunks", "read_layer"]
+
+_MOST_ENTRIES = 4_000_000
+_IN_MEMORY = 64 << 20
+_PIECE = 1 << 20
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_MODE = 0o7777
+_WIDE = 64  # bits
+
+
+class Chunks(io.RawIOBase):
+    """Pieces of bytes as a file that can be read once. `before` is read first."""
+
+    def __init__(self, pieces: Iterator[bytes], before: bytes = b"") -> None:
+        self._pieces = pieces
+        self._rest = memoryview(before)
+
+    def readable(self) -> bool:
+        """Say that it is a file to read from."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill as much of the buffer as there is at hand."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def read_layer(stream: IO[bytes], wanted: ReadOptions) -> FileLayer:
+    """Read a layer, compressed or not. Raises LayerError when it is no tar, or ends early; OSError when the disk is full."""
+    try:
+        with tarfile.open(fileobj=_plain(stream), mode="r|", bufsize=_PIECE, errors="surrogateescape") as tar:
+            return _read(tar, wanted)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError) as error:
+        raise LayerError(f"a layer cannot be read: {error}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("zstandard"):
+            raise LayerError(f"a layer cannot be read: {error}") from error
+        raise
+
+
+def _plain(stream: IO[bytes]) -> IO[bytes]:
+    buffered = io.BufferedReader(stream, _PIECE)  # type: ignore[type-var]  # typeshed asks for more than it needs
+    head = buffered.peek(4)[:4]
+    if head.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]
+    if head == _ZSTD:
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+    return buffered
+
+
+def _read(tar: tarfile.TarFile, wanted: ReadOptions) -> FileLayer:
+    entries: dict[str, FileEntry] = {}
+    removed: list[str] = []
+    opaque: list[str] = []
+    links: list[tuple[str, str]] = []
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]  # which would be kept to the end
+        path = _path(member.name)
+        folder, _, name = path.rpartition("/")
+        if name == _OPAQUE:
+            opaque.append(folder or "/")
+        elif name.startswith(_WHITEOUT):
+            removed.append(f"{folder}/{name.removeprefix(_WHITEOUT)}")
+        elif member.islnk():
+            origin = _path(member.linkname)
+            if origin in entries:
+                entries[path] = replace(entries[origin], path=path)
+            else:
+                links.append((path, origin))
+        elif path != "/":
+            entries[path] = _entry(tar, member, path, wanted)
+        if len(entries) + len(removed) > _MOST_ENTRIES:
+            raise LayerError(f"a layer has more than {_MOST_ENTRIES:,} files")
+    return FileLayer(tuple(entries.values()), tuple(removed), tuple(opaque), tuple(links))
+
+
+def _path(name: str) -> str:
+    """Return an absolute path without `.` and `..`: what would lie above the root lies in it."""
+    return posixpath.normpath("/" + name.lstrip("/"))
+
+
+def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, wanted: ReadOptions) -> FileEntry:
+    kind = FileKind.OTHER
+    if member.isreg():
+        kind = FileKind.FILE
+    elif member.isdir():
+        kind = FileKind.FOLDER
+    elif member.issym():
+        kind = FileKind.LINK
+    entry = FileEntry(path, kind, member.mode & _MODE, member.uid, member.gid, member.size, member.linkname)
+    file = tar.extractfile(member) if kind is FileKind.FILE and member.size else None
+    if file is None:
+        return replace(entry, target="", content=b"") if kind is FileKind.FILE else entry
+    entry = replace(entry, target="")
+    keeps = wanted.keeps(path, member.size)
+    if keeps or wanted.elf or wanted.credentials:
+        head = file.read(min(member.size, _PIECE))
+        if head.startswith(MAGIC):
+            if wanted.elf:
+                return _read_elf(entry, head, file, wanted)
+        elif keeps or wanted.credentials:
+            return _read_text(entry, head, file, wanted, keeps=keeps)
+    return entry
+
+
+def _read_text(entry: FileEntry, head: bytes, file: IO[bytes], wanted: ReadOptions, *, keeps: bool) -> FileEntry:
+    kept = [head] if keeps else []
+    kinds: dict[str, None] = {}
+    texts = wanted.credentials and b"\0" not in head
+    before, piece = b"", head
+    while piece:
+        if texts:
+            kinds.update(dict.fromkeys(find_credentials(before + piece, entry.path)))
+            before = piece[-LOOK_BACK:]
+        if not keeps and not texts:
+            break
+        piece = file.read(_PIECE)
+        if keeps and piece:
+            kept.append(piece)
+    return replace(entry, content=b"".join(kept) if keeps else None, credentials=tuple(kinds))
+
+
+def _read_elf(entry: FileEntry, head: bytes, file: IO[bytes], wanted: ReadOptions) -> FileEntry:
+    """Read an ELF file; a large one from the disk, of which only the pages are in memory that are looked at."""
+    if entry.size <= _IN_MEMORY:
+        return _look_at(entry, head + file.read(), wanted)
+    with tempfile.TemporaryFile() as copy:
+        copy.write(head)
+        while piece := file.read(_PIECE):
+            copy.write(piece)
+        copy.flush()
+        with mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _look_at(entry, data, wanted)
+
+
+def _look_at(entry: FileEntry, data: Bytes, wanted: ReadOptions) -> FileEntry:
+    try:
+        elf = read_loading(data)
+        wide = elf is not None and elf.bits == _WIDE and wanted.device_code
+        code = read_elf(data) if wide else None
+    except FormatError as error:
+        return replace(entry, elf_error=str(error))
+    return replace(entry, elf=elf, device_code=code or None)

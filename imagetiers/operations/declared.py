@@ -1,0 +1,127 @@
+"""Hold an image against what is declared of it: its configuration, its files, its device code, and commands run in it."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from imagetiers.building.deadline import Deadline
+from imagetiers.config.checks import CommandCheck
+from imagetiers.errors import EngineError, Interrupted, Problem, VerifyError
+from imagetiers.judging.commands import commands_of, judge_command
+from imagetiers.judging.files import judge_files, judge_programs
+from imagetiers.judging.forbidden import PACKAGE_FILES, judge_forbidden
+from imagetiers.judging.libraries import CACHE, judge_libraries
+from imagetiers.judging.outcome import CheckOutcome
+from imagetiers.judging.settings import judge_settings
+from imagetiers.layers.archive import ImageFiles, read_saved
+from imagetiers.layers.model import LayerError, ReadOptions
+from imagetiers.planning.commands import COMPILE_STOP_SECONDS, command_container
+from imagetiers.planning.device_code import DeviceLibrary, device_libraries, judge, promise
+from imagetiers.planning.plan import TierPlan, VerifyPlan
+from imagetiers.services import Services
+
+__all__ = ["Found", "hold_against", "read_image", "run_commands", "wanted"]
+
+_ACCOUNTS = ("passwd", "group")
+_LINES = 10_000  # of a command's output that are looked at: the last ones
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came out of an image's checks, and what its libraries hold for GPUs."""
+
+    outcomes: tuple[CheckOutcome, ...] = ()
+    libraries: tuple[DeviceLibrary, ...] = ()
+
+
+def wanted(verify: VerifyPlan) -> ReadOptions:
+    """Return what has to be read of files for these checks."""
+    names = {*_ACCOUNTS}
+    for each in verify.declared:
+        names |= {path.rpartition("/")[2] for path, file in each.checks.files.items() if file.reads}
+    loading = any(each.checks.libraries is not None for each in verify.declared)
+    packages = any(each.checks.forbid.packages for each in verify.declared)
+    if loading:
+        names |= {CACHE.rpartition("/")[2], *(f"ld-musl-{machine}.path" for machine in ("x86_64", "aarch64"))}
+    if packages:
+        names |= {path.rpartition("/")[2] for path in PACKAGE_FILES}
+    return ReadOptions(
+        contents=frozenset(names),
+        loading=loading,
+        device_code=verify.device is not None,
+        credentials=any("credentials" in each.checks.forbid.kinds for each in verify.declared),
+        folders=frozenset({"/var/lib/dpkg/status.d"}) if packages else frozenset(),
+    )
+
+
+def read_image(tier: TierPlan, services: Services, deadline: Deadline) -> ImageFiles:
+    """Read the image's files from the engine. Raises EngineError, VerifyError, Interrupted, OSError."""
+    task = f"verify:{tier.name}"
+
+    def pieces() -> Iterator[bytes]:
+        for piece in services.engine.save(tier.ref):
+            if services.cancel.requested:
+                raise Interrupted(Problem(task, "was interrupted"))
+            deadline.check(task)
+            yield piece
+
+    try:
+        return read_saved(pieces(), wanted(tier.verify))
+    except LayerError as error:
+        what = f"its files cannot be read, so nothing is known of them: {error}"
+        raise VerifyError(Problem(task, what, f"docker save {tier.ref} shows what the engine has")) from error
+
+
+def hold_against(tier: TierPlan, image: ImageFiles) -> Found:
+    """Judge what was read of an image."""
+    declared = tier.verify.declared
+    outcomes = [
+        *judge_settings(declared, image.config, image.tree),
+        *judge_programs(declared, image.tree, image.config),
+        *judge_files(declared, image.tree),
+        *judge_libraries(declared, image.tree, image.config),
+        *judge_forbidden(declared, image.tree, image.config),
+    ]
+    libraries: tuple[DeviceLibrary, ...] = ()
+    if tier.verify.device is not None:
+        libraries = tuple(device_libraries(image.tree.entries.values()))
+        wrong = [
+            CheckOutcome(tier.name, "device code", problem.what, problem.hint)
+            for problem in judge(promise(tier.verify.device), libraries, f"verify:{tier.name}")
+        ]
+        outcomes += wrong or [CheckOutcome(tier.name, "device code")]
+    return Found(tuple(outcomes), libraries)
+
+
+def run_commands(tier: TierPlan, services: Services, deadline: Deadline) -> Iterator[CheckOutcome]:
+    """Run the commands, each in a container of its own. Raises EngineError, VerifyError when the time is over, Interrupted."""
+    for asks, command in commands_of(tier.verify.declared):
+        lines: deque[str] = deque(maxlen=_LINES)
+        code = _run(tier, command, services, deadline, lines)
+        yield judge_command(asks, command, code, lines)
+
+
+def _run(tier: TierPlan, command: CommandCheck, services: Services, deadline: Deadline, lines: deque[str]) -> int:
+    task = f"verify:{tier.name}"
+    deadline.check(task)
+    container = services.engine.start(command_container(tier, command, secrets.token_hex(8)))
+    stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
+    try:
+        with services.cancel.on_request(stop), deadline.stops(stop):
+            code = deadline.to_the_end(lambda: services.engine.follow(container, lines.append))
+    except TimeoutError:
+        raise deadline.error(task, ", but the engine does not say that its container has ended") from None
+    finally:
+        try:
+            services.engine.remove(container)
+        except EngineError as error:
+            services.console.line(f"{task}: {error}")
+    if services.cancel.requested:
+        raise Interrupted(Problem(task, "was interrupted"))
+    if deadline.reached:
+        raise deadline.error(task, f" in {' '.join(command.run)}")
+    return code

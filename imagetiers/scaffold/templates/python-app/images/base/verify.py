@@ -1,1 +1,0 @@
-../../../minimal/images/base/verify.py
