@@ -59,6 +59,7 @@ BENCHMARKS = (
     Benchmark("cache_scale_2000000", "cache_scale", ("--entries", "2000000", "--runs", "4"), ("--folder", "DIRECTORY")),
     Benchmark("shared_layers_c10", "shared_layers"),
     Benchmark("shared_layers_torch", "shared_layers", ("--target", "torch")),
+    Benchmark("wheel_layers_c10", "wheel_layers", (), ("WHEELS",)),
     Benchmark("pytorch_warm", "pytorch_warm", (), ("--cache", "DIRECTORY", "--name", "PIPELINE")),
     Benchmark("sizes", "sizes", (), ("CHECKOUT", "variant=cpu")),
 )

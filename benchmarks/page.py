@@ -185,6 +185,18 @@ def builders(sessions: Sessions) -> str:
     return _table(head, rows) + "".join(map(_where, chosen))
 
 
+def updates(sessions: Sessions) -> str:
+    """Return the table of what an update of wheels costs, in one layer and in several."""
+    chosen = [session for name, session in sorted(sessions.items()) if name.startswith("wheel_layers")]
+    rows = [
+        (case, subject, *(_median(session, case, subject, metric) for metric in UPDATE.values()))
+        for session in chosen
+        for case in session.cases
+        for subject in session.subjects(case)
+    ]
+    return _table(("", "", *UPDATE), rows) + "".join(map(_where, chosen))
+
+
 def weights(sessions: Sessions) -> str:
     """Return the table of what images weigh."""
     session = sessions["sizes"]
@@ -240,6 +252,14 @@ PYTORCH = {
     "MB up": "sent_mb",
     "load": "load",
 }
+UPDATE = {
+    "image, MB in the registry": "image_mb",
+    "MB of an update": "update_mb",
+    "build, s": "build_s",
+    "push, s": "push_s",
+    "pull, s": "pull_s",
+    "load": "load",
+}
 COUNTS = ("requests", "hits", "calls", "objects")
 METHODS = (OURS, FLOOR, TAR, "tar x, no network", PER_FILE, RCLONE)
 TABLES: dict[str, Callable[[Sessions], str]] = {
@@ -254,6 +274,7 @@ TABLES: dict[str, Callable[[Sessions], str]] = {
     "fresh_worker": by_case("fresh_worker", "doit", WORKER),
     "shared_layers": builders,
     "pytorch_warm": by_case("pytorch_warm*", "doit on a fresh worker", PYTORCH),
+    "wheel_layers": updates,
     "sizes": weights,
 }
 
