@@ -34,6 +34,7 @@ __all__ = [
     "Look",
     "Stamp",
     "look",
+    "new_token",
     "put",
     "read_entry",
     "recount",
@@ -212,13 +213,13 @@ def stamp(path: str, size: int) -> Stamp | None:
     return Stamp(Kind(head[3]), (int.from_bytes(head[7:15], "big"), size, content))
 
 
-def put(directory: str, name: str, data: bytes | memoryview, mtime: int, *, replace: bool) -> bool:
+def put(directory: str, name: str, data: bytes | memoryview, mtime: int, token: str, *, replace: bool) -> bool:
     """Put an entry where every ccache version finds it (level 2), with its mtime in ns; say whether it was.
 
-    Unless `replace`, an entry that appeared meanwhile stays. Raises OSError.
+    `token` is of whoever puts several (`new_token`). Unless `replace`, an entry that appeared meanwhile stays. Raises OSError.
     """
     final = f"{directory}/{path_of(name)}"
-    temporary = f"{final}.tmp.{secrets.token_hex(4)}"
+    temporary = f"{final}.tmp.{token}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         try:
@@ -233,6 +234,11 @@ def put(directory: str, name: str, data: bytes | memoryview, mtime: int, *, repl
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def new_token() -> str:
+    """Draw what no other writer has in the names of its temporary files: these hold the entry's name, too."""
+    return secrets.token_hex(4)
 
 
 def settle(temporary: str, final: str, *, replace: bool) -> bool:

@@ -24,7 +24,7 @@ from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.merge import Live, supersedes, version_of
 from imagetiers.ccache.format.pack import Codec, PackRef
 from imagetiers.ccache.large_entry import fetch_bare
-from imagetiers.ccache.local import LocalEntry, put, recount, scan, segments_folder, stamp
+from imagetiers.ccache.local import LocalEntry, new_token, put, recount, scan, segments_folder, stamp
 from imagetiers.ccache.namespace import Namespace, describe
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.stores.counting import CountingStore
@@ -133,6 +133,7 @@ class _Run:
     fetched: int = 0
     quarantined: list[str] = field(default_factory=list)
     bad: dict[Namespace, set[str]] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
     stopped: str = ""
 
     def got(self, amount: int) -> None:
@@ -140,6 +141,12 @@ class _Run:
             self.fetched += amount
         if self.progress:
             self.progress.advance(amount)
+
+    def make_folders(self, needed: set[str]) -> None:
+        """Make the folders of these two digits, each once: of a cold pull, nearly every pack has entries in all of them."""
+        for folder in needed - self.folders:
+            Path(self.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
+            self.folders.add(folder)
 
     def done(self, entries: int, size: int) -> None:
         with self.lock:
@@ -305,8 +312,7 @@ def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int]) -> No
     space = wanted[0].space
     where = space.object("packs", pack.name)
     try:
-        for folder in {one.entry.name[:2] for one in wanted}:
-            Path(run.directory, folder[0], folder[1]).mkdir(parents=True, exist_ok=True)
+        run.make_folders({one.entry.name[:2] for one in wanted})
         if wanted[0].entry.section.codec is Codec.BARE:
             for one in wanted:
                 mtime = min(one.entry.slot.mtime, run.now)
@@ -345,8 +351,14 @@ def _fetched(
 
 
 def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes | memoryview]]) -> None:
-    for wanted, data in files:
-        slot = wanted.entry.slot
-        replace = wanted.replace or wanted.entry.kind is Kind.RESULT
-        if put(run.directory, slot.name, data, min(slot.mtime, run.now), replace=replace):
-            run.done(1, slot.size)
+    token = new_token()
+    entries = size = 0
+    try:
+        for wanted, data in files:
+            slot = wanted.entry.slot
+            replace = wanted.replace or wanted.entry.kind is Kind.RESULT
+            if put(run.directory, slot.name, data, min(slot.mtime, run.now), token, replace=replace):
+                entries += 1
+                size += slot.size
+    finally:
+        run.done(entries, size)

@@ -7,9 +7,10 @@ resume instead of starting over), because they forget whether a lost answer was 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import quote
@@ -167,21 +168,18 @@ class GcsHttp:
         return stored.generation
 
     def _put_whole(self, name: str, upload: Upload, if_generation: int | None) -> _Stored:
-        """Upload in one multipart request.
+        """Upload in one multipart request, part by part.
 
         Not by the client: it puts the request together in steps, each of which copies all of it; the copies are a third
         of what pushing a pack costs.
         """
         resource = {"name": name, "crc32c": upload.crc32c, "metadata": {_TOKEN_KEY: upload.token}}
         boundary = secrets.token_hex(16)
-        body = b"".join(
-            (
-                f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
-                json.dumps(resource).encode(),
-                f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
-                upload.stream.read(upload.size),
-                f"\r\n--{boundary}--\r\n".encode(),
-            )
+        body = _Parts(
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(resource)}\r\n"
+            f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
+            upload.stream.read(upload.size),
+            f"\r\n--{boundary}--\r\n".encode(),
         )
         query = {"uploadType": "multipart"}
         if if_generation is not None:
@@ -257,6 +255,19 @@ class GcsHttp:
         self._bucket.blob(name).delete(if_generation_match=if_generation, timeout=self._timeout, retry=None)
 
 
+class _Parts:
+    """The body of a request in parts, which are sent one after the other: of 8 MiB, no copy is made to put them together."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
+
+
 def settings(bucket: storage.Bucket, timeout: tuple[float, float]) -> BucketSettings:
     """Ask for what the bucket does by itself; needs storage.buckets.get."""
     bucket.reload(timeout=timeout, retry=None)
@@ -288,13 +299,13 @@ def _content(answer: Response, start: int, length: int | None) -> Content:
     partial = answer.status_code == requests.codes.partial
     if start and not partial:
         raise ForeignAnswerError("all of the object, where a part of it was asked for")
-    pieces, size, ended = [], 0, False
+    content, size, ended = io.BytesIO(), 0, False  # which gives its bytes without copying them once more
     while size < most:
         piece = answer.raw.read(min(_PIECE, most - size), decode_content=False)
         if not piece:
             ended = True
             break
-        pieces.append(piece)
+        content.write(piece)
         size += len(piece)
         moved(len(piece))
     total = answer.headers.get("Content-Range", "").rpartition("/")[2] if partial else ""
@@ -305,7 +316,7 @@ def _content(answer: Response, start: int, length: int | None) -> Content:
     hashes = dict(
         part.strip().split("=", 1) for part in answer.headers.get("x-goog-hash", "").split(",") if "=" in part
     )
-    return Content(b"".join(pieces), int(generation), hashes.get("crc32c", ""), whole)
+    return Content(content.getvalue(), int(generation), hashes.get("crc32c", ""), whole)
 
 
 def _raise_damaged(error: api.GoogleAPICallError) -> None:

@@ -110,7 +110,7 @@ def test_a_cut_section_loses_nothing(bodies: list[bytes], room: int) -> None:
         return
     first, second = parts
     assert len(first.data) <= room
-    assert first.data + second.data == section.data
+    assert bytes(first.data) + bytes(second.data) == section.data
     data, refs = assemble(parts)
     pack = pack_ref(data, NONCE)
     entries = [Entry(slot, ref, pack) for part, ref in zip(parts, refs, strict=True) for slot in part.slots]

@@ -25,7 +25,7 @@ from enum import IntEnum
 
 import zstandard
 
-from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry, rewrap, unwrap
+from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry, parse_header, rewrap, unwrap
 from imagetiers.errors import CorruptError
 
 __all__ = [
@@ -137,14 +137,15 @@ class Section:
     codec: Codec
     kind: Kind
     slots: tuple[Slot, ...]
-    data: bytes
+    data: bytes | memoryview
     raw: int
 
 
 def encode_sections(kind: Kind, files: Sequence[tuple[str, bytes, int]], *, recompress: bool) -> list[Section]:
     """Encode checked entry files (name, bytes, mtime in ns) of one kind: compressed together where that pays.
 
-    An entry whose payload cannot be put back byte for byte is stored as it is. Raises CorruptError for a bad entry.
+    An entry whose payload cannot be put back byte for byte is stored as it is. That they are whole was checked before: raises
+    CorruptError only for what has not even a header.
     """
     if not recompress:
         return [_verbatim(kind, files)] if files else []
@@ -154,7 +155,7 @@ def encode_sections(kind: Kind, files: Sequence[tuple[str, bytes, int]], *, reco
     chosen: list[tuple[str, bytes, int]] = []
     held = 0
     for file in files:
-        body = unwrap(file[1], check_entry(file[1], file[0]))
+        body = unwrap(file[1], parse_header(file[1], file[0]))
         if body is None or len(body) > RAW_MAX:
             plain.append(file)
             continue
@@ -258,7 +259,8 @@ def split(section: Section, room: int) -> tuple[Section, Section] | None:
         return None
     at = section.slots[cut].offset
     rest = tuple(replace(slot, offset=slot.offset - at) for slot in section.slots[cut:])
-    first, second = section.data[:at], section.data[at:]
+    whole = memoryview(section.data)
+    first, second = whole[:at], whole[at:]
     return (
         replace(section, slots=section.slots[:cut], data=first, raw=len(first)),
         replace(section, slots=rest, data=second, raw=len(second)),
@@ -269,8 +271,8 @@ def _verbatim(kind: Kind, files: Sequence[tuple[str, bytes, int]]) -> Section:
     slots = []
     at = 0
     for name, data, mtime in files:
-        header = check_entry(data, name)
-        slots.append(Slot(name, at, len(data), len(data), data[-TRAILER:], header.created, mtime))
+        created = parse_header(data, name).created
+        slots.append(Slot(name, at, len(data), len(data), data[-TRAILER:], created, mtime))
         at += len(data)
     return Section(Codec.VERBATIM, kind, tuple(slots), b"".join(data for _, data, _ in files), at)
 
@@ -284,7 +286,7 @@ def _compressed(kind: Kind, files: Sequence[tuple[str, bytes, int]], bodies: Seq
     slots = []
     at = 0
     for (name, data, mtime), body in zip(files, bodies, strict=True):
-        created = check_entry(data, name).created
+        created = parse_header(data, name).created
         slots.append(Slot(name, at, len(body), len(data), data[-TRAILER:], created, mtime))
         at += len(body)
     return Section(Codec.ZSTD, kind, tuple(slots), packed, len(raw))
