@@ -206,6 +206,10 @@ class Console(Protocol):
         """Print something that rich knows how to lay out, such as a table."""
         ...
 
+    def live(self) -> AbstractContextManager[Callable[[object], None]]:
+        """For the block, return what shows such things each in the place of the one before."""
+        ...
+
 
 class Locks(Protocol):
     """Locks between processes, given back by the kernel when their holder dies."""

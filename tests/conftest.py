@@ -16,6 +16,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.planning.decide import TierDecision, decide, tier_decisions
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan
+from imagetiers.planning.status import TierStatus, tier_statuses
 from tests.gcs.harness import GcsServer
 from tests.registry.server import BINARY, RegistryServer
 
@@ -77,6 +78,12 @@ def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:
 def tiers_of(plan: Plan, observed: ObservedState) -> tuple[TierDecision, ...]:
     """Decide, and say what that comes to for each tier."""
     return tier_decisions(plan, observed, decide(plan, observed))
+
+
+def statuses_of(plan: Plan, seen: ObservedState) -> tuple[TierStatus, ...]:
+    """Return the status of each tier, of which the cache has said nothing."""
+    decisions = decide(plan, seen)
+    return tier_statuses(plan, seen, decisions, tier_decisions(plan, seen, decisions), None)
 
 
 @pytest.fixture

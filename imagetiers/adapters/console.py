@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from imagetiers.services import Bar
@@ -65,6 +65,26 @@ class RichConsole:
         )
         with self._lock:
             console.print(_Visible(renderable), crop=False)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[object], None]]:
+        """Show each thing in the place of the one before; where that cannot be, print it. The last one stays."""
+        if not self._terminal:
+            yield self.print
+            return
+        from rich.console import Console as Rich
+        from rich.live import Live
+
+        shown: list[object] = []
+
+        def show(renderable: object) -> None:
+            shown[:] = [renderable]
+            screen.update(_Visible(renderable), refresh=True)
+
+        with Live(console=Rich(highlight=False, markup=False, emoji=False), screen=True, auto_refresh=False) as screen:
+            yield show
+        for renderable in shown:
+            self.print(renderable)
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Bar]:

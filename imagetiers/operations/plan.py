@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +94,9 @@ class _Notes:
 
     def progress(self, title: str) -> AbstractContextManager[Bar]:
         return self._console.progress(title)
+
+    def live(self) -> AbstractContextManager[Callable[[object], None]]:
+        return self._console.live()
 
 
 def _print(

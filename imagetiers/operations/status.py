@@ -1,55 +1,134 @@
-"""status: what is here of each tier, in one table."""
+"""status: what there is of each tier, where, and what a doit would take now."""
 
 from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Group
 
 from imagetiers.ccache.namespace import describe
 from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
-from imagetiers.planning.decide import decide, forgotten
+from imagetiers.operations.outfile import write_out
+from imagetiers.planning.decide import decide, forgotten, tier_decisions
+from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
-from imagetiers.report.gpus import gpu_line
-from imagetiers.report.tables import age_text, status_table
+from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.status import TierStatus, tier_statuses
+from imagetiers.report.fitted import Fitted
+from imagetiers.report.gpus import gpu_document, gpu_line
+from imagetiers.report.status import status_document, status_table
+from imagetiers.report.tables import age_text
 from imagetiers.session import Session
+from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record
+from imagetiers.stores.timeout import TimeoutStore
+from imagetiers.visible import visible_json
 
-__all__ = ["show_status"]
+__all__ = ["show_status", "watch_status"]
 
 _RECORDS = 10
 
 
-def show_status(session: Session) -> None:
-    """Print the status table, and what is not known, or not as it was published."""
-    seen = observe(session)
-    warmth, notes = _warmth(session)
-    session.services.console.print(status_table(session.plan, seen, session.services.now(), warmth))
-    for compiled in compiled_for(session.plan):
-        session.services.console.line(gpu_line(compiled))
-    if seen.unknown is not None:
-        session.services.console.line(seen.unknown)
-    for name, found in seen.registered.items():
+@dataclass(frozen=True)
+class _Status:
+    """All that was found out at one moment."""
+
+    seen: ObservedState
+    tiers: tuple[TierStatus, ...]
+    warmth: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def show_status(session: Session, *, to: str = "") -> None:
+    """Print the tree, and what is not known; or write it as JSON to the file `to` (`-` = stdout).
+
+    A cache that does not answer costs a note, the forecasts, and seconds at most.
+    """
+    status = _look(session)
+    if to:
+        text = _document(session, status)
+        if to == "-":
+            sys.stdout.write(text)
+        else:
+            write_out(Path(to), text, f"--json {to}")
+        return
+    console = session.services.console
+    console.print(_table(session, status))
+    for line in _lines(session, status):
+        console.line(line)
+
+
+def watch_status(session: Session, seconds: float, wait: Callable[[float], None] = time.sleep) -> None:
+    """Show the tree, and anew every so many seconds, until somebody asks to stop."""
+    with session.services.console.live() as show:
+        while not session.services.cancel.requested:
+            status = _look(session)
+            show(Group(_table(session, status), *_lines(session, status)))
+            try:
+                wait(seconds)
+            except KeyboardInterrupt:
+                return
+
+
+def _look(session: Session) -> _Status:
+    """Look once: at the engine and folders, in one batch at the registry, and at the cache's records."""
+    store = TimeoutStore(session.services.store)
+    asking = replace(session, services=replace(session.services, store=store))
+    seen = observe(asking)
+    decisions = decide(session.plan, seen)
+    tiers = tier_decisions(session.plan, seen, decisions)
+    notes = [f"{task}: doit forget was asked, so it runs once more" for task in forgotten(decisions)]
+    cpus = processors(session.services) if any(tier.builds for tier in tiers) else 0
+    outlook: Mapping[str, TierForecast] | None = None
+    warmth: Mapping[str, str] = {}
+    try:
+        warmth = _warmth(asking)
+        outlook = tier_forecasts(asking, tiers, seen, cpus=cpus)
+    except StoreError as error:
+        notes.append(f"the cache does not say how builds went: {describe(error)}")
+    statuses = tier_statuses(session.plan, seen, decisions, tiers, outlook)
+    return _Status(seen, statuses, warmth, (*seen.notes, *notes))
+
+
+def _table(session: Session, status: _Status) -> Fitted:
+    return status_table(session.plan, status.seen, status.tiers, session.services.now(), status.warmth)
+
+
+def _lines(session: Session, status: _Status) -> list[str]:
+    """Return what stands below the tree: GPUs, what is not known, or not as it was published, and notes."""
+    lines = [gpu_line(compiled) for compiled in compiled_for(session.plan)]
+    if status.seen.unknown is not None:
+        lines.append(status.seen.unknown)
+    for name, found in status.seen.registered.items():
         if found.unknown or found.wrong:
-            session.services.console.line(f"{name}: {found.unknown or found.wrong}")
-    for task in forgotten(decide(session.plan, seen)):
-        session.services.console.line(f"{task}: doit forget was asked, so it runs once more")
-    for note in (*seen.notes, *notes):
-        session.services.console.line(note)
+            lines.append(f"{name}: {found.unknown or found.wrong}")
+    return [*lines, *status.notes]
 
 
-def _warmth(session: Session) -> tuple[dict[str, str], tuple[str, ...]]:
+def _document(session: Session, status: _Status) -> str:
+    gpus = [gpu_document(compiled) for compiled in compiled_for(session.plan)]
+    document = status_document(
+        session.plan, status.seen, status.tiers, status.warmth, gpus=gpus, notes=list(status.notes)
+    )
+    return visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
+
+
+def _warmth(session: Session) -> Mapping[str, str]:
     """Say how the last compile of each compile key went, from the cache's records of this pipeline and variant.
 
-    The lines tell why a record could not be read, the first time that happens: it would be the same again.
+    Raises StoreError.
     """
     warmth: dict[str, str] = {}
     for tier in session.plan.tiers.values():
-        if tier.compile is None:
-            continue
-        try:
-            record = _record(session, tier.name, tier.compile.key)
-        except StoreError as error:
-            return warmth, (f"the cache does not say how compiles went: {describe(error)}",)
+        record = _record(session, tier.name, tier.compile.key) if tier.compile is not None else None
         if record is not None:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"
@@ -57,7 +136,7 @@ def _warmth(session: Session) -> tuple[dict[str, str], tuple[str, ...]]:
             if hits and record.saved_seconds:
                 rate += f", {100 * record.saved_seconds / total:.0f} % of the seconds"
             warmth[tier.name] = f"compiled in {age_text(record.seconds)}, {rate}"
-    return warmth, ()
+    return warmth
 
 
 def _record(session: Session, tier: str, key: str) -> Record | None:

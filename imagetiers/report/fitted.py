@@ -21,12 +21,13 @@ _NARROWEST, _READABLE = 16, 40  # of a column whose text may be wrapped
 class Fitted:
     """A table that leaves out columns until the rest fits; `spare` are their headers, in the order in which they go.
 
-    What goes into a file or a pipe leaves nothing out and is as wide as it must be.
+    What goes into a file or a pipe leaves nothing out and is as wide as it must be; with `whole_lines` it has a line a row.
     """
 
-    def __init__(self, table: Table, spare: tuple[str, ...]) -> None:
+    def __init__(self, table: Table, spare: tuple[str, ...], *, whole_lines: bool = False) -> None:
         self.table = table
         self._spare = spare
+        self._whole_lines = whole_lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         columns = list(self.table.columns)
@@ -42,8 +43,9 @@ class Fitted:
         ]
         self.table.columns[0].overflow = "fold"
         self.table.columns[0].no_wrap = len(columns) > 1
-        if not console.is_terminal and _needed(columns, _READABLE) > options.max_width:
-            self.table.width = _needed(columns, _READABLE)
+        readable = max(map(_width, columns)) if self._whole_lines else _READABLE
+        if not console.is_terminal and _needed(columns, readable) > options.max_width:
+            self.table.width = _needed(columns, readable)
         yield self.table
 
 

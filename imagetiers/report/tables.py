@@ -1,19 +1,16 @@
-"""The plan and the status as tables (rich lays them out; nothing here prints)."""
+"""The plan as a table, and what tables have in common (rich lays them out; nothing here prints)."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from rich.table import Table
 from rich.text import Text
 
 from imagetiers.planning.decide import TierDecision, TierState
 from imagetiers.planning.keys import short
-from imagetiers.planning.observed import ObservedState
-from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.planning.plan import Plan
 from imagetiers.report.fitted import Fitted
 
-__all__ = ["age_text", "plan_table", "size_text", "status_table", "titled"]
+__all__ = ["age_text", "plan_table", "size_text", "titled"]
 
 _STYLE = {
     TierState.FOUND_LOCALLY: "green",
@@ -66,52 +63,3 @@ def plan_table(plan: Plan, decisions: tuple[TierDecision, ...], *, every_reason:
             " ".join(decision.runs) or "nothing",
         )
     return Fitted(table, ("key", "would run", "state", "why"))
-
-
-def status_table(plan: Plan, seen: ObservedState, now: float, warmth: Mapping[str, str]) -> Fitted:
-    """Return the status: what is here of each tier, and how the last compile went (`warmth`, by tier)."""
-    table = titled(plan, "status")
-    remote = ("registry",) if plan.pipeline.registry is not None else ()
-    for column in ("tier", "key", "image", *remote, "verified", "size", "over parent", "age", "wheels"):
-        right = column in {"size", "over parent", "age"}
-        table.add_column(column, justify="right" if right else "left", no_wrap=column != "wheels", overflow="fold")
-    for tier in plan.tiers.values():
-        image = seen.image(tier)
-        parent = seen.image(plan.tiers[tier.config.parent]) if tier.config.parent else None
-        wheels = ""
-        if tier.compile is not None:
-            have = "here" if tier.compile.key in seen.wheels else "not here"
-            wheels = f"{short(tier.compile.key)} {have}" + (f", {warmth[tier.name]}" if tier.name in warmth else "")
-        if seen.unknown is not None:
-            state = Text("unknown", style="red")
-        else:
-            state = Text("here", style="green") if image else Text("absent", style="yellow")
-        table.add_row(
-            tier.name,
-            short(tier.key),
-            state,
-            *((_registry_text(tier, seen),) if remote else ()),
-            _verified_text(tier, seen),
-            size_text(image.size) if image else "",
-            size_text(image.size - parent.size) if image and parent else "",
-            age_text(now - image.created) if image else "",
-            wheels,
-        )
-    return Fitted(table, ("over parent", "wheels", "age", "size", "key", "registry", "verified", "image"))
-
-
-def _verified_text(tier: TierPlan, seen: ObservedState) -> Text:
-    if tier.verify.empty:
-        return Text("no checks", style="yellow")
-    if not seen.verified(tier):
-        return Text("no", style="yellow")
-    return Text("size only" if tier.verify.only_size else "yes", style="green")
-
-
-def _registry_text(tier: TierPlan, seen: ObservedState) -> Text:
-    found = seen.registered.get(tier.name)
-    if found is None or found.unknown:
-        return Text("unknown", style="red")
-    if found.wrong:
-        return Text("wrong", style="red")
-    return Text("here", style="green") if found.digest else Text("absent", style="yellow")

@@ -41,6 +41,7 @@ from imagetiers.tasks.start import (
     unknown_variables,
     unreadable_names,
 )
+from imagetiers.tasks.status import status_task
 from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
@@ -209,11 +210,7 @@ class Tasks:
 
     def status(self) -> Task:
         """status: what is here."""
-        return {
-            "actions": [(self._act, [self._status])],
-            "doc": "show what is here of each tier",
-            "meta": {"quiet": True},
-        }
+        return status_task(self._act)
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: housekeeping of the cache."""

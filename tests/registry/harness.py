@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -161,6 +161,10 @@ class Lines:
 
     def print(self, renderable: object) -> None:
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[object], None]]:
+        yield self.print
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Bar]:  # noqa: ARG002

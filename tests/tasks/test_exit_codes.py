@@ -53,6 +53,7 @@ def test_a_wrong_pipeline_and_a_missing_secret(offline: Checkout) -> None:
 WRONG = {
     "timeout": ["x", "0s", "3h 30m", "-1h", ""],
     "json": [""],
+    "watch": ["x", "0s", ""],
     "mode": ["x", "", "trusted|pr"],
     "namespace": [""],
     "days": ["x", "-1", "1.5", "", "9" * 400, "\u0663", "1_0"],
@@ -69,6 +70,7 @@ WRONG = {
 OPTIONS = [
     ("compile:pytorch-clean", ["timeout"]),
     ("plan", ["json"]),
+    ("status", ["json", "watch"]),
     ("cloudbuild", ["mode"]),
     ("ccache:pull", ["namespace"]),
     ("ccache:prune", ["namespace", "days", "max_size"]),

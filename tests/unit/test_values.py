@@ -23,9 +23,10 @@ from imagetiers.planning.decide import TierState
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import Plan
-from imagetiers.report.tables import plan_table, status_table
+from imagetiers.report.status import status_table
+from imagetiers.report.tables import plan_table
 from imagetiers.stores.port import BucketSettings
-from tests.conftest import HERE, Golden, tiers_of
+from tests.conftest import HERE, Golden, statuses_of, tiers_of
 
 REPO = HERE.parent
 GIB = 1 << 30
@@ -218,9 +219,9 @@ def test_tables(plan: Plan, golden: Golden) -> None:
     console = Console(width=150, record=True, force_terminal=False, highlight=False, file=Path("/dev/null").open("w"))  # noqa: SIM115
     for table in (
         plan_table(plan, tiers_of(plan, now)),
-        status_table(plan, now, 8200, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
+        status_table(plan, now, statuses_of(plan, now), 8200, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
     ):
-        console.print(table)
+        console.print(table, crop=False)
     console.file.close()
 
     golden(

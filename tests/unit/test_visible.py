@@ -23,9 +23,10 @@ from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan
 from imagetiers.report.forecast import forecast_table
-from imagetiers.report.tables import plan_table, status_table, titled
+from imagetiers.report.status import status_table
+from imagetiers.report.tables import plan_table, titled
 from imagetiers.visible import visible, visible_json
-from tests.conftest import HERE, Golden, tiers_of
+from tests.conftest import HERE, Golden, statuses_of, tiers_of
 
 HOSTILE = "a\x1b]0;title\x07b\x9b2Jc\u202ed\u2066e\rf\x00g\u2028h\ud800i\U000e0041j\u200bk\x7f"
 
@@ -94,13 +95,17 @@ def test_no_color_means_no_escape_at_all(env: dict[str, str], monkeypatch: pytes
     out = _console(monkeypatch, terminal=True, **env)
     console = RichConsole()
 
-    console.print(status_table(plan, ObservedState(), 0, {}))
+    console.print(_status(plan, {}))
     with console.progress("title") as bar:
         bar.update(1, 2, "note")
         console.line("a line")
 
     assert "pytorch-clean" in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+def _status(plan: Plan, warmth: dict[str, str]) -> object:
+    return status_table(plan, ObservedState(), statuses_of(plan, ObservedState()), 0, warmth)
 
 
 def _rendered(renderable: object, width: int, *, terminal: bool = True) -> str:
@@ -123,7 +128,13 @@ def test_the_tiers_name_is_the_last_column_to_go(plan: Plan, golden: Golden) -> 
         tables = (
             plan_table(plan, decisions),
             forecast_table(plan, tier_forecasts, 2),
-            status_table(plan, ObservedState(), 0, {"pytorch-clean": "compiled in 4 s, 0 % hits"}),
+            status_table(
+                plan,
+                ObservedState(),
+                statuses_of(plan, ObservedState()),
+                0,
+                {"pytorch-clean": "compiled in 4 s, 0 % hits"},
+            ),
         )
         texts += [f"== {width}\n{_rendered(table, width)}\n" for table in tables]
 
@@ -132,9 +143,13 @@ def test_the_tiers_name_is_the_last_column_to_go(plan: Plan, golden: Golden) -> 
 
 
 def test_a_pipe_gets_every_column(plan: Plan) -> None:
-    text = _rendered(status_table(plan, ObservedState(), 0, {"pytorch-clean": "x" * 200}), 40, terminal=False)
+    text = _rendered(
+        _status(plan, {"pytorch-clean": "x" * 200}),
+        40,
+        terminal=False,
+    )
 
-    assert "over parent" in text
+    assert "wheels" in text
     assert "…" not in text
 
 

@@ -18,9 +18,9 @@ from imagetiers.operations.checks import RUNNER, Checked, outcomes, problems
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, VerifyPlan
-from imagetiers.report.tables import status_table
+from imagetiers.report.status import status_table
 from imagetiers.state import wheels
-from tests.conftest import HERE, Golden
+from tests.conftest import HERE, Golden, statuses_of
 
 CASES = {
     "a check fails": "echo ok   one; echo FAIL two is not 2; echo FAIL three; exit 1",
@@ -102,8 +102,9 @@ def test_a_script_cannot_speak_for_the_runner(tier: TierPlan, tmp_path: Path) ->
 
 def _status(plan: Plan, **verify: object) -> str:
     tiers = {name: replace(tier, verify=VerifyPlan(**verify)) for name, tier in plan.tiers.items()}  # type: ignore[arg-type]
-    table = status_table(replace(plan, tiers=tiers), ObservedState(), 0, {})
-    return " ".join(str(cell) for cell in table.table.columns[3].cells)
+    changed = replace(plan, tiers=tiers)
+    table = status_table(changed, ObservedState(), statuses_of(changed, ObservedState()), 0, {})
+    return " ".join(str(cell) for column in table.table.columns if column.header == "verified" for cell in column.cells)
 
 
 def test_what_ran_no_checks_is_not_called_verified() -> None:

@@ -1,0 +1,168 @@
+"""What `doit status` says of each tier: where its image is, why not, in the order of the graph."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import date
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
+from imagetiers.inputs.repository import load_repository
+from imagetiers.planning.decide import decide, tier_decisions
+from imagetiers.planning.forecast import BuildKind, Forecast, Step, TierForecast
+from imagetiers.planning.make import make_plan
+from imagetiers.planning.observed import ImageInfo, ObservedState, RegistryState
+from imagetiers.planning.plan import Plan
+from imagetiers.planning.status import Presence, tier_statuses
+from imagetiers.report.status import status_document, status_table
+from tests.conftest import HERE, statuses_of
+
+OLD = "0" * 64
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
+
+
+def image(plan: Plan, tier: str, **changes: object) -> ImageInfo:
+    """An image of a tier's key, or of another one."""
+    key = str(changes.get("key", plan.tiers[tier].key))
+    ref = plan.tiers[tier].ref if key == plan.tiers[tier].key else f"tiny/{tier}:{key[:12]}"
+    name = plan.pipeline.name
+    found = ImageInfo(f"sha256:{tier}{key[:4]}", (ref,), name, "", tier, key, 1000, 80_000_000, trust=Trust().label)
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def seen(*images: ImageInfo, **more: object) -> ObservedState:
+    """What the engine has shown."""
+    return ObservedState({ref: one for one in images for ref in one.refs}, **more)  # type: ignore[arg-type]
+
+
+def test_where_an_image_is(plan: Plan) -> None:
+    here, old = image(plan, "pytorch-clean"), image(plan, "arr-base", key=OLD)
+
+    states = {one.tier.name: one for one in statuses_of(plan, seen(here, old))}
+
+    assert {name: one.presence for name, one in states.items()} == {
+        "pytorch-clean": Presence.LOCAL,
+        "arr-base": Presence.STALE,
+        "arr-training": Presence.ABSENT,
+    }
+    assert states["arr-training"].why[0] == "never built here"
+    assert states["pytorch-clean"].runs == ("verify:pytorch-clean",)
+
+
+def test_the_registrys_word(plan: Plan) -> None:
+    registered = {
+        "pytorch-clean": RegistryState(digest="sha256:ab", image="sha256:x"),
+        "arr-base": RegistryState(digest="sha256:cd", image="sha256:y"),
+        "arr-training": RegistryState(wrong="its tag was removed"),
+    }
+    asked = replace(plan, pipeline=replace(plan.pipeline, registry="host/repository"))
+
+    states = statuses_of(asked, seen(image(plan, "pytorch-clean"), registered=registered))
+
+    assert [one.presence for one in states] == [Presence.BOTH, Presence.REGISTRY, Presence.WRONG]
+    assert states[2].why[0] == "its tag was removed"
+    silent = {name: RegistryState(unknown="the registry does not answer") for name in plan.tiers}
+    assert {one.presence for one in statuses_of(asked, seen(registered=silent))} == {Presence.UNKNOWN}
+
+
+def test_nobody_knows_is_not_absent(plan: Plan) -> None:
+    assert {one.presence for one in statuses_of(plan, seen(unknown="docker: down"))} == {Presence.UNKNOWN}
+
+
+def test_what_has_changed_in_size(plan: Plan) -> None:
+    older = image(plan, "arr-base", key=OLD, size=90_000_000, created=10)
+    oldest = image(plan, "arr-base", key="1" * 64, size=5, created=5)
+    others = image(plan, "arr-base", key="2" * 64, size=7, created=99, variant="cpu")
+    now = image(plan, "arr-base", size=81_500_000)
+
+    status = statuses_of(plan, seen(older, oldest, others, now, image(plan, "pytorch-clean")))[1]
+
+    assert status.before == older
+    assert (status.change, status.over_parent) == (-8_500_000, 1_500_000)
+
+
+def _forked(plan: Plan) -> Plan:
+    """The chain of three, and two more children of its root, one of them with a child."""
+    root, base, training = plan.tiers.values()
+
+    def child(name: str, parent: str) -> object:
+        return replace(training, config=replace(training.config, name=name, parent=parent))
+
+    more = {name: child(name, parent) for name, parent in (("web", root.name), ("job", root.name), ("cron", "web"))}
+    return replace(plan, tiers={root.name: root, base.name: base, **more, training.name: training})  # type: ignore[dict-item]
+
+
+def _text(renderable: object, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None, legacy_windows=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_tree_is_drawn(plan: Plan) -> None:
+    forked = _forked(plan)
+
+    text = _text(status_table(forked, seen(), statuses_of(forked, seen()), 0, {}), 60)
+
+    names = [line.split("  stale")[0].split("  absent")[0].rstrip() for line in text.splitlines()[2:]]
+    assert [name for name in names if name] == [
+        "pytorch-clean",
+        "├─ arr-base",
+        "│  └─ arr-training",
+        "├─ web",
+        "│  └─ cron",
+        "└─ job",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_it_fits(plan: Plan, width: int) -> None:
+    forked = _forked(plan)
+    images = seen(*(image(plan, name) for name in plan.tiers))
+    warmth = {"pytorch-clean": "compiled in 3 h, 100 % hits, 100 % of the seconds"}
+
+    text = _text(status_table(forked, images, statuses_of(forked, images), 8200, warmth), width)
+
+    assert max(map(len, text.splitlines())) <= width
+    assert ("over parent" in text) == (width == 200)
+
+
+def test_a_pipe_gets_a_line_a_tier(plan: Plan) -> None:
+    images = seen(*(image(plan, name) for name in plan.tiers))
+    warmth = {"pytorch-clean": "compiled in 3 h, " + 30 * "100 % hits, "}
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+
+    console.print(status_table(plan, images, statuses_of(plan, images), 8200, warmth), crop=False)
+
+    assert isinstance(console.file, io.StringIO)
+    title, head, *rows = console.file.getvalue().splitlines()
+    assert (title.strip(), head.split()[0]) == ("tiny: status", "tier")
+    assert len(rows) == len(plan.tiers)
+
+
+def test_the_document_is_of_its_schema(plan: Plan) -> None:
+    schema = json.loads((HERE.parent / "schemas" / "status.schema.json").read_text(encoding="utf-8"))
+    images = seen(image(plan, "pytorch-clean"), image(plan, "arr-base", key=OLD))
+    decisions = decide(plan, images)
+    tiers = tier_decisions(plan, images, decisions)
+    step = Step("image:arr-base", BuildKind.IMAGE, Forecast(2.0, 1.0, 3.0, 4))
+    outlook = {name: TierForecast(name, (step,) if name == "arr-base" else ()) for name in plan.tiers}
+
+    statuses = tier_statuses(plan, images, decisions, tiers, outlook)
+    document = status_document(plan, images, statuses, {"pytorch-clean": "x"}, gpus=[], notes=["a note"])
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads(json.dumps(document)), schema)
+    assert [tier["state"] for tier in document["tiers"]] == ["local", "stale", "absent"]
+    assert document["tiers"][1]["would_take"] == {"seconds": 2.0, "low": 1.0, "high": 3.0, "unknown": []}
+    assert document["tiers"][0]["wheels"]["last_compile"] == "x"
