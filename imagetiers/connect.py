@@ -13,6 +13,7 @@ from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.locks import FileLocks
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
+from imagetiers.adapters.trivy import Trivy
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
@@ -57,6 +58,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
         registry=HttpRegistry(),
         git=GitRemotes(cancel),
         linter=Hadolint(),
+        scanner=Trivy(),
         console=console,
         locks=FileLocks(layout.locks, console, cancel),
         cancel=cancel,

@@ -27,6 +27,8 @@ __all__ = [
     "Locks",
     "OnLine",
     "Registry",
+    "Scan",
+    "Scanner",
     "Services",
 ]
 
@@ -183,6 +185,27 @@ class Linter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scanner's own report, the scanner (`trivy 0.76.0`), and the moment (ISO 8601) of the database that it had."""
+
+    scanner: str
+    database: str
+    report: bytes
+
+
+class Scanner(Protocol):
+    """A scanner for known vulnerabilities. Queries return Unknown where it is not there, or has no database."""
+
+    def sbom(self, archive: Iterable[bytes]) -> bytes | Unknown:
+        """Return what an image is made of, as CycloneDX, from the archive that the engine saves."""
+        ...
+
+    def scan(self, sbom: bytes, database: Path, vex: Iterable[bytes]) -> Scan | Unknown:
+        """Hold an SBOM against the database of a folder; the statements of `vex` (OpenVEX) take away what they rule out."""
+        ...
+
+
 class Bar(Protocol):
     """A bar on a terminal; now and then a line elsewhere."""
 
@@ -253,6 +276,7 @@ class Services:
     registry: Registry
     git: Git
     linter: Linter
+    scanner: Scanner
     console: Console
     locks: Locks
     cancel: Cancellation

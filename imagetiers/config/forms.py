@@ -45,6 +45,7 @@ def form_problems(tree: Node, root: Folder, reads: Reads) -> Iterator[tuple[KeyP
         (("channels",), check_place),
         (("cache",), lambda text: _cache(text, root, reads)),
         (("trust", "max_age"), _check_age),
+        (("scan", "max_age"), _check_age),
     ]
     for tier in _keys(tree, ("tiers",)):
         checks += _tier_checks(tree, ("tiers", tier))

@@ -34,7 +34,7 @@ from imagetiers.config.model import (
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
-from imagetiers.config.waivers import is_day, read_waivers, waiver_problems
+from imagetiers.config.waivers import is_day, read_scan, read_waivers, waiver_problems
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import Reads, read_file
@@ -428,6 +428,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         channels=good("channels", None),
         hadolint=good("hadolint", "if-installed"),
         waivers=tuple(read_waivers(tree, wrong)),
+        scan=read_scan(tree, wrong),
         trust=_trust({} if any(path[:1] == ("trust",) for path in wrong) else top.get("trust", {})),
     )
 

@@ -25,6 +25,7 @@ __all__ = [
     "GitRef",
     "Pipeline",
     "Refresh",
+    "ScanPolicy",
     "Secret",
     "Tier",
     "Trust",
@@ -233,8 +234,23 @@ class TrustSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanPolicy:
+    """Which known vulnerabilities an image may have: those below `fail_on`, and without `unfixed` those that nobody has fixed.
+
+    `database` is a folder of trivy's, which is not believed when it is more than `max_age` seconds old. `vex` are files of
+    OpenVEX statements. Paths are relative to pipeline.yaml.
+    """
+
+    database: str
+    fail_on: str = "high"
+    unfixed: bool = False
+    max_age: int = 7 * 86_400
+    vex: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Waiver:
-    """Why what a `rule` of ours, or one of `hadolint`'s, has found may stay; of one `tier`, or of all.
+    """Why what a `rule` of ours, or one of `hadolint`'s, has found may stay, or a `vulnerability`; of one `tier`, or of all.
 
     `until` is the last day (UTC) on which it may, `where` the waiver's own place in pipeline.yaml.
     """
@@ -243,6 +259,7 @@ class Waiver:
     until: str
     rule: str | None = None
     hadolint: str | None = None
+    vulnerability: str | None = None
     tier: str | None = None
     where: str = ""
 
@@ -287,6 +304,7 @@ class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
 
     `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
+    `scan` is None where images are pushed without a look at their vulnerabilities.
     `hadolint` says whether hadolint looks at the Dockerfiles: "if-installed", "required" or "off".
     `gpus` are those that the images must run on, `architectures` what is compiled for, `cuda` the toolkit that does it (None:
     nobody says which). What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
@@ -307,6 +325,7 @@ class Pipeline:
     trust: TrustSettings = field(default_factory=TrustSettings)
     hadolint: str = "if-installed"
     waivers: tuple[Waiver, ...] = ()
+    scan: ScanPolicy | None = None
     cuda: tuple[int, int] | None = None
 
     @property

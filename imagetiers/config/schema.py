@@ -252,10 +252,10 @@ def _one_of(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
         kinds = " or ".join(_KIND[option["type"]] for option in error.validator_value)
         return f"must be {kinds}, but is {_found(node)}", _describe(error)
     names = [option["required"][0] for option in error.validator_value]
-    either = f"'{names[0]}' or '{names[1]}'"
-    if isinstance(node.value, dict) and all(key in node.value for key in names):
-        return f"has both {either.replace(' or ', ' and ')}", "keep one of them"
-    return f"needs {either}", _describe(error)
+    there = [name for name in names if isinstance(node.value, dict) and name in node.value]
+    if len(there) > 1:
+        return f"has both '{there[0]}' and '{there[1]}'", "keep one of them"
+    return f"needs {' or '.join(map(repr, names))}", _describe(error)
 
 
 def _repeated(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""The waivers of pipeline.yaml."""
+"""The waivers of pipeline.yaml, and its policy of scans."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator
 from datetime import date
 
 from imagetiers.config.layout import PIPELINE_FILE
-from imagetiers.config.model import Waiver
+from imagetiers.config.model import ScanPolicy, Waiver
+from imagetiers.config.quantities import parse_age
 from imagetiers.config.schema import place
 from imagetiers.config.yamltree import Node, Path
 from imagetiers.errors import Problem
 
-__all__ = ["is_day", "read_waivers", "waiver_problems"]
+__all__ = ["is_day", "read_scan", "read_waivers", "waiver_problems"]
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -39,6 +40,17 @@ def read_waivers(tree: Node, wrong: Collection[Path]) -> Iterator[Waiver]:
     if not any(path[:1] == ("waivers",) for path in wrong):
         for index, waiver in enumerate(_items(tree)):
             yield Waiver(**waiver.plain(), where=place(tree, ("waivers", index), PIPELINE_FILE))
+
+
+def read_scan(tree: Node, wrong: Collection[Path]) -> ScanPolicy | None:
+    """Return the policy of scans; None where there is none, or it is `wrong`."""
+    given = tree.at(("scan",))
+    if given is tree or given.value is None or any(path[:1] == ("scan",) for path in wrong):
+        return None
+    values = dict(given.plain())
+    if "max_age" in values:
+        values["max_age"] = parse_age(values["max_age"])
+    return ScanPolicy(**{**values, "vex": tuple(values.get("vex", ()))})
 
 
 def _items(tree: Node) -> list[Node]:

@@ -14,6 +14,7 @@ from imagetiers.building.preconditions import push_problems
 from imagetiers.errors import EngineError, PreconditionError, Problem, RegistryError, StoreError, TagMovedError
 from imagetiers.operations.dockerfiles import gate_problems
 from imagetiers.operations.pull import fetch
+from imagetiers.operations.scan import scan_problems
 from imagetiers.operations.verify import verify_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, ObservedState, Present, RegistryState, Unknown
@@ -46,6 +47,8 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
         if found.blocked and not force:
             hint = f"find out who did that; remove the tag, or doit {task} --rebuild puts the right image there"
             raise RegistryError(Problem(task, found.wrong, hint))
+        if not found.digest:
+            RegistryError.raise_if(scan_problems(session, tier))
         digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)
         _agree_here(session, tier, digest)
         for tag in tier.tags:

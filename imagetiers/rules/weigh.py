@@ -34,7 +34,7 @@ class Weighed:
 
 def weigh(findings: Iterable[Finding], waivers: Iterable[Waiver], today: date) -> Weighed:
     """Hold findings against waivers as of `today` (UTC); both in their order."""
-    given = tuple(waivers)
+    given = tuple(waiver for waiver in waivers if waiver.vulnerability is None)
     left = dict.fromkeys(given, False)
     sorted_out: dict[str, list[Finding]] = {"errors": [], "warnings": [], "waived": []}
     for finding in findings:

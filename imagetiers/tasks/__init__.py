@@ -42,6 +42,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_pull": tasks.pull,
         "task_explain": tasks.explain,
         "task_size": tasks.size,
+        "task_scan": tasks.scan,
         "task_lock": tasks.lock,
         "task_status": tasks.status,
         "task_cloudbuild": tasks.cloudbuild,

@@ -33,6 +33,7 @@ from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
 from imagetiers.tasks.options import duration, form, option, refused, switch
 from imagetiers.tasks.plan import plan_task
+from imagetiers.tasks.scan import scan_tasks
 from imagetiers.tasks.start import (
     Variables,
     open_plan,
@@ -195,6 +196,10 @@ class Tasks:
             "pos_arg": "tiers",
             "meta": {"quiet": True, "wrong": functools.partial(self._unknown_tiers, "doit size")},
         }
+
+    def scan(self) -> Iterator[Task]:
+        """scan: known vulnerabilities of images."""
+        return scan_tasks(self._act, functools.partial(self._unknown_tiers, "doit scan"))
 
     def lock(self) -> Task:
         """lock: pin what the tiers are built from."""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
+from imagetiers.adapters.trivy import Trivy
 from imagetiers.errors import EngineError, RegistryError
 from imagetiers.layers.image_config import ImageConfig
 from imagetiers.planning.containers import BindMount, BuildImage, Container
@@ -215,6 +216,7 @@ def services(engine: FakeEngine, store: Store, console: Shown) -> Services:
         registry=engine.registry,
         git=GitRemotes(NoCancellation(), seconds=5),
         linter=Hadolint(),
+        scanner=Trivy(),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

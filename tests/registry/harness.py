@@ -21,6 +21,7 @@ from typing import Any
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.registry import HttpRegistry
+from imagetiers.adapters.trivy import Trivy
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import RegistryError
@@ -234,6 +235,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
         registry=HttpRegistry(policy),
         git=GitRemotes(NoCancellation()),
         linter=Hadolint(),
+        scanner=Trivy(),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

@@ -43,6 +43,7 @@ DERIVED = {
     model.TrustSettings: set(),
     model.TrustedKey: set(),
     model.Waiver: {"where"},
+    model.ScanPolicy: set(),
 }
 
 
@@ -59,6 +60,7 @@ DERIVED = {
         (model.TrustSettings, DEFS["trust"]),
         (model.TrustedKey, DEFS["trusted_key"]),
         (model.Waiver, DEFS["waiver"]),
+        (model.ScanPolicy, SCHEMA["properties"]["scan"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

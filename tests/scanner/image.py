@@ -1,0 +1,38 @@
+"""The archive of an image of Debian, as `docker save` writes it: a distribution, and what dpkg says is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+
+RELEASE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n'
+
+
+def tar(files: Mapping[str, str | bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as made:
+        for path, text in files.items():
+            data = text if isinstance(text, bytes) else text.encode()
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def debian(packages: Mapping[str, str], *, release: str = RELEASE) -> bytes:
+    status = "".join(
+        f"Package: {name}\nStatus: install ok installed\nMaintainer: x <x@x>\nArchitecture: amd64\n"
+        f"Version: {version}\nDescription: x\n\n"
+        for name, version in packages.items()
+    )
+    files = {"etc/debian_version": "13.1\n", "var/lib/dpkg/status": status}
+    layer = tar({**files, **({"etc/os-release": release, "usr/lib/os-release": release} if release else {})})
+    config = {
+        "architecture": "amd64", "os": "linux", "config": {}, "history": [{"created_by": "tests"}],
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }  # fmt: skip
+    manifest = [{"Config": "config.json", "RepoTags": ["debian:test"], "Layers": ["layer.tar"]}]
+    return tar({"config.json": json.dumps(config), "layer.tar": layer, "manifest.json": json.dumps(manifest)})
