@@ -1,4 +1,4 @@
-"""Measure: everything that fits into twenty minutes of a quiet machine, or what takes hours.
+"""Measure: everything that fits into twenty minutes, or what takes hours.
 
     python -m benchmarks [--only noop,cache]      the quick ones, into benchmarks/results/quick.json
     python -m benchmarks --long [--only NAME]     the long ones, each into a file of its own
@@ -49,7 +49,7 @@ CACHE = ("--methods", "imagetiers,floor,tar,local,threads,rclone")
 REAL = ("--real", "CCACHE_DIRECTORY", "--real-is", "TEXT")
 BENCHMARKS = (
     Benchmark("noop", "noop", quick=True),
-    Benchmark("many_1000", "many", ("--runs", "3"), quick=True),
+    Benchmark("many_1000", "many", ("--shapes", "tree,chain", "--runs", "3"), quick=True),
     Benchmark("contexts", "contexts", quick=True),
     Benchmark("cache", "cache", CACHE, quick=True, in_memory=True),
     Benchmark("fresh_worker", "fresh_worker", quick=True),
