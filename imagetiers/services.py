@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from imagetiers.events import Event
     from imagetiers.layers.image_config import ImageConfig
     from imagetiers.planning.containers import BuildImage, Container
     from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
@@ -269,7 +270,7 @@ class Cancellation(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """All that the operations reach outside of the process, in one value."""
+    """All that the operations reach outside of the process, in one value. `events` is told what happens."""
 
     engine: Engine
     store: Store
@@ -283,3 +284,4 @@ class Services:
     bucket_settings: Callable[[], BucketSettings | None]
     user: tuple[int, int]
     now: Callable[[], float]
+    events: Callable[[Event], None] = lambda _event: None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from imagetiers.errors import PreconditionError, StoreError
+from imagetiers.events import Recorded
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.planning.keys import KeyDocument
@@ -53,7 +54,8 @@ class Record:
 
 
 def keep(session: Session, document: KeyDocument, record: Record) -> None:
-    """Write key document and record. A cache that does not take them costs a line, never the build."""
+    """Write key document and record, and tell of it. A cache that does not take them costs a line, never the build."""
+    session.services.events(Recorded(asdict(record)))
     try:
         with contextlib.suppress(PreconditionError):  # the same key has the same document
             session.services.store.write(

@@ -11,8 +11,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import Command
 from doit.cmd_clean import Clean as DoitClean
@@ -35,6 +36,9 @@ from imagetiers.tasks.options import refused, split_hint
 from imagetiers.tasks.tier_task import ASKED, Asked
 from imagetiers.visible import visible
 
+if TYPE_CHECKING:
+    from imagetiers.events import Events
+
 __all__ = ["Clean", "DumpDB", "Forget", "Help", "Ignore", "Info", "List", "PromptDB", "Reporter", "Run"]
 
 # "Error parsing parameter 'days' <function ...>.\n'x' is not a whole number\n  hint: ...\n"
@@ -42,6 +46,14 @@ _LINE = "the command line"
 _ALL_TASKS = "doit list --all shows the tasks, doit help the commands"
 _NO_DODO = "Could not find dodo file"
 _PROCESSES = "num_process"  # doit's name of -n
+_EVENTS = "events"
+_EVENTS_OPTION = {
+    "name": _EVENTS,
+    "long": "events",
+    "type": str,
+    "default": None,
+    "help": "write what happens to this file as JSON lines (- = stdout; schemas/events.schema.json)",
+}
 _ALL = "subtasks"  # of list --all
 _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)' .*?\.\n(.+)", re.DOTALL)
 
@@ -126,8 +138,24 @@ class Info(_Plain, DoitInfo):
         return str(DoitInfo.get_reasons(reasons))
 
 
+def _events(path: str | None) -> Events | None:
+    """Open what is told of the run. Raises InvalidDodoFile (exit code 3)."""
+    if path is None:
+        return None
+    from imagetiers.adapters.event_log import EventLog
+
+    try:
+        if not path:
+            raise refused([Problem("--events", "names no file", "a path, or - for the standard output")], _LINE)
+        return EventLog.open(path)
+    except OSError as error:
+        raise refused([replace(os_problem(error), where=f"--events {path}")], _LINE) from None
+
+
 class Run(_Plain, DoitRun):
     """`doit`, `doit run`: a misspelt task or option is reported with the right one, and without doit's Python objects."""
+
+    cmd_options: tuple[dict[str, Any], ...] = (*DoitRun.cmd_options, _EVENTS_OPTION)  # type: ignore[assignment]  # doit's has so many
 
     def parse_execute(self, in_args: list[str]) -> Any:
         """Parse and run. Raises InvalidDodoFile (exit code 3) for a wrong command line."""
@@ -153,7 +181,7 @@ class Run(_Plain, DoitRun):
         """Run, once the words are such that something can: doit does nothing for fewer than no processes, or no match."""
         if params[_PROCESSES] < 0:
             raise refused([Problem("-n", f"{params[_PROCESSES]} is too small", "write 0 or more")], _LINE)
-        with _asking(Asked(tuple(args))):
+        with _asking(Asked(tuple(args), events=_events(params[_EVENTS]))):
             return super().execute(params, args)
 
     @functools.wraps(DoitRun._execute)  # noqa: SLF001  doit finds out by its signature what to call it with

@@ -95,6 +95,7 @@ class Tasks:
         self._default = default_tasks(self.plan, self._trust)
         asked = ASKED.get()
         self._verbs, self._cleans = verbs_of(asked, self._default), asked is None
+        self._events = asked.events if asked is not None else None
         self._session: Session | None = None
         self._decisions: Decisions | None = None
         self._beginning, self._lock = threading.RLock(), threading.Lock()
@@ -105,12 +106,17 @@ class Tasks:
     @property
     def config(self) -> Task:
         """DOIT_CONFIG."""
+        reporter: type[Reporter] = Reporter
+        if self._events is not None:
+            from imagetiers.tasks.telling import Telling
+
+            reporter = Telling
         return {
             "default_tasks": [*self._default, "_summary"],
             "backend": "prompt",
             "dep_file": str(self.layout.work / "doit.db"),
             "par_type": "thread",  # processes hang on what they cannot pickle
-            "reporter": type("Reporter", (Reporter,), {"begin": staticmethod(lambda: self.session)}),
+            "reporter": type("Reporter", (reporter,), {"begin": staticmethod(lambda: self.session)}),
             "verbosity": 2,
         }
 
@@ -123,7 +129,7 @@ class Tasks:
         with self._beginning:
             if self._session is None:
                 try:
-                    services = self._connect(self.layout, self.plan.pipeline, self._trust)
+                    services = self._told(self._connect(self.layout, self.plan.pipeline, self._trust))
                 except PipelineError as error:
                     raise refused(error.problems, "the pipeline") from None
                 self._opened.keep()
@@ -131,6 +137,14 @@ class Tasks:
                 gc.enable()
                 self._session = Session(self.plan, self.layout, services, self._trust)
             return self._session
+
+    def _told(self, services: Services) -> Services:
+        """Let events be told of what happens, where somebody asks for them."""
+        if self._events is None:
+            return services
+        from imagetiers.adapters.event_log import ToldConsole
+
+        return replace(services, console=ToldConsole(services.console, self._events), events=self._events)
 
     def decisions(self) -> Decisions:
         """Return what must run, and why. Decided once, so that a run does what the plan says, and no task decides for another.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.task import Task
+
+if TYPE_CHECKING:
+    from imagetiers.events import Events
 
 __all__ = ["ASKED", "VERBS", "Asked", "TierTask", "verbs_of"]
 
@@ -23,10 +26,14 @@ _OTHERS = frozenset({"cache", "ccache", "check", "cloudbuild", "lock", "plan", "
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The words of a command that runs tasks, or (`groups`) that only shows which groups of them there are."""
+    """The words of a command that runs tasks, or (`groups`) that only shows which groups of them there are.
+
+    `events` is told what happens, None: nobody asks.
+    """
 
     words: tuple[str, ...] = ()
     groups: bool = False
+    events: Events | None = None
 
 
 ASKED: ContextVar[Asked | None] = ContextVar("asked", default=None)

@@ -39,6 +39,11 @@ class UpToDate:
         self._reason = self._within(options.get("timeout"), lambda: self._why(options))
         return not self._reason
 
+    @property
+    def reason(self) -> str:
+        """Why the task runs, as it was last decided; '' when it need not."""
+        return self._reason
+
     def _why(self, options: Mapping[str, Any]) -> str:
         if self._needed is not None and options.get("if_needed") and not self._needed():
             return ""
