@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LimitedEngine"]
 
+_PIECE = 1 << 20
 _AFTER = 30.0
 """Seconds that ending and removing a container may take after the time is over."""
 
@@ -53,9 +54,9 @@ class LimitedEngine:
         return self._ask(lambda: self._engine.image_config(ref))
 
     def save(self, ref: str) -> Iterator[bytes]:
-        """Pass on: each piece is waited for."""
+        """Pass on: for each megabyte or so is waited, for Docker's pieces are small and waiting takes a thread."""
         pieces = self._ask(lambda: self._engine.save(ref))
-        while (piece := self._ask(lambda: next(pieces, None))) is not None:
+        while piece := self._ask(lambda: _together(pieces)):
             yield piece
 
     def layers(self, ref: str) -> tuple[str, ...]:
@@ -126,3 +127,11 @@ class LimitedEngine:
         except Empty:
             hint = "docker ps --all shows what is left"
             raise EngineError.of("docker", "the Docker daemon did not answer before the time was over", hint) from None
+
+
+def _together(pieces: Iterator[bytes]) -> bytes:
+    """Return the next pieces in one; empty at the end."""
+    found = bytearray()
+    while len(found) < _PIECE and (piece := next(pieces, None)) is not None:
+        found += piece
+    return bytes(found)
