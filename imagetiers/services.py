@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from imagetiers.events import Event
+    from imagetiers.layers.archive import ImageFiles
     from imagetiers.layers.image_config import ImageConfig
+    from imagetiers.layers.model import ReadOptions
     from imagetiers.planning.containers import BuildImage, Container
     from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
     from imagetiers.stores.port import BucketSettings, Store
@@ -36,11 +38,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What the Docker daemon (not this machine) has: processors, memory in bytes, its version."""
+    """What the Docker daemon (not this machine) has: processors, memory in bytes, its version.
+
+    `gpus`: whether it says that it can give GPUs of NVIDIA's to containers.
+    """
 
     version: str
     cpus: int
     memory: int
+    gpus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,10 @@ class Registry(Protocol):
 
     def tags(self, repository: str) -> tuple[str, ...] | Unknown:
         """Return the tags of a repository; none when there is no such repository."""
+        ...
+
+    def read_image(self, ref: str, wanted: ReadOptions) -> ImageFiles:
+        """Read the configuration and the files of `repository@digest`; nothing is kept."""
         ...
 
     def set_tag(self, ref: str, digest: str, source: str = "") -> None:

@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,7 +78,7 @@ class DockerEngine:
     def info(self) -> EngineInfo:
         """Say what the daemon is and has."""
         info = self._ask(lambda api: api.info())
-        return EngineInfo(str(info["ServerVersion"]), int(info["NCPU"]), int(info["MemTotal"]))
+        return EngineInfo(str(info["ServerVersion"]), int(info["NCPU"]), int(info["MemTotal"]), _gives_gpus(info))
 
     def images(self) -> tuple[ImageInfo, ...]:
         """Return all images that carry our labels, in one request."""
@@ -269,6 +269,7 @@ class DockerEngine:
                     init=True,  # a shell as process 1 would ignore SIGTERM
                     network_mode="bridge" if given.network else "none",
                     tmpfs=dict(given.tmpfs) or None,
+                    device_requests=_all_gpus() if given.gpus else None,
                     mem_limit=given.memory,
                     memswap_limit=given.memory,
                 ),
@@ -419,6 +420,18 @@ def _addressable() -> Iterator[None]:
         yield
     except (ValueError, OverflowError) as error:
         raise docker.errors.DockerException(f"Invalid bind address: {error}") from error
+
+
+def _gives_gpus(info: Mapping[str, Any]) -> bool:
+    """Say whether NVIDIA's runtime is registered, or the engine has found devices of NVIDIA's by itself (CDI, Docker 28)."""
+    found = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ()]
+    return "nvidia" in (info.get("Runtimes") or {}) or any(name.startswith("nvidia.com/gpu") for name in found)
+
+
+def _all_gpus() -> list[types.DeviceRequest]:
+    from docker import types
+
+    return [types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
 
 
 def _mount(mount: BindMount | VolumeMount) -> types.Mount:

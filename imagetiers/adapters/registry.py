@@ -19,6 +19,8 @@ from imagetiers.stores.patience import in_parallel
 
 if TYPE_CHECKING:
     from imagetiers.adapters.registry_http import Manifest, RegistryHttp
+    from imagetiers.layers.archive import ImageFiles
+    from imagetiers.layers.model import FileLayer, ReadOptions
 
 __all__ = ["LOOK_UP", "HttpRegistry"]
 
@@ -71,6 +73,40 @@ class HttpRegistry:
             told = answer.digest[:19] if isinstance(answer, Present) else "absent"
             what = f"was pointed to {digest[:19]}, but read back it is {told}"
             raise TagMovedError(Problem(ref, what, "somebody moves it at the same time; doit again"))
+
+    def read_image(self, ref: str, wanted: ReadOptions) -> ImageFiles:
+        """Read the configuration and the files of `repository@digest`, and keep nothing. Raises RegistryError."""
+        from imagetiers.layers.archive import ImageFiles
+        from imagetiers.layers.image_config import read_image_config
+        from imagetiers.layers.model import LayerError
+        from imagetiers.layers.read import Chunks, read_layer
+        from imagetiers.layers.tree import merge
+
+        manifest = self._call(ref, lambda wire: wire.manifest(ref))
+        if manifest is None:
+            raise RegistryError(Problem(ref, "is not in the registry (any more)", "doit again"))
+        repository = ref.partition("@")[0]
+        (config, _), *blobs = _descriptors(ref, parse_object(manifest.body) or {})
+
+        def read(wire: RegistryHttp, digest: str, size: int) -> FileLayer:
+            pieces = wire.stream_blob(repository, digest, size)
+            layer = read_layer(Chunks(pieces), wanted)
+            for _ in pieces:  # what comes behind the tar belongs to the digest, too
+                pass
+            return layer
+
+        try:
+            document = self._call(ref, lambda wire: wire.blob(repository, config))
+            if document is None or f"sha256:{hashlib.sha256(document).hexdigest()}" != config:
+                raise RegistryError(Problem(ref, "its configuration is not the one that its manifest names"))
+            layers = [
+                self._call(ref, partial(read, digest=digest, size=size), self._for_commands) for digest, size in blobs
+            ]
+            return ImageFiles(read_image_config(parse_object(document) or {}), merge(layers))
+        except LayerError as error:
+            raise RegistryError(
+                Problem(ref, f"its files cannot be read, so nothing is known of them: {error}")
+            ) from error
 
     def _copy(self, manifest: Manifest, source: str, repository: str) -> None:
         """Let another repository have what the manifest refers to; one that has the manifest has that, too."""

@@ -135,6 +135,23 @@ class RegistryHttp:
         answer = self._ask(split(f"{repository}@{digest}"), "GET", f"blobs/{digest}")
         return None if answer is None else answer.content
 
+    def stream_blob(self, repository: str, digest: str, size: int) -> Iterator[bytes]:
+        """Yield a blob of so many bytes in pieces. Raises DamagedError, at its end at the latest, if it is another one."""
+        name = split(f"{repository}@{digest}")
+        answer = self._ask(name, "GET", f"blobs/{digest}", headers={"Accept-Encoding": "identity"}, read=False)
+        if answer is None:
+            raise DamagedError(f"{repository} does not have what its manifest refers to")
+        found, length = hashlib.sha256(), 0
+        with answer:
+            for piece in answer.iter_content(_CHUNK):
+                length += len(piece)
+                if length > size:
+                    raise DamagedError(f"{digest[:19]} is longer than its manifest says")
+                found.update(piece)
+                yield piece
+        if f"sha256:{found.hexdigest()}" != digest:
+            raise DamagedError(f"what came back is not {digest[:19]}")
+
     def copy_blob(self, source: str, ref: str, size: int) -> None:
         """Let a repository have a blob `ref` (`repository@digest`) of another one.
 

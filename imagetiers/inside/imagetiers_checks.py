@@ -79,6 +79,12 @@ def _unknown(name: str, known: Iterable[str]) -> NoReturn:
     raise Failed("there is no check {}; there are {}".format(name, ", ".join(known)))
 
 
+def _given(here: bool) -> str:
+    if not here:
+        raise Failed("this container was given the host's GPUs, and has none")
+    return "here"
+
+
 def main(options: Iterable[str] = (), gpu_if: str = "") -> NoReturn:
     """Run what is asked for, and end the program: 0 if all has passed. `options` are parameters that are no checks.
 
@@ -87,13 +93,16 @@ def main(options: Iterable[str] = (), gpu_if: str = "") -> NoReturn:
     with open(sys.argv[1], encoding="utf-8") as file:
         params: Dict[str, Any] = json.load(file)
     known = list(options) + list(_CHECKS)
+    gpu = gpu_is_here()
     passed: List[bool] = [run(name, function, params) for name, function in _ALWAYS.items()]
     for name, expected in params.items():
         if name in _CHECKS:
             passed.append(run(name, _CHECKS[name], expected, params))
         elif name not in known:
             passed.append(run(name, _unknown, name, known))
-    if gpu_is_here() and (not gpu_if or gpu_if in params):
+    if os.environ.get("IMAGETIERS_GPU") and _ON_GPU:
+        passed.append(run("GPU", _given, gpu))
+    if gpu and (not gpu_if or gpu_if in params):
         for name, function in _ON_GPU.items():
             passed.append(run(name.replace("_", " "), function, params))
             if not passed[-1]:

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator
 
 __all__ = ["main"]
 
-PACKAGING = "/imagetiers/packaging"
+PACKAGING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "packaging")
 
 
 def check_import(name: str, wanted: str) -> str:

@@ -53,7 +53,7 @@ class Chunks(io.RawIOBase):
         return count
 
 
-def read_layer(stream: IO[bytes], wanted: ReadOptions) -> FileLayer:
+def read_layer(stream: IO[bytes] | io.RawIOBase, wanted: ReadOptions) -> FileLayer:
     """Read a layer, compressed or not. Raises LayerError when it is no tar, or ends early; OSError when the disk is full."""
     try:
         with tarfile.open(fileobj=_plain(stream), mode="r|", bufsize=_PIECE, errors="surrogateescape") as tar:
@@ -66,7 +66,7 @@ def read_layer(stream: IO[bytes], wanted: ReadOptions) -> FileLayer:
         raise
 
 
-def _plain(stream: IO[bytes]) -> IO[bytes]:
+def _plain(stream: IO[bytes] | io.RawIOBase) -> IO[bytes]:
     buffered = io.BufferedReader(stream, _PIECE)  # type: ignore[type-var]  # typeshed asks for more than it needs
     head = buffered.peek(4)[:4]
     if head.startswith(_GZIP):

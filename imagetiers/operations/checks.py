@@ -27,7 +27,7 @@ from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 
-__all__ = ["RUNNER", "Checked", "Script", "outcomes", "problems", "run_checks", "unfinished"]
+__all__ = ["RUNNER", "Checked", "Script", "outcomes", "problems", "run_checks", "runner_files", "unfinished"]
 
 # The marks carry a word that no script knows beforehand; without a line's end before it, a mark could be glued to a text.
 RUNNER = b"""\
@@ -146,26 +146,16 @@ class Checked:
             yield f"FAIL {said['problem']}" if said["problem"] else f"ok   {said['check']}"
 
 
-def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline) -> Checked:
-    """Run all scripts of a tier in a container of its image, which is ended when the time is over.
+def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline, *, gpus: bool = False) -> Checked:
+    """Run all scripts of a tier in a container of its image, with the host's `gpus`; it is ended when the time is over.
 
     Raises EngineError, VerifyError for an engine that does not say that it has ended, Interrupted, and OSError for the log.
     """
-    files = [input_file("imagetiers/verify.sh", RUNNER)]
-    for name, script, params in tier.verify.scripts:
-        files.append(input_file(f"imagetiers/{name}/verify.py", script))
-        files.append(input_file(f"imagetiers/{name}/expect.json", params.encode()))
-    files.append(input_file("imagetiers/lib/imagetiers_checks.py", _program("imagetiers_checks.py")))
-    asked = python_checks(tier.verify.declared)
-    if asked:
-        files.append(input_file("imagetiers/python_checks.py", _program("python_checks.py")))
-        files.append(input_file("imagetiers/python.json", json.dumps([list(each) for each in asked]).encode()))
-        files += _packaging() if any(check.kind == "pip check" for check in asked) else []
     nonce = secrets.token_hex(8)
     checked = Checked(nonce, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline.check(f"verify:{tier.name}")
-    container = services.engine.start(verify_container(tier, nonce), archive(files))
+    container = services.engine.start(verify_container(tier, nonce, gpus=gpus), archive(runner_files(tier)))
     stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
     try:
         with (
@@ -186,6 +176,21 @@ def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadlin
     if services.cancel.requested:
         raise Interrupted(Problem(f"verify:{tier.name}", "was interrupted"))
     return checked
+
+
+def runner_files(tier: TierPlan) -> list[InputFile]:
+    """Return what is laid into the container: the runner, the scripts with their parameters, and the questions to Python."""
+    files = [input_file("imagetiers/verify.sh", RUNNER)]
+    for name, script, params in tier.verify.scripts:
+        files.append(input_file(f"imagetiers/{name}/verify.py", script))
+        files.append(input_file(f"imagetiers/{name}/expect.json", params.encode()))
+    files.append(input_file("imagetiers/lib/imagetiers_checks.py", _program("imagetiers_checks.py")))
+    asked = python_checks(tier.verify.declared)
+    if asked:
+        files.append(input_file("imagetiers/python_checks.py", _program("python_checks.py")))
+        files.append(input_file("imagetiers/python.json", json.dumps([list(each) for each in asked]).encode()))
+        files += _packaging() if any(check.kind == "pip check" for check in asked) else []
+    return files
 
 
 def _program(name: str) -> bytes:

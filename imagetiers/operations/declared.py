@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from imagetiers.building.deadline import Deadline
-from imagetiers.config.checks import CommandCheck
 from imagetiers.errors import EngineError, Interrupted, Problem, VerifyError
 from imagetiers.judging.commands import commands_of, judge_command
 from imagetiers.judging.files import judge_files, judge_programs
@@ -20,6 +19,7 @@ from imagetiers.judging.settings import judge_settings
 from imagetiers.layers.archive import ImageFiles, read_saved
 from imagetiers.layers.model import LayerError, ReadOptions
 from imagetiers.planning.commands import COMPILE_STOP_SECONDS, command_container
+from imagetiers.planning.containers import Container
 from imagetiers.planning.device_code import DeviceLibrary, device_libraries, judge, promise
 from imagetiers.planning.plan import TierPlan, VerifyPlan
 from imagetiers.services import Services
@@ -97,18 +97,24 @@ def hold_against(tier: TierPlan, image: ImageFiles) -> Found:
     return Found(tuple(outcomes), libraries)
 
 
-def run_commands(tier: TierPlan, services: Services, deadline: Deadline) -> Iterator[CheckOutcome]:
-    """Run the commands, each in a container of its own. Raises EngineError, VerifyError when the time is over, Interrupted."""
+def run_commands(
+    tier: TierPlan, services: Services, deadline: Deadline, *, gpus: bool = False
+) -> Iterator[CheckOutcome]:
+    """Run the commands, each in a container of its own, with the host's `gpus`.
+
+    Raises EngineError, VerifyError when the time is over, Interrupted.
+    """
     for asks, command in commands_of(tier.verify.declared):
         lines: deque[str] = deque(maxlen=_LINES)
-        code = _run(tier, command, services, deadline, lines)
+        container = command_container(tier, command, secrets.token_hex(8), gpus=gpus)
+        code = _run(tier, container, services, deadline, lines)
         yield judge_command(asks, command, code, lines)
 
 
-def _run(tier: TierPlan, command: CommandCheck, services: Services, deadline: Deadline, lines: deque[str]) -> int:
+def _run(tier: TierPlan, given: Container, services: Services, deadline: Deadline, lines: deque[str]) -> int:
     task = f"verify:{tier.name}"
     deadline.check(task)
-    container = services.engine.start(command_container(tier, command, secrets.token_hex(8)))
+    container = services.engine.start(given)
     stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
     try:
         with services.cancel.on_request(stop), deadline.stops(stop):
@@ -123,5 +129,5 @@ def _run(tier: TierPlan, command: CommandCheck, services: Services, deadline: De
     if services.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted"))
     if deadline.reached:
-        raise deadline.error(task, f" in {' '.join(command.run)}")
+        raise deadline.error(task, f" in {' '.join(given.argv)}")
     return code

@@ -16,11 +16,14 @@ from imagetiers.documents import parse_object
 from imagetiers.errors import CorruptError, NotFoundError, StoreError
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.decide import decide, forgotten, tier_decisions
+from imagetiers.planning.device_code import promise
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.status import TierStatus, tier_statuses
+from imagetiers.report.checks import device_document
+from imagetiers.report.device_code import device_table
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.gpus import gpu_document, gpu_line
 from imagetiers.report.status import status_document, status_table
@@ -29,6 +32,7 @@ from imagetiers.session import Session
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record
+from imagetiers.state.registry import Verdict, passed_before
 from imagetiers.stores.timeout import TimeoutStore
 from imagetiers.visible import visible_json
 
@@ -45,6 +49,7 @@ class _Status:
     tiers: tuple[TierStatus, ...]
     warmth: Mapping[str, str]
     notes: tuple[str, ...]
+    verdicts: Mapping[str, Verdict]
 
 
 def show_status(session: Session, *, to: str = "") -> None:
@@ -62,6 +67,8 @@ def show_status(session: Session, *, to: str = "") -> None:
         return
     console = session.services.console
     console.print(_table(session, status))
+    for table in _device_tables(session, status):
+        console.print(table)
     for line in _lines(session, status):
         console.line(line)
 
@@ -95,11 +102,34 @@ def _look(session: Session) -> _Status:
     except StoreError as error:
         notes.append(f"the cache does not say how builds went: {describe(error)}")
     statuses = tier_statuses(session.plan, seen, decisions, tiers, outlook)
-    return _Status(seen, statuses, warmth, (*seen.notes, *notes))
+    return _Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen))
 
 
 def _table(session: Session, status: _Status) -> Fitted:
     return status_table(session.plan, status.seen, status.tiers, session.services.now(), status.warmth)
+
+
+def _device_tables(session: Session, status: _Status) -> list[Fitted]:
+    """Return a table of libraries and GPUs for each tier whose image has device code."""
+    found = []
+    for name, verdict in status.verdicts.items():
+        device = session.plan.tiers[name].verify.device
+        if device is not None and any(library.holds for library in verdict.libraries):
+            found.append(device_table(name, promise(device), verdict.libraries))
+    return found
+
+
+def _verdicts(session: Session, seen: ObservedState) -> dict[str, Verdict]:
+    """Return the cache's verdicts on images that have passed, of tiers for GPUs: they know what the libraries hold."""
+    found: dict[str, Verdict] = {}
+    for tier in session.plan.tiers.values():
+        image, published = seen.image(tier), seen.published(tier)
+        id_ = image.id if image is not None else published.image if published is not None else ""
+        if tier.verify.device is not None and seen.verified(tier):
+            verdict = passed_before(session, tier, id_)
+            if verdict is not None:
+                found[tier.name] = verdict
+    return found
 
 
 def _lines(session: Session, status: _Status) -> list[str]:
@@ -115,8 +145,12 @@ def _lines(session: Session, status: _Status) -> list[str]:
 
 def _document(session: Session, status: _Status) -> str:
     gpus = [gpu_document(compiled) for compiled in compiled_for(session.plan)]
+    code = {
+        name: device_document(session.plan.tiers[name].verify.device, verdict.libraries)
+        for name, verdict in status.verdicts.items()
+    }
     document = status_document(
-        session.plan, status.seen, status.tiers, status.warmth, gpus=gpus, notes=list(status.notes)
+        session.plan, status.seen, status.tiers, status.warmth, gpus=gpus, notes=list(status.notes), device_code=code
     )
     return visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 

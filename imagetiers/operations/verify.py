@@ -1,23 +1,30 @@
-"""verify:<tier>: run the checks of a tier and of its ancestors in its image, and only then move the friendly tag."""
+"""verify:<tier>: hold the image against the checks of its tier and its ancestors, and only then move the friendly tag."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
+from imagetiers.config.model import Budget
 from imagetiers.errors import Problem, StoreError, VerifyError
 from imagetiers.judging.outcome import CheckOutcome
 from imagetiers.judging.python import python_checks
 from imagetiers.judging.settings import judge_settings, needs_accounts
 from imagetiers.operations.checks import outcomes as in_the_image
 from imagetiers.operations.checks import run_checks, unfinished
-from imagetiers.operations.declared import Found, hold_against, read_image, run_commands
+from imagetiers.operations.declared import Found, hold_against, read_image, run_commands, wanted
+from imagetiers.operations.outfile import write_out
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.size import budget_problems
 from imagetiers.planning.device_code import promise
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import TierPlan
+from imagetiers.report.checks import checks_document, junit
 from imagetiers.report.device_code import device_lines
 from imagetiers.session import Session
 from imagetiers.state.observe import keep_verdict, observe
@@ -29,28 +36,49 @@ _RESERVE = 20.0  # seconds, for the container to end
 _HINT = "if it has to take so long: --timeout, or `verify: {timeout: ...}` of the tier in pipeline.yaml"
 
 
-def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit: float | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """The image that is checked: its id, and what the engine says of it, or its digest where only the registry has it."""
+
+    id: str
+    here: ImageInfo | None = None
+    digest: str = ""
+
+
+def verify_image(
+    session: Session,
+    tier: TierPlan,
+    *,
+    force: bool = False,
+    limit: float | None = None,
+    gpus: bool = True,
+    reports: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Check the tier's image, unless this image has passed these checks before; then let its friendly tags point to it.
 
-    `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. Raises VerifyError with everything that
-    failed, EngineError, Interrupted.
+    An image that only the registry has is pulled where something must be run in it; otherwise its layers are read there.
+    `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. What is compiled for GPUs runs with those of
+    the host, if the engine says that it can give them, unless `gpus` is false. `reports` are files to write, by their form
+    (`junit`, `json`; `-` is the standard output), also when checks fail. Raises VerifyError with everything that failed,
+    EngineError, RegistryError, OutputError, Interrupted.
     """
     task = f"verify:{tier.name}"
     seconds = tier.config.verify.timeout if limit is None else limit
     deadline = Deadline(seconds, reserve=_RESERVE, kind=VerifyError, hint=_HINT)
     session = session.with_store(deadline.limited(session.services.store))
     session = session.with_engine(deadline.limited_engine(session.services.engine, task))
-    seen = deadline.within(task, lambda: observe(session))
-    image = seen.image(tier)
-    if image is None and (published := seen.published(tier)) is not None:
-        image = deadline.within(task, lambda: fetch(session, tier, published.digest))
-    if image is None:
-        raise VerifyError(Problem(f"verify:{tier.name}", "there is no image of this key", f"doit image:{tier.name}"))
-    if force or not passed_before(session, tier, image.id):
-        found = _check(session, tier, image, deadline)
+    image = _find(session, tier, deadline)
+    verdict = None if force else passed_before(session, tier, image.id)
+    if verdict is None:
+        found = _check(session, tier, image, deadline, gpus=gpus)
+        _report(tier, image, found, reports)
         _tell(session, tier, found)
         _keep(session, tier, image, found)
-    session.services.engine.tag(tier.ref, tier.tags)
+    else:
+        found = Found(tuple(CheckOutcome(*each) for each in verdict.checks), verdict.libraries)
+        _report(tier, image, found, reports)
+    if image.here is not None:
+        session.services.engine.tag(tier.ref, tier.tags)
     try:
         keep_verdict(session.layout, image.id, tier.verify.check)
     except OSError as error:
@@ -58,7 +86,31 @@ def verify_image(session: Session, tier: TierPlan, *, force: bool = False, limit
         session.services.console.line(f"verify:{tier.name}: its verdict is not kept here, so it may run again: {where}")
 
 
-def _keep(session: Session, tier: TierPlan, image: ImageInfo, found: Found) -> None:
+def _find(session: Session, tier: TierPlan, deadline: Deadline) -> _Subject:
+    """Return the image, pulled if it must be. Raises VerifyError when there is none."""
+    task = f"verify:{tier.name}"
+    seen = deadline.within(task, lambda: observe(session))
+    image, published = seen.image(tier), seen.published(tier)
+    if image is None and published is not None:
+        if not tier.verify.runs and tier.verify.budget == Budget():
+            return _Subject(published.image, digest=published.digest)
+        image = deadline.within(task, lambda: fetch(session, tier, published.digest))
+    if image is None:
+        raise VerifyError(Problem(task, "there is no image of this key", f"doit image:{tier.name}"))
+    return _Subject(image.id, image)
+
+
+def _report(tier: TierPlan, image: _Subject, found: Found, reports: Mapping[str, str]) -> None:
+    """Write what came out. Raises OutputError."""
+    texts = {
+        "junit": lambda: junit(tier, found.outcomes),
+        "json": lambda: json.dumps(checks_document(tier, image.id, found.outcomes, found.libraries), indent=1) + "\n",
+    }
+    for form, to in reports.items():
+        write_out(Path("/dev/stdout" if to == "-" else to), texts[form](), f"verify:{tier.name}: --{form} {to}")
+
+
+def _keep(session: Session, tier: TierPlan, image: _Subject, found: Found) -> None:
     verdict = {
         "passed": True,
         "checks": [[outcome.tier, outcome.check] for outcome in found.outcomes],
@@ -75,11 +127,18 @@ def _keep(session: Session, tier: TierPlan, image: ImageInfo, found: Found) -> N
         session.services.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 
 
-def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline) -> Found:
+def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline, *, gpus: bool) -> Found:
     """Make all checks of the image, also when some have failed. Raises VerifyError when the time is over, Interrupted."""
     services, task = session.services, f"verify:{tier.name}"
     outcomes: list[CheckOutcome] = []
-    over = [CheckOutcome(tier.name, "budget", each.what, each.hint) for each in budget_problems(session, tier, image)]
+    if image.here is None:
+        ref = f"{tier.repository}@{image.digest}"
+        services.console.line(f"{task}: the registry's layers are read, and nothing is pulled: {image.digest[:19]}")
+        read = deadline.within(task, lambda: services.registry.read_image(ref, wanted(tier.verify)))
+        return hold_against(tier, read)
+    over = [
+        CheckOutcome(tier.name, "budget", each.what, each.hint) for each in budget_problems(session, tier, image.here)
+    ]
     outcomes += over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
     held = Found()
     declared = tier.verify.declared
@@ -89,9 +148,12 @@ def _check(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadlin
     elif config is not None:
         held = Found(tuple(judge_settings(declared, config, None)))
     outcomes += held.outcomes
-    outcomes += run_commands(tier, services, deadline)
+    gpus = gpus and tier.verify.device is not None and tier.verify.runs and services.engine.info().gpus
+    if gpus:
+        services.console.line(f"{task}: with this host's GPUs")
+    outcomes += run_commands(tier, services, deadline, gpus=gpus)
     if tier.verify.scripts or python_checks(declared):
-        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), services, deadline)
+        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), services, deadline, gpus=gpus)
         if deadline.reached:
             raise deadline.error(task, unfinished(checked))
         outcomes += in_the_image(tier, checked)

@@ -192,10 +192,11 @@ def secrets_stream(values: Mapping[str, bytes]) -> bytes:
     return b"".join([*parts, b"end\n"])
 
 
-def verify_container(tier: TierPlan, nonce: str) -> Container:
+def verify_container(tier: TierPlan, nonce: str, *, gpus: bool = False) -> Container:
     """Return the container that runs a tier's checks, as the image's own user and without network.
 
-    `nonce` makes its name, and the lines by which its runner is told from the scripts, its own.
+    `nonce` makes its name, and the lines by which its runner is told from the scripts, its own. With `gpus` it has all of the
+    host's, and scripts learn that it must.
     """
     name = f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}"
     scripts = " ".join(tier for tier, _, _ in tier.verify.scripts)
@@ -206,18 +207,21 @@ def verify_container(tier: TierPlan, nonce: str) -> Container:
         env={
             "IMAGETIERS_VERIFY": scripts,
             "IMAGETIERS_MARK": nonce,
+            **({"IMAGETIERS_GPU": "1"} if gpus else {}),
         },
         labels={Label.TIER: tier.name},
+        gpus=gpus,
     )
 
 
-def command_container(tier: TierPlan, command: CommandCheck, nonce: str) -> Container:
+def command_container(tier: TierPlan, command: CommandCheck, nonce: str, *, gpus: bool = False) -> Container:
     """Return the container that runs one command of a tier's checks, as the image's own user and without network."""
     return Container(
         name=f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}",
         image=tier.ref,
         argv=command.run,
         labels={Label.TIER: tier.name},
+        gpus=gpus,
     )
 
 

@@ -74,6 +74,7 @@ class Container:
     """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
 
     `tmpfs` are folders in memory, with their mount options. `memory` is its limit in bytes, and it has no swap beyond that.
+    `gpus`: it gets all GPUs of the host, as by `--gpus all`.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Container:
     network: bool = False
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
+    gpus: bool = False
 
 
 def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:

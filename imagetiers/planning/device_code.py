@@ -31,7 +31,7 @@ from imagetiers.errors import Problem
 from imagetiers.layers.model import FileEntry
 from imagetiers.planning.plan import DeviceCheck
 
-__all__ = ["DeviceLibrary", "DevicePromise", "device_libraries", "judge", "made_by_others", "promise"]
+__all__ = ["DeviceLibrary", "DevicePromise", "device_libraries", "judge", "made_by_others", "promise", "read_library"]
 
 _WORST = list(How)
 _SHOWN = 20
@@ -76,6 +76,15 @@ def promise(check: DeviceCheck) -> DevicePromise:
     fits = {gpu: fit(GPUS[gpu], sass_of(listed), ptx_of(listed)) for gpu in check.gpus or GPUS}
     can = {gpu: found for gpu, found in fits.items() if found.target is not None}
     return DevicePromise(listed, MappingProxyType(can), check.others)
+
+
+def read_library(document: object) -> DeviceLibrary | None:
+    """Return the library of a verdict, None for what is none."""
+    if not isinstance(document, dict) or not isinstance(document.get("path"), str):
+        return None
+    listed = [document.get("sass"), document.get("ptx")]
+    sass, ptx = (_targets(map(str, each)) if isinstance(each, list) else None for each in listed)
+    return None if sass is None or ptx is None else DeviceLibrary(document["path"], sass, ptx)
 
 
 def device_libraries(entries: Iterable[FileEntry]) -> Iterator[DeviceLibrary]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rich.text import Text
@@ -125,14 +126,21 @@ def status_document(
     *,
     gpus: list[dict[str, Any]],
     notes: list[str],
+    device_code: Mapping[str, list[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the status as JSON; sizes in bytes, times in seconds. What nobody knows is null."""
+    """Return the status as JSON; sizes in bytes, times in seconds. What nobody knows is null.
+
+    `device_code` is by tier: what each library holds, and how each GPU runs it.
+    """
     return {
         "format": FORMAT,
         "pipeline": plan.pipeline.name,
         "variant": plan.pipeline.variant,
         "registry": plan.pipeline.registry,
-        "tiers": [_tier_document(status, seen, warmth) for status in statuses],
+        "tiers": [
+            {**_tier_document(status, seen, warmth), "device_code": device_code.get(status.tier.name)}
+            for status in statuses
+        ],
         "gpus": gpus,
         "unknown": seen.unknown,
         "notes": notes,

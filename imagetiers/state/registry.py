@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
+from imagetiers.planning.device_code import DeviceLibrary, read_library
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
 from imagetiers.planning.plan import TierPlan
@@ -20,9 +22,19 @@ from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.stores.patience import in_parallel
 
-__all__ = ["Publication", "passed", "passed_before", "publication", "publication_name", "registered", "verdict_name"]
+__all__ = [
+    "Publication",
+    "Verdict",
+    "passed",
+    "passed_before",
+    "publication",
+    "publication_name",
+    "registered",
+    "verdict_name",
+]
 
 _THREADS = 64  # a request waits for the network, and does nothing
+_PAIR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +116,25 @@ def verdict_name(tier: TierPlan, image: str, trust: Trust) -> str:
     return f"{trust.prefix}verdicts/{image.removeprefix('sha256:')}/{tier.verify.check}.json"
 
 
-def passed_before(session: Session, tier: TierPlan, image: str) -> bool:
-    """Ask the cache whether the image has passed these very checks. What it cannot tell has not passed."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """That an image has passed its checks: which ones, by the tier that asks, and what its libraries hold for GPUs."""
+
+    checks: tuple[tuple[str, str], ...] = ()
+    libraries: tuple[DeviceLibrary, ...] = ()
+
+
+def passed_before(session: Session, tier: TierPlan, image: str) -> Verdict | None:
+    """Ask the cache whether the image has passed these very checks. What it cannot tell has not passed.
+
+    Of two verdicts a trusted build's counts; an untrusted build's only for itself.
+    """
     for trust in dict.fromkeys((Trust(), session.trust)):
         try:
             data, _ = session.services.store.read(verdict_name(tier, image, trust))
-            if (parse_object(data) or {}).get("passed") is True:
-                return True
+            verdict = _read_verdict(parse_object(data) or {})
+            if verdict is not None:
+                return verdict
         except NotFoundError:
             continue
         except StoreError as error:
@@ -118,7 +142,20 @@ def passed_before(session: Session, tier: TierPlan, image: str) -> bool:
                 f"verify:{tier.name}: the cache does not say ({error}), so the checks are run"
             )
             break
-    return False
+    return None
+
+
+def _read_verdict(document: Mapping[str, Any]) -> Verdict | None:
+    if document.get("passed") is not True:
+        return None
+    checks, libraries = document.get("checks"), document.get("device_code")
+    found = [read_library(each) for each in libraries] if isinstance(libraries, list) else []
+    return Verdict(
+        tuple((str(each[0]), str(each[1])) for each in checks if isinstance(each, list) and len(each) == _PAIR)
+        if isinstance(checks, list)
+        else (),
+        tuple(library for library in found if library is not None),
+    )
 
 
 def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:
@@ -129,7 +166,9 @@ def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:
         if not seen.verified(tier) and seen.image(tier) is None and (published := seen.published(tier)) is not None
     ]
     verdicts = in_parallel(lambda pair: passed_before(session, *pair), asked, _THREADS)
-    return frozenset((image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good)
+    return frozenset(
+        (image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good is not None
+    )
 
 
 def _known_here(tier: TierPlan, answer: Answer, seen: ObservedState) -> bool:

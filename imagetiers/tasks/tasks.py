@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from doit import get_initial_workdir
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from imagetiers.building.deadline import Deadline
@@ -31,7 +32,7 @@ from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.check import check_task
 from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
-from imagetiers.tasks.options import duration, form, option, refused, switch
+from imagetiers.tasks.options import duration, form, option, refused, string, switch
 from imagetiers.tasks.plan import plan_task
 from imagetiers.tasks.scan import scan_tasks
 from imagetiers.tasks.start import (
@@ -50,6 +51,15 @@ from imagetiers.tasks.uptodate import UpToDate
 __all__ = ["Tasks"]
 
 Task = dict[str, Any]
+
+
+def _where(value: str) -> str:
+    """Read on which GPUs checks run. Raises ValueError."""
+    where: str = form("auto|none|vertex", "names no GPUs", "write auto, none or vertex")(value)
+    return where
+
+
+_FILE = string("names no file", "a path, or - for the standard output")
 REBUILD = switch("rebuild", "do it although it need not be done")
 
 _AS_JSON, _OBJECTS = "--json", "--objects"  # which doit leaves among the names when they stand behind one
@@ -59,7 +69,16 @@ COMPILE_PARAMS = [
     switch("if-needed", "only when the image that takes the wheels must be built"),
     TIMEOUT,
 ]
-VERIFY_PARAMS = [REBUILD, TIMEOUT]
+_REPORTS = ("junit", "json")  # what a verify writes when it is asked, also of an image that has passed before
+VERIFY_PARAMS = [
+    REBUILD,
+    TIMEOUT,
+    option("gpu", "auto, none, or vertex: jobs of Vertex AI, one a GPU", _where, default="auto"),
+    *(
+        option(name, f"write how each check went to this file, as {what} (- = stdout)", _FILE, default="")
+        for name, what in zip(_REPORTS, ("JUnit's XML", "JSON, with the device code"), strict=True)
+    ),
+]
 
 
 def _mode(value: str) -> str:
@@ -296,7 +315,8 @@ class Tasks:
         return task
 
     def _verify_task(self, tier: TierPlan) -> Task:
-        return self._task(tier, "verify", "verified", self._verify, clean="clean_verdicts") | {"params": VERIFY_PARAMS}
+        task = self._task(tier, "verify", "verified", self._verify, clean="clean_verdicts", asked=(*_REPORTS, "gpu"))
+        return task | {"params": VERIFY_PARAMS}
 
     def _pull_task(self, tier: TierPlan) -> Task:
         return self._task(tier, "pull", "image", self._pull)
@@ -306,14 +326,23 @@ class Tasks:
         task["meta"]["missing"] = functools.partial(self._push_problems, tier)
         return task
 
-    def _task(self, tier: TierPlan, verb: str, noun: str, action: Callable[..., Any], *, clean: str = "") -> Task:
+    def _task(
+        self,
+        tier: TierPlan,
+        verb: str,
+        noun: str,
+        action: Callable[..., Any],
+        *,
+        clean: str = "",
+        asked: tuple[str, ...] = (),
+    ) -> Task:
         name = f"{verb}:{tier.name}"
         check = functools.partial(self._reason, name)
         within = functools.partial(self._ask_within, name)
         up_to_date = (
             UpToDate(check, details=functools.partial(self._details, tier), within=within)
             if verb == "image"
-            else UpToDate(check, within=within)
+            else UpToDate(check, within=within, asked=asked)
         )
         key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
         return {
@@ -441,14 +470,29 @@ class Tasks:
         force = rebuild or self._forgotten(task)
         return self._make(task, lambda session, tier: ensure_image(session, tier, force=force))
 
-    def _verify(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001
+    def _verify(  # noqa: PLR0917  doit passes options so
+        self,
+        tier: TierPlan,
+        rebuild: bool,  # noqa: FBT001
+        timeout: int | None,
+        gpu: str,
+        junit: str,
+        json: str,
+    ) -> TaskFailed | None:
         from imagetiers.operations.verify import verify_image
+        from imagetiers.operations.vertex import verify_on_vertex
 
+        if gpu == "vertex":
+            return self._act(lambda _: verify_on_vertex(self._whole(), self._whole().plan.tiers[tier.name]))
         task = f"verify:{tier.name}"
+        # doit has gone to where dodo.py is; paths are relative to where it was called.
+        folder = get_initial_workdir() or "."
+        given = {"junit": junit, "json": json}
+        reports = {name: to if to == "-" else str(Path(folder, to)) for name, to in given.items() if to}
 
         def work(session: Session, tier: TierPlan) -> None:
             force = rebuild or self._forgotten(task)
-            verify_image(session, tier, force=force, limit=timeout)
+            verify_image(session, tier, force=force, limit=timeout, gpus=gpu != "none", reports=reports)
 
         return self._make(task, work)
 

@@ -12,10 +12,18 @@ class UpToDate:
     """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
 
     `needed` is asked first when the task has the option --if-needed; its '' means that nothing has to be done. `within` asks
-    within the time that the task's option --timeout gives.
+    within the time that the task's option --timeout gives. `asked` are options for which the task runs in any case.
     """
 
-    __slots__ = ("_check", "_details", "_needed", "_reason", "_rebuild", "_within")  # thousands of tiers have four each
+    __slots__ = (
+        "_asked",
+        "_check",
+        "_details",
+        "_needed",
+        "_reason",
+        "_rebuild",
+        "_within",
+    )  # thousands of tiers have four each
 
     def __init__(
         self,
@@ -25,7 +33,9 @@ class UpToDate:
         details: Callable[[str], str] = lambda reason: reason,
         needed: Callable[[], str] | None = None,
         within: Callable[[float | None, Callable[[], str]], str] = lambda _timeout, ask: ask(),
+        asked: tuple[str, ...] = (),
     ) -> None:
+        self._asked = asked
         self._check = check
         self._details = details
         self._rebuild = rebuild
@@ -47,6 +57,9 @@ class UpToDate:
     def _why(self, options: Mapping[str, Any]) -> str:
         if self._needed is not None and options.get("if_needed") and not self._needed():
             return ""
+        asked = next((name for name in self._asked if options.get(name, "auto") not in {"", "auto"}), "")
+        if asked:
+            return f"--{asked}"
         return "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -79,6 +80,10 @@ def test_an_image_without_python_is_held_against_what_is_declared(declared: Chec
     (verdict,) = cache.list("verdicts/")
     assert ["base", "libraries"] in json.loads(cache.read(verdict.name)[0])["checks"]
     assert declared.doit().executed == []
+    again = declared.doit("verify:base", "--junit", "-")  # of an image that has passed before
+    assert (again.code, again.executed) == (0, ["verify:base"]), again.text
+    (suite,) = ET.fromstring(again.out[again.out.index("<?xml") :])  # noqa: S314  ours
+    assert (suite.get("tests"), suite.get("failures")) == ("21", "0")
 
     secret = secrets.token_hex(18)
     (declared.root / "images/base/key").write_text(f"token: ghp_{secret}\n")
@@ -86,9 +91,13 @@ def test_an_image_without_python_is_held_against_what_is_declared(declared: Chec
     declared.edit("images/base/Dockerfile", "USER app\n", "RUN echo toor:x:0:0::/:/bin/sh >>/etc/passwd\n")
     with (declared.root / "images/base/Dockerfile").open("a") as file:
         file.write(BAD)
-    bad = declared.doit()
+    bad = declared.doit("verify:base", "--json", "out.json")
 
     assert bad.code == 1
+    failed = [each for each in json.loads((declared.root / "out.json").read_text())["checks"] if not each["passed"]]
+    assert "/usr/bin/bash needs libtinfo.so.6" in next(
+        each["problem"] for each in failed if each["check"] == "libraries"
+    )
     assert secret not in bad.text
     for told in (
         "user is toor: programs run as root",

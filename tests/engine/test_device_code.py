@@ -11,7 +11,8 @@ import pytest
 
 from imagetiers.stores.directory import DirectoryStore
 from tests.conftest import HERE
-from tests.engine.conftest import Checkout, make_checkout, remove_all
+from tests.engine.conftest import Checkout, forget_images, make_checkout, remove_all, use_registry
+from tests.registry.server import RegistryServer
 
 FILES = HERE / "binaries" / "files"
 
@@ -55,3 +56,33 @@ def test_what_is_promised_is_what_the_image_holds(extension: Checkout) -> None:
     unjudged = extension.doit()
     assert unjudged.code == 0, unjudged.text
     assert "nothing was checked" in unjudged.out
+
+
+def test_the_layers_of_an_image_that_only_the_registry_has_are_read_there(
+    extension: Checkout, registry_server: RegistryServer, tmp_path: Path
+) -> None:
+    use_registry(extension, registry_server, tmp_path / "cache")
+    pushed = extension.doit()
+    assert pushed.code == 0, pushed.text
+    forget_images(extension)
+    cache = DirectoryStore(tmp_path / "cache")
+    (verdict,) = cache.list("verdicts/")
+    kept = cache.read(verdict.name)[0]
+    cache.delete(verdict.name)
+    shutil.rmtree(extension.root / ".imagetiers" / "state")
+
+    checked = extension.doit("verify:extension", "--json", "-")
+    assert checked.code == 0, checked.text
+    assert "the registry's layers are read, and nothing is pulled" in checked.out
+    assert extension.refs() == set()
+    (again,) = cache.list("verdicts/")
+    assert again.name == verdict.name
+    assert json.loads(cache.read(again.name)[0])["device_code"] == json.loads(kept)["device_code"]
+
+    status = extension.doit("status")
+    assert "/opt/extension.so" in status.out
+    assert "A100 (8.0)" in status.out
+    document = json.loads(extension.doit("status", "--json", "-").out)
+    (tier,) = document["tiers"]
+    assert (tier["image"], tier["verified"]) == (None, True)
+    assert tier["device_code"][0]["gpus"] == {"A100": "native", "H100": "native"}

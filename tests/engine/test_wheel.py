@@ -140,7 +140,7 @@ def test_from_an_empty_folder_to_three_tiers_and_an_edit_explained(folder: Insta
     assert edit in explained.out
     failed = folder.run("doit")
     assert failed.code == 1
-    assert "FAIL hello says 'hello, moon', not 'hello, world'" in failed.err
+    assert "verify:app: hello did not print 'hello, world'; it printed:\n    hello, moon" in failed.err
 
 
 def test_the_commands_of_doit_are_ours_in_a_folder_below(folder: Installed) -> None:

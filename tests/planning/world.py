@@ -16,7 +16,9 @@ from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.trivy import Trivy
 from imagetiers.errors import EngineError, RegistryError
+from imagetiers.layers.archive import ImageFiles
 from imagetiers.layers.image_config import ImageConfig
+from imagetiers.layers.model import ReadOptions
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
@@ -64,6 +66,9 @@ class FakeRegistry:
 
     def tags(self, repository: str) -> tuple[str, ...] | Unknown:
         return tuple(ref.rpartition(":")[2] for ref in self.pointers if ref.rpartition(":")[0] == repository)
+
+    def read_image(self, ref: str, wanted: ReadOptions) -> ImageFiles:  # noqa: ARG002
+        raise AssertionError(f"nothing is declared of {ref}")
 
     def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         repository = ref.rpartition(":")[0]
