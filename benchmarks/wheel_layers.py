@@ -58,22 +58,23 @@ def context(folder: Path, target: str, *, several: bool) -> Path:
 
 
 def edited(wheels: Path, folder: Path, file: str, line: str) -> Path:
-    """Copy wheels, with a line more in one of their files, and with the RECORD that says so."""
+    """Copy wheels, with a line more in a file of one of them, and with the RECORD that says so; the others stay as they are."""
     folder.mkdir()
     for wheel in wheels.glob("*.whl"):
-        with (
-            zipfile.ZipFile(wheel) as source,
-            zipfile.ZipFile(folder / wheel.name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
-        ):
-            for entry in source.infolist():
-                content = source.read(entry)
-                if entry.filename == file:
-                    content += f"# {line}\n".encode()
-                    new = _record(file, content)
-                elif entry.filename.endswith(".dist-info/RECORD") and file in source.namelist():
-                    rows = content.decode().splitlines()
-                    content = "".join(f"{new if row.startswith(f'{file},') else row}\n" for row in rows).encode()
-                made.writestr(entry, content)
+        with zipfile.ZipFile(wheel) as source:
+            if file not in source.namelist():
+                shutil.copy(wheel, folder)
+                continue
+            with zipfile.ZipFile(folder / wheel.name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+                for entry in source.infolist():
+                    content = source.read(entry)
+                    if entry.filename == file:
+                        content += f"# {line}\n".encode()
+                        new = _record(file, content)
+                    elif entry.filename.endswith(".dist-info/RECORD"):
+                        rows = content.decode().splitlines()
+                        content = "".join(f"{new if row.startswith(f'{file},') else row}\n" for row in rows).encode()
+                    made.writestr(entry, content)
     return folder
 
 
