@@ -60,6 +60,7 @@ BENCHMARKS = (
     Benchmark("shared_layers_c10", "shared_layers"),
     Benchmark("shared_layers_torch", "shared_layers", ("--target", "torch")),
     Benchmark("wheel_layers_c10", "wheel_layers", (), ("WHEELS",)),
+    Benchmark("wheel_layers_torch", "wheel_layers", ("--target", "torch"), ("WHEELS",)),
     Benchmark("pytorch_warm", "pytorch_warm", (), ("--cache", "DIRECTORY", "--name", "PIPELINE")),
     Benchmark("sizes", "sizes", (), ("CHECKOUT", "variant=cpu")),
 )
