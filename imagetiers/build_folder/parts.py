@@ -1,0 +1,77 @@
+"""The files of a build folder in tars of some megabytes, each of which is the same when its files are.
+
+So what one changed file costs on the way to the cache is the parts that it touches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable
+
+from imagetiers.build_folder.errors import UnusableError
+
+__all__ = ["pack", "remove", "unpack"]
+
+SUFFIX = ".tar"
+_PARTS = 16
+_LARGE = 4 << 20  # bytes: such a file is a part of its own
+_TAR = (
+    "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", "--sort=none",
+    "--numeric-owner", "--owner=0", "--group=0", "--no-recursion", "--null", "--verbatim-files-from", "--files-from=-",
+)  # fmt: skip
+
+
+def pack(root: str, paths: Iterable[str], folder: str) -> None:
+    """Write tars of these files and folders (relative to `root`) into `folder`. Raises UnusableError."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    try:
+        for path in sorted(paths):
+            status = os.lstat(f"{root}/{path}")
+            large = status.st_size >= _LARGE and not os.path.isdir(f"{root}/{path}")
+            parts[f"large-{_hash(path)[:16]}" if large else _of(path)].append(path)
+        for name, some in parts.items():
+            with open(f"{folder}/{name}{SUFFIX}", "wb") as target:
+                given = "\0".join(some).encode("utf-8", "surrogateescape")
+                done = subprocess.run(["tar", "-c", "-C", root, *_TAR], input=given, stdout=target, check=False)
+            if done.returncode != 0:
+                raise UnusableError(f"tar ended with {done.returncode}")
+    except OSError as error:
+        raise UnusableError(f"{error.filename}: {error.strerror}") from error
+
+
+def unpack(folder: str, root: str) -> None:
+    """Put the parts that lie in `folder` below `root`. Raises UnusableError."""
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(SUFFIX) or name.startswith("result-"):
+            continue
+        words = ["tar", "-x", "-p", "--no-same-owner", "-C", root, "-f", f"{folder}/{name}"]
+        if subprocess.run(words, check=False).returncode != 0:
+            raise UnusableError(f"{name} cannot be unpacked")
+
+
+def remove(root: str, paths: Iterable[str]) -> None:
+    """Remove files and folders again, the innermost first; a folder that is not empty stays."""
+    for path in sorted(paths, reverse=True):
+        full = f"{root}/{path}"
+        try:
+            if os.path.isdir(full) and not os.path.islink(full):
+                os.rmdir(full)
+            else:
+                os.unlink(full)
+        except OSError:
+            continue
+
+
+def _of(path: str) -> str:
+    """Return the part of a small file: by its folder, so that neighbours lie together; ninja's own files always change."""
+    folder, _, name = path.rpartition("/")
+    if name.startswith(".ninja_"):
+        return "ninja"
+    return f"{int(_hash(folder)[:8], 16) % _PARTS:02d}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

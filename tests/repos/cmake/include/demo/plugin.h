@@ -1,0 +1,4 @@
+#pragma once
+namespace demo {
+inline int plugged(int value) { return value ^ 5; }
+}
