@@ -1,9 +1,9 @@
 """build-folder COMMAND: what a compile's script asks for, in this order.
 
     ready                   exit 0 where this program can run; nothing else
-    restore ROOT BUILD      0: the kept folder is in place, so do not configure. 1: configure BUILD, below ROOT;
-                            2: nothing can be built here
-    ninja [-j N] TARGET...  build; 75: do as if `restore` had said 1, and then this again
+    restore ROOT BUILD      0: the kept folder is in place, so do not configure. 3: configure BUILD, below ROOT;
+                            anything else: nothing can be built here
+    ninja [-j N] TARGET...  build; 75: do as if `restore` had said 3, and then this again
     save                    leave the folder for the next compile
     take DIGEST DIR         copy what was given under that digest to DIR; 1: there is nothing
     give DIGEST FILE...     keep these files under that digest
@@ -26,6 +26,7 @@ FOLDER = os.environ.get("IMAGETIERS_BUILD_FOLDER_AT", "/build-folder")
 GIVEN, LEFT = f"{FOLDER}/in", f"{FOLDER}/out"
 STATE = "/tmp/.imagetiers/build-folder"  # noqa: S108  in the container
 REPORT = "report.json"
+CONFIGURE = 3
 
 
 def main(words: list[str]) -> int:
@@ -62,7 +63,7 @@ def _step(command: str, words: list[str]) -> int:
     code = 0
     if command == "restore":
         try:
-            code = 0 if keeper.restore(os.path.realpath(words[0]), os.path.realpath(words[1])) else 1
+            code = 0 if keeper.restore(os.path.realpath(words[0]), os.path.realpath(words[1])) else CONFIGURE
         except OSError as error:
             print(f"-- build folder: {error.filename} {error.strerror}", flush=True)
             return 2
@@ -83,8 +84,9 @@ def _step(command: str, words: list[str]) -> int:
 def _say(keeper: Keeper, command: str, code: int) -> None:
     """One line of the log for what was decided."""
     if command == "restore" and code == 0:
-        some = f"{keeper.changed[0]}{f' and {len(keeper.changed) - 1} more' if len(keeper.changed) > 1 else ''}"
-        print(f"-- build folder: in use; changed: {some if keeper.changed else 'nothing'}", flush=True)
+        first, *others = keeper.changed or ("nothing",)
+        more = f" and {len(others)} more" if others else ""
+        print(f"-- build folder: in use; changed: {first}{more}", flush=True)
     elif command == "restore" or code == 75:  # noqa: PLR2004
         print(f"-- build folder: not used: {keeper.why}", flush=True)
 

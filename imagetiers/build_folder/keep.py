@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from imagetiers.build_folder import manifest, ninja, parts, toolchain, tree
 from imagetiers.build_folder.errors import UnusableError
-from imagetiers.build_folder.manifest import COMPILED, ELSEWHERE, UNREAD, Manifest
+from imagetiers.build_folder.manifest import COMPILED, ELSEWHERE, UNREAD, FolderManifest
 
 __all__ = ["BEGIN_AGAIN", "Keeper"]
 
@@ -39,7 +39,7 @@ class Keeper:
     state: str
     mode: str = OFF
     why: str = ""
-    found: Manifest | None = None
+    found: FolderManifest | None = None
     changed: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     objects: int = 0
@@ -54,7 +54,7 @@ class Keeper:
             with open(f"{state}/keeper.json", encoding="utf-8") as file:
                 kept = json.load(file)
             with open(f"{state}/{manifest.NAME}", "rb") as data:
-                keeper.found = Manifest.decode(data.read())
+                keeper.found = FolderManifest.decode(data.read())
         except FileNotFoundError:
             return keeper
         for name in ("mode", "why", "objects", "reads"):
@@ -73,7 +73,7 @@ class Keeper:
             json.dump({name: getattr(self, name) for name in names}, file)
 
     @property
-    def here(self) -> Manifest:
+    def here(self) -> FolderManifest:
         """What is known of this worker's sources, or of the folder in use. Raises UnusableError before `restore`."""
         if self.found is None:
             raise UnusableError("nothing is known of the sources: restore comes first")
@@ -84,7 +84,7 @@ class Keeper:
 
         Raises OSError where a folder that may not be used could not be removed again: nothing may be built beside it.
         """
-        self.found = Manifest(root, build, {})
+        self.found = FolderManifest(root, build, {})
         try:
             self._now()
             self._use()
@@ -103,13 +103,13 @@ class Keeper:
                 shutil.rmtree(f"{folder}/__pycache__", ignore_errors=True)
                 names.remove("__pycache__")
         compiles_with = toolchain.machine([root]) | toolchain.environment(os.environ)
-        self.found = Manifest(root, build, compiles_with, tree.sources(root))
+        self.found = FolderManifest(root, build, compiles_with, tree.sources(root))
 
     def _use(self) -> None:
         now = self.here
         try:
             with open(f"{self.given}/{manifest.NAME}", "rb") as file:
-                kept = Manifest.decode(file.read())
+                kept = FolderManifest.decode(file.read())
         except FileNotFoundError:
             raise UnusableError("there is none yet") from None
         if (kept.root, kept.build) != (now.root, now.build):
@@ -176,7 +176,7 @@ class Keeper:
         made = ninja.outputs_since(build, before)
         other = sorted(
             path
-            for path in made - kinds.compiled - kinds.linked
+            for path in _but(made - kinds.compiled - kinds.linked, build, self.here.each_time)
             if path not in kinds.custom or os.path.lexists(os.path.join(build, path))
         )
         if other:
@@ -212,7 +212,8 @@ class Keeper:
         before = os.path.getsize(f"{build}/.ninja_log")
         if code := ninja.run(build, [*words, *targets]):
             return code
-        left = sorted(path for path in ninja.outputs_since(build, before) if os.path.lexists(os.path.join(build, path)))
+        made = _but(ninja.outputs_since(build, before), build, ninja.each_time(build))
+        left = sorted(path for path in made if os.path.lexists(os.path.join(build, path)))
         if left:
             self.mode, self.why = OFF, f"what was built is not kept: {left[0]} was made in no step of its own"
         self.made, self.objects = tuple(sorted(kinds.compiled & wanted)), len(kinds.compiled & wanted)
@@ -261,7 +262,7 @@ class Keeper:
             return "none"
         return "new"
 
-    def _seen(self) -> Manifest:
+    def _seen(self) -> FolderManifest:
         """Describe a folder whose building was watched from its beginning."""
         root, build = self.here.root, self.here.build
         kinds, graph = ninja.kinds(build), ninja.graph(build, self.targets)
@@ -291,11 +292,16 @@ class Keeper:
         products = tuple(sorted(path for path, _ in tree.files_below(root) if path not in again))
         return _timed(
             replace(
-                self.here, sources=sources, readers=readers, products=products, outside=_outside(root, build, graph)
+                self.here,
+                sources=sources,
+                readers=readers,
+                products=products,
+                each_time=tuple(sorted(ninja.each_time(build))),
+                outside=_outside(root, build, graph),
             )
         )
 
-    def _followed(self) -> Manifest:
+    def _followed(self) -> FolderManifest:
         """Describe a folder that was used: as before, but for what has been compiled."""
         root, build = self.here.root, self.here.build
         sources = _as_they_were(self.here)
@@ -312,12 +318,18 @@ class Keeper:
         return _timed(replace(self.here, sources=sources, readers=readers, outside=outside))
 
 
+def _but(paths: Iterable[str], build: str, absolute: Iterable[str]) -> set[str]:
+    """Return those paths, as ninja names them, that are none of the absolute ones."""
+    known = set(absolute)
+    return {path for path in paths if os.path.normpath(os.path.join(build, path)) not in known}
+
+
 def _real(root: str, paths: Iterable[str]) -> set[str]:
     """Return the files behind these paths, relative to `root`."""
     return {os.path.relpath(os.path.realpath(path), root) for path in paths}
 
 
-def _set_outside(kept: Manifest) -> None:
+def _set_outside(kept: FolderManifest) -> None:
     """Give the image's files the times that they had: another build of the same image has written them at another time."""
     try:
         for path, mtime in kept.outside.items():
@@ -338,7 +350,7 @@ def _outside(root: str, build: str, graph: ninja.Graph) -> dict[str, int]:
     return found
 
 
-def _as_they_were(found: Manifest) -> dict[str, tree.Source]:
+def _as_they_were(found: FolderManifest) -> dict[str, tree.Source]:
     """Return the sources with the times that they have now. Raises UnusableError if the build has changed one."""
     sources = {}
     for path, one in found.sources.items():
@@ -371,7 +383,7 @@ def _folders(sources: Mapping[str, tree.Source]) -> set[str]:
     return found
 
 
-def _timed(kept: Manifest) -> Manifest:
+def _timed(kept: FolderManifest) -> FolderManifest:
     times = [one.mtime for one in kept.sources.values()]
     times += [os.lstat(f"{kept.root}/{path}").st_mtime_ns for path in kept.products]
     return replace(kept, newest=max(times, default=0))

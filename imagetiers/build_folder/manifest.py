@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from imagetiers.build_folder.errors import UnusableError
 from imagetiers.build_folder.tree import Source
 
-__all__ = ["COMPILED", "ELSEWHERE", "NAME", "UNREAD", "Manifest"]
+__all__ = ["COMPILED", "ELSEWHERE", "NAME", "UNREAD", "FolderManifest"]
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -20,11 +20,11 @@ ELSEWHERE = "elsewhere"  # configuration, a generator, a linker, or somebody tha
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """`root` and `build` are absolute paths; all others but those of `outside` (dependencies: mtime) relative to `root`.
+class FolderManifest:
+    """`root`, `build`, `outside` (dependencies: mtime) and `each_time` are absolute paths, others are below `root`.
 
-    `readers` says of each source who has read it. `products` are the files and folders in the parts. `newest` is the latest
-    time in all of it, in Unix ns.
+    `readers` says of each source who has read it. `products` are the files and folders in the parts, `each_time` the
+    outputs of commands that run each time. `newest` is the latest time in all of it, in Unix ns.
     """
 
     root: str
@@ -34,9 +34,10 @@ class Manifest:
     readers: Mapping[str, str] = field(default_factory=dict)
     outside: Mapping[str, int] = field(default_factory=dict)
     products: tuple[str, ...] = ()
+    each_time: tuple[str, ...] = ()
     newest: int = 0
 
-    def with_sources(self, sources: Mapping[str, Source]) -> Manifest:
+    def with_sources(self, sources: Mapping[str, Source]) -> FolderManifest:
         """Return it with other sources."""
         return replace(self, sources=sources)
 
@@ -53,12 +54,13 @@ class Manifest:
             },
             "outside": dict(self.outside),
             "products": list(self.products),
+            "each_time": list(self.each_time),
             "newest": self.newest,
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
 
     @classmethod
-    def decode(cls, data: bytes) -> Manifest:
+    def decode(cls, data: bytes) -> FolderManifest:
         """Read one. Raises UnusableError."""
         try:
             document = json.loads(data)
@@ -73,6 +75,7 @@ class Manifest:
                 readers={path: row[4] for path, row in rows.items()},
                 outside=document["outside"],
                 products=tuple(document["products"]),
+                each_time=tuple(document["each_time"]),
                 newest=document["newest"],
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

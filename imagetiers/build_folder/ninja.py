@@ -37,6 +37,8 @@ _LINKS = re.compile(
 _OTHERS = frozenset({"CLEAN", "CUSTOM_COMMAND", "HELP", "RERUN_CMAKE", "VERIFY_GLOBS", "phony"})
 _NODE = re.compile(r'"(0x[0-9a-f]+)" \[label="(.*)"\]')
 _ARROW = re.compile(r'"(0x[0-9a-f]+)" -> "(0x[0-9a-f]+)"')
+_COMMAND = re.compile(r"build (.*): CUSTOM_COMMAND(?: |$)")
+_WORD = re.compile(r"(?:[^ $]|\$.)+")
 _ORDER_ONLY = "style=dotted]"
 _BATCH = 60_000  # characters of arguments
 
@@ -151,6 +153,31 @@ def graph(build: str, targets: Iterable[str]) -> Graph:
             if not line.endswith(_ORDER_ONLY):
                 strongly[match[2]].append(match[1])
     return Graph(names, above, strongly)
+
+
+def each_time(build: str) -> set[str]:
+    """Return the outputs, absolute paths, of commands that run each time: one of their outputs is no file.
+
+    ninja's tools do not say which outputs belong together, so this reads the lines that CMake writes.
+    """
+    found: set[str] = set()
+    folder = f"{build}/"
+    with open(f"{build}/build.ninja", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("cmake_ninja_workdir = "):
+                folder = line.partition(" = ")[2].strip()
+            match = _COMMAND.match(line)
+            if match is None:
+                continue
+            words = [_unescaped(word, folder) for word in _WORD.findall(match[1]) if word != "|"]
+            paths = {os.path.normpath(os.path.join(build, word)) for word in words}
+            if not all(map(os.path.lexists, paths)):
+                found |= paths
+    return found
+
+
+def _unescaped(word: str, folder: str) -> str:
+    return re.sub(r"\$(.)", r"\1", word.replace("${cmake_ninja_workdir}", folder.replace("$", "$$")))
 
 
 def command(build: str, output: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ __all__ = ["pack", "remove", "unpack"]
 
 SUFFIX = ".tar"
 _PARTS = 16
+_FOLDERS = "zz-folders"  # unpacked last
 _LARGE = 4 << 20  # bytes: such a file is a part of its own
 _TAR = (
     "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", "--sort=none",
@@ -30,12 +32,17 @@ def pack(root: str, paths: Iterable[str], folder: str) -> None:
     try:
         for path in sorted(paths):
             status = os.lstat(f"{root}/{path}")
-            large = status.st_size >= _LARGE and not os.path.isdir(f"{root}/{path}")
+            if stat.S_ISDIR(status.st_mode):
+                parts[_FOLDERS].append(path)
+                continue
+            large = status.st_size >= _LARGE
             parts[f"large-{_hash(path)[:16]}" if large else _of(path)].append(path)
         for name, some in parts.items():
+            # A folder's time is that of whatever was last put into it.
+            words = [*_TAR, "--mtime=@0"] if name == _FOLDERS else _TAR
             with open(f"{folder}/{name}{SUFFIX}", "wb") as target:
                 given = "\0".join(some).encode("utf-8", "surrogateescape")
-                done = subprocess.run(["tar", "-c", "-C", root, *_TAR], input=given, stdout=target, check=False)
+                done = subprocess.run(["tar", "-c", "-C", root, *words], input=given, stdout=target, check=False)
             if done.returncode != 0:
                 raise UnusableError(f"tar ended with {done.returncode}")
     except OSError as error:

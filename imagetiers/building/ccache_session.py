@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from imagetiers.building.jobs import Measured
@@ -14,7 +13,7 @@ from imagetiers.ccache.checkpoint import Checkpointer
 from imagetiers.ccache.format.fingerprint import Fingerprint
 from imagetiers.ccache.namespace import Namespace, namespace_name
 from imagetiers.ccache.pull import pull
-from imagetiers.ccache.push import push
+from imagetiers.ccache.push import PushResult, push
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import CcacheSettings, Trust
 from imagetiers.errors import StoreError
@@ -93,22 +92,30 @@ def warm_up(warm: CcacheSession, services: Services) -> bool:
 
 @contextmanager
 def checkpoints(
-    warm: CcacheSession, settings: CcacheSettings, since: int, services: Services
+    warm: CcacheSession, settings: CcacheSettings, since: int, services: Services, with_last: Callable[[], bool]
 ) -> Iterator[Checkpointer | None]:
-    """Push while the block runs and once more after it; `since` (Unix ns) is when the compile began."""
+    """Push while the block runs and once more after it; `since` (Unix ns) is when the compile began.
+
+    `with_last` is asked at each push: has this compile what the last one used, without asking ccache for it?
+    """
     if not warm.cached:
         yield None
         return
-    pusher = partial(
-        push,
-        services.store,
-        warm.chain[0],
-        warm.directory,
-        step=warm.step,
-        since=since,
-        fingerprint=warm.toolchain.fingerprint,
-        parents=warm.chain[1:],
-    )
+
+    def pusher(*, good: bool, checkpoint: bool) -> PushResult:
+        return push(
+            services.store,
+            warm.chain[0],
+            warm.directory,
+            step=warm.step,
+            since=since,
+            good=good,
+            checkpoint=checkpoint,
+            fingerprint=warm.toolchain.fingerprint,
+            parents=warm.chain[1:],
+            with_last=with_last(),
+        )
+
     keeper = Checkpointer(
         pusher,
         interval=settings.checkpoint_minutes * 60,

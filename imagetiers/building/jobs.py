@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from imagetiers.ccache.format.manifest import changed_files
 from imagetiers.ccache.local import read_entry
 from imagetiers.ccache.stats_log import Hits, read_stats_log
 from imagetiers.inputs.context import archive
-from imagetiers.inputs.files import input_file
+from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.planning.commands import CALL_LOG, JOB_KNOWN, JOB_LOG, JOB_SOURCE, STATS_LOG
 from imagetiers.planning.hit_rates import HitRates, hit_rates
 from imagetiers.planning.last_compile import LastCompile
@@ -86,10 +87,10 @@ def _mebibytes(size: int) -> str:
     return f"{size >> 20:,} MiB"
 
 
-def launcher_files(known: KnownObjects) -> bytes:
+def launcher_files(known: KnownObjects, more: Iterable[InputFile] = ()) -> bytes:
     """Return a tar of what the container needs at its root before it starts."""
     files = [input_file(JOB_SOURCE[1:], _SOURCE.read_bytes()), input_file(JOB_KNOWN[1:], known.table())]
-    return archive(files)
+    return archive([*files, *more])
 
 
 def measured(folder: Path, known: KnownObjects, ccache: Path) -> Measured:

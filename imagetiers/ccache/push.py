@@ -122,6 +122,7 @@ class _Run:
     good: bool
     checkpoint: bool
     fingerprint: Fingerprint | None
+    with_last: bool = False
     skipped: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     skew: float = 0.0
@@ -139,6 +140,7 @@ def push(
     checkpoint: bool = False,
     fingerprint: Fingerprint | None = None,
     parents: Sequence[str] = (),
+    with_last: bool = False,
     options: PushOptions | None = None,
     progress: Progress | None = None,
 ) -> PushResult:
@@ -147,7 +149,8 @@ def push(
     The working set is every entry with an mtime (Unix ns) of `since` (the build's start) or later; all entries without
     it. `good` says that the run ended well: its working set becomes the step's, and one with other entries stays as
     the one before. Otherwise (a failed or unfinished run, or a `checkpoint`) it is kept beside the last good one. All of them
-    are restored. What one of `parents` (namespaces
+    are restored. `with_last`: what the last good run has used counts as used by this one, which had its results without ccache.
+    What one of `parents` (namespaces
     that are read through) would restore for this step is not pushed again. Never writes after a failed or empty reading
     of the directory, and never fails for credentials that are read-only from the first write on. Raises StoreError,
     ValueError.
@@ -163,7 +166,17 @@ def push(
         return PushResult(PushOutcome.EMPTY, seconds=time.monotonic() - started)
     used = local.used_since(None if since is None else since - _CLOCK_SLACK)
     space = Namespace(counting, namespace, segments_folder(directory))
-    run = _Run(space, local, KnownFiles(space.segments), step, used, good and not checkpoint, checkpoint, fingerprint)
+    run = _Run(
+        space,
+        local,
+        KnownFiles(space.segments),
+        step,
+        used,
+        good and not checkpoint,
+        checkpoint,
+        fingerprint,
+        with_last,
+    )
     try:
         result = _push(run, parents, directory, options or PushOptions(), progress)
     except ForbiddenError as error:
@@ -395,6 +408,9 @@ def _record(
     before = view.head.state.uses.get((run.step, "partial"))
     if not run.good and before is not None:
         used |= view.names(before)
+    last = view.head.state.uses.get((run.step, "good"))
+    if run.good and run.with_last and last is not None:
+        used |= view.names(last)
     use = make_use(state.segments, rows, used, run.space.now())
     use = Use(use.at, use.count, use.bytes, use.bits, run.fingerprint)
     key = (run.step, "good" if run.good else "partial")

@@ -29,7 +29,7 @@ VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
 IMAGES = "images"
 # What lies beside the cache in .imagetiers/.
-KEPT = frozenset({"ccache", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
+KEPT = frozenset({"ccache", "folders", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 
 
@@ -115,6 +115,10 @@ class Layout:
     def partial_wheels(self, compile_key: str) -> Path:
         """Return the folder that a running compile writes to."""
         return self.work / "wheels" / f".partial-{compile_key}"
+
+    def build_folder(self, compile_key: str) -> Path:
+        """Return the folder through which a running compile gets its build folder, and leaves the next."""
+        return self.work / "folders" / compile_key
 
     def log(self, tier: str, what: str, key: str) -> Path:
         """Return the full log of a build (`image`) or compile (`compile`) of a key."""

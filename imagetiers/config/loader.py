@@ -19,6 +19,7 @@ from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK
 from imagetiers.config.lockfile import GIT, IMAGES
 from imagetiers.config.model import (
     Budget,
+    BuildFolderSettings,
     CcacheSettings,
     CloudBuild,
     CompileStep,
@@ -475,6 +476,7 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
         share_layers=bool(given.get("share_layers", False)),
         job_memory=parse_size(given.get("job_memory", "1G")),
         memory=parse_size(given["memory"]) if "memory" in given else None,
+        build_folder=_build_folder(given["build_folder"]) if "build_folder" in given else None,
         ccache=CcacheSettings(
             max_size=parse_size(ccache.get("max_size", "5G")),
             min_hit_rate=float(ccache.get("min_hit_rate", 0)),
@@ -483,3 +485,7 @@ def _compile_step(given: dict[str, Any]) -> CompileStep:
             per_arch=bool(ccache.get("per_arch", True)),
         ),
     )
+
+
+def _build_folder(given: dict[str, Any]) -> BuildFolderSettings:
+    return BuildFolderSettings(parse_size(given.get("max_size", "2G")), given.get("keep", 2))

@@ -19,6 +19,7 @@ __all__ = [
     "PARENT_ARG",
     "REFRESH_ARG",
     "Budget",
+    "BuildFolderSettings",
     "CcacheSettings",
     "CloudBuild",
     "CompileStep",
@@ -71,13 +72,22 @@ class CcacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildFolderSettings:
+    """What a compile step may keep of the folder that it builds in: so many bytes of one, and so many of the newest."""
+
+    max_size: int
+    keep: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class CompileStep:
     """A Dockerfile stage that runs as a container with the ccache directory mounted, and produces wheels.
 
     `job_memory` is what a compiler job may need of which nothing is known, in bytes; it bounds MAX_JOBS. `memory` is the
     container's limit in bytes, None: it may have all that the daemon has.
     `cuda` is the version of the CUDA toolkit in the stage, None where its base image says it.
-    `share_layers`: the stage's image is kept in the registry, for the layers of other workers.
+    `share_layers`: the stage's image is kept in the registry, for the layers of other workers. `build_folder`: what it builds
+    in is kept in the cache, None: it is not.
     """
 
     stage: str
@@ -88,6 +98,7 @@ class CompileStep:
     cuda: str | None = None
     memory: int | None = None
     share_layers: bool = False
+    build_folder: BuildFolderSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

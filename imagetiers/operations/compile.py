@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from imagetiers.building.build_folder import program_files
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.ccache_session import (
     CcacheSession,
@@ -43,6 +44,7 @@ from imagetiers.planning.plan import CompilePlan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state import wheels
+from imagetiers.state.compile_folder import CompileFolder
 from imagetiers.state.history import expect_compile
 from imagetiers.state.objects import keep_objects, known_objects
 from imagetiers.state.observe import observe
@@ -104,6 +106,19 @@ def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadl
 def _compile(
     session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, secrets: Mapping[str, bytes]
 ) -> None:
+    with CompileFolder(session, step) as folder:
+        _compile_in(folder, session, tier, step, deadline=deadline, secrets=secrets)
+
+
+def _compile_in(
+    folder: CompileFolder,
+    session: Session,
+    tier: TierPlan,
+    step: CompilePlan,
+    *,
+    deadline: Deadline,
+    secrets: Mapping[str, bytes],
+) -> None:
     watch = Stopwatch(session.services.now)
     task = f"compile:{tier.name}"
     _builder(session, tier, step, deadline=deadline, secrets=secrets)
@@ -122,40 +137,49 @@ def _compile(
         warm_up(warm, session.services)
         watch.lap("pull")
         deadline.check(task)
-        container = _start(session, step, warm.directory, known, secrets)
+        container = _start(session, step, warm.directory, folder.place(), known, secrets)
     since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
     stop = partial(session.services.engine.stop, container, COMPILE_STOP_SECONDS)
     with session.services.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, session.services) if warm.cached else None
-        with checkpoints(warm, step.config.ccache, since, session.services) as keeper:
+        with checkpoints(warm, step.config.ccache, since, session.services, lambda: folder.has_saved) as keeper:
             code, log = _follow(session, tier, step, container, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
             done = measured(partial_wheels, known, warm.directory)
             try:
                 # Before the last push: a compile that is done does not wait for the cache.
                 if code == 0:
-                    _judge(warm, step, done, before, session.services)
-                    _report_others(task, wheels.commit(session.layout, step.key, task), session.services)
+                    folder.look()
+                    if not folder.used:
+                        _judge(warm, step, done, before, session.services)
+                    _commit(session, step, task)
             finally:
                 # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
                 session.services.engine.remove(container)
                 watch.lap("commit")
-                if keeper is not None:
-                    keeper.close(good=code == 0)
+                with folder.publishing(good=code == 0):
+                    if keeper is not None:
+                        keeper.close(good=code == 0)
                 changed = toolchain_change(warm, before)
                 last = last_compile(step.key, watch.began, done, known, changed)
                 keep_objects(session, step, known, lambda found: learn(found, done.jobs, done.calls, watch.began, last))
         watch.lap("push")
+    _raise_if_bad(session, task, code, log, done, deadline)
+    record = _record(session, tier, step, watch=watch, done=done, log=log)
+    # The seconds of a compile that was adopted are not all of it: such a record is like no build.
+    keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
+    keep_inputs(session, step.key, step.files)
+
+
+def _raise_if_bad(  # noqa: PLR0917  one value each
+    session: Session, task: str, code: int, log: BuildLog, done: Measured, deadline: Deadline
+) -> None:
     if code != 0 and session.services.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
     if code != 0 and deadline.reached:
         raise deadline.error(task)
     if code != 0:
         raise BuildError(*_failure(log, task, code, done))
-    record = _record(session, tier, step, watch=watch, done=done, log=log)
-    # The seconds of a compile that was adopted are not all of it: such a record is like no build.
-    keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
-    keep_inputs(session, step.key, step.files)
 
 
 def _record(
@@ -198,9 +222,9 @@ def _failure(log: BuildLog, task: str, code: int, done: Measured) -> tuple[Probl
     return problem, Problem(task, "the memory was probably not enough for so many jobs", hint)
 
 
-def _report_others(task: str, others: tuple[str, ...], services: Services) -> None:
-    for name in others:
-        services.console.line(f"{task}: left {name} in /wheels; only wheels are kept, so it was removed")
+def _commit(session: Session, step: CompilePlan, task: str) -> None:
+    for name in wheels.commit(session.layout, step.key, task):
+        session.services.console.line(f"{task}: left {name} in /wheels; only wheels are kept, so it was removed")
 
 
 def _check_ccache(warm: CcacheSession, step: CompilePlan) -> None:
@@ -282,7 +306,14 @@ def _running(session: Session, step: CompilePlan) -> str | None:
     return None
 
 
-def _start(session: Session, step: CompilePlan, ccache: Path, known: KnownObjects, secrets: Mapping[str, bytes]) -> str:
+def _start(  # noqa: PLR0917  one folder each
+    session: Session,
+    step: CompilePlan,
+    ccache: Path,
+    build_folder: Path | None,
+    known: KnownObjects,
+    secrets: Mapping[str, bytes],
+) -> str:
     info = session.services.engine.info()
     folder = session.layout.partial_wheels(step.key)
     shutil.rmtree(folder, ignore_errors=True)
@@ -298,9 +329,11 @@ def _start(session: Session, step: CompilePlan, ccache: Path, known: KnownObject
         wheels=folder.resolve(),
         checkout=_checkout(session.layout),
         secrets=len(secrets),
+        folder=build_folder.resolve() if build_folder is not None else None,
     )
     stdin = secrets_stream(secrets) if secrets else None
-    return session.services.engine.start(container, launcher_files(known), stdin)
+    files = launcher_files(known, program_files() if build_folder is not None else ())
+    return session.services.engine.start(container, files, stdin)
 
 
 def _follow(

@@ -25,12 +25,16 @@ from imagetiers.planning.keys import SHORT
 from imagetiers.planning.observed import Absent
 from imagetiers.services import Registry
 from imagetiers.state.aggregates import AGGREGATE
+from imagetiers.state.build_folders import decode_folders
 from imagetiers.stores.port import Blob, Store
 
 __all__ = ["KINDS", "CacheContents", "Part", "read_cache"]
 
-KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published", "objects")
+KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published", "objects", "folders")
 """The folders of a cache that `cache:gc` looks after; ccache's packs have a housekeeping of their own."""
+
+LEFT = "left over"
+"""The kind of what a killed build has left."""
 
 _THREADS = 16
 _DOCUMENT_MAX = 16 * 1024 * 1024
@@ -40,6 +44,7 @@ _NAMED = {
     "keys": re.compile(r"([0-9a-f]{64})\.json"),
     "records": re.compile(rf"[^/]+/(?:compile|image)/\d+-([0-9a-f]{{{SHORT}}})\.json"),
     "objects": re.compile(r"[^/]+\.json"),
+    "folders": re.compile(r"[^/]+(?:\.json|/[0-9a-f]{64}\.zst)"),
     "verdicts": re.compile(r"[0-9a-f]{64}/[^/]+\.json"),
     "published": re.compile(rf"(.+:([0-9a-f]{{{SHORT}}}))\.json"),
 }
@@ -105,7 +110,13 @@ def read_cache(part: Part, live: Iterable[str], *, keep: int, old: float) -> Cac
     if part.registry is not None:
         _need_published(part.store, part.registry, by_kind["published"], reading)
     _need_verdicts(part.store, [one for one in by_kind["verdicts"] if one.blob.updated < old], keys, reading)
+    folders = _folders(part.store, by_kind["folders"], reading)
     for one in objects:
+        if one.kind == "folders":
+            at = folders.get(one.blob.name)
+            kind = "folders" if at is not None else LEFT
+            reading.items.append(Item(one.blob.name, kind, one.blob.size, at or one.blob.updated, one.blob.generation))
+            continue
         tier = str((documents.get(one.key) or {}).get("tier", "")) if one.kind != "records" else _folder(one.rest)
         at = max(one.blob.updated, used.get(one.key, 0.0)) if one.key and one.kind != "records" else one.blob.updated
         reading.items.append(Item(one.blob.name, one.kind, one.blob.size, at, one.blob.generation, tier))
@@ -206,6 +217,24 @@ def _uses(by_kind: Mapping[str, Iterable[_Object]], documents: Mapping[str, Mapp
             for key in _closure([one.key], documents):
                 used[key] = max(used.get(key, 0.0), one.blob.updated)
     return used
+
+
+def _folders(store: Store, found: Iterable[_Object], reading: CacheContents) -> dict[str, float]:
+    """Return the lists of build folders, and the parts that they name, by when the list was written (store's time)."""
+    times: dict[str, float] = {}
+    for one in found:
+        if not one.rest.endswith(".json"):
+            continue
+        times[one.blob.name] = one.blob.updated
+        try:
+            listed = decode_folders(store.read(one.blob.name)[0])
+        except (StoreError, ValueError) as error:
+            reading.doubts.append(f"{one.blob.name}: {error}")
+            continue
+        line = one.blob.name.removesuffix(".json")
+        for folder in listed:
+            times |= {f"{line}/{part.sha256}.zst": one.blob.updated for part in folder.parts}
+    return times
 
 
 def _need_published(store: Store, registry: Registry, published: Iterable[_Object], reading: CacheContents) -> None:

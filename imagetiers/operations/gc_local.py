@@ -47,6 +47,8 @@ def _branches(layout: Layout) -> Iterator[Layout]:
 def _items(layout: Layout, root: Path) -> Iterator[Item]:
     for path in _inside(layout.work / "wheels"):
         yield _folder(path, "left over" if path.name.startswith(".") else "wheels here", root)
+    for path in _inside(layout.work / "folders"):
+        yield _folder(path, "left over", root)
     for path in _inside(layout.work / "ccache"):
         yield _folder(path, "ccache here", root)
     for folder in _inside(layout.work / "logs"):

@@ -14,6 +14,7 @@ from imagetiers.planning.labels import Label
 from imagetiers.planning.plan import CompilePlan, TierPlan
 
 __all__ = [
+    "BUILD_FOLDER",
     "CALL_LOG",
     "JOB_KNOWN",
     "JOB_LOG",
@@ -40,6 +41,9 @@ JOB_LOG = ".jobs.log"
 
 JOB_SOURCE = "/imagetiers/job.c"
 JOB_KNOWN = "/imagetiers/known"
+
+BUILD_FOLDER = "/imagetiers/build-folder"  # the program that keeps build folders
+_BUILD_FOLDER_AT = "/build-folder"  # what it keeps
 
 # Compiles the launcher and puts it before whatever command ccache is to put before compilers, and becomes the command.
 # CCACHE_DISABLE: cc may be a link to ccache, and this call is not the step's.
@@ -150,12 +154,13 @@ def compile_container(
     wheels: Path,
     checkout: str,
     secrets: int = 0,
+    folder: Path | None = None,
 ) -> Container:
     """Return the container that compiles: ccache and wheels are folders of the host, and there is no network.
 
     The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
     All compilers together may have `room` bytes of memory. With so many `secrets` it first reads `secrets_stream` from
-    its stdin; they are files of its user, in memory.
+    its stdin; they are files of its user, in memory. `folder` is where its build folder comes from and goes to.
     """
     settings = plan.config.ccache
     options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
@@ -178,8 +183,17 @@ def compile_container(
             "NVCC_PER_ARCH": str(int(settings.per_arch)),
             "WHEELS_DIR": "/wheels",
             "HOME": "/tmp",  # noqa: S108  in the container: any user may write there
+            **(
+                {"IMAGETIERS_BUILD_FOLDER": BUILD_FOLDER, "IMAGETIERS_BUILD_FOLDER_AT": _BUILD_FOLDER_AT}
+                if folder
+                else {}
+            ),
         },
-        mounts=(BindMount(ccache, "/ccache"), BindMount(wheels, "/wheels")),
+        mounts=(
+            BindMount(ccache, "/ccache"),
+            BindMount(wheels, "/wheels"),
+            *((BindMount(folder, _BUILD_FOLDER_AT),) if folder else ()),
+        ),
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
         tmpfs={SECRETS: options} if secrets else {},
         memory=plan.config.memory,

@@ -84,6 +84,8 @@ def purpose_of(name: str) -> str:
     first, _, rest = name.partition("/")
     if first in _PURPOSES:
         return first
+    if first == "folders" and rest.endswith(".json"):
+        return "folders"
     if first == "ccache" and rest.endswith("/head") and not rest.startswith("untrusted."):
         return "ccache-head"
     return ""
@@ -95,11 +97,12 @@ def must_be_signed(name: str) -> bool:
 
 
 def counts_only_signed(name: str) -> bool:
-    """Say whether an object is signed, or is of use only through a signed one: all of a trusted ccache namespace.
+    """Say whether an object is signed, or is of use only through a signed one: all of build folders and trusted ccache.
 
     Who has no key shall not upload packs whose head would then be refused.
     """
-    return must_be_signed(name) or (name.startswith("ccache/") and not name.startswith("ccache/untrusted."))
+    inside = name.startswith(("ccache/", "folders/")) and not name.startswith("ccache/untrusted.")
+    return must_be_signed(name) or inside
 
 
 def to_sign(statement: bytes, purpose: str) -> bytes:

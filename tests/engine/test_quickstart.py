@@ -27,6 +27,8 @@ def server() -> Iterator[GcsServer]:
 @pytest.fixture
 def quickstart(tmp_path: Path, server: GcsServer) -> Iterator[Checkout]:
     made = make_checkout(REPO, tmp_path / "checkout", server=server)
+    # What ccache does, is seen without: test_build_folder.py has the folder.
+    made.edit("pipeline.yaml", ", build_folder: {max_size: 1G}", "")
     yield made
     remove_all(made)
 

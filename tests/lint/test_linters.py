@@ -46,7 +46,7 @@ def test_dodo_is_one_import_and_one_line() -> None:
 
 def test_nothing_runs_a_shell() -> None:
     for path in (REPO / "imagetiers").rglob("*.py"):
-        if "templates" in path.parts:  # they run in images
+        if {"templates", "build_folder"} & set(path.parts):  # they run in images
             continue
         text = path.read_text()
         if path.name != "process.py":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,12 +17,14 @@ from imagetiers.ccache import namespace
 from imagetiers.ccache.prune import PruneOptions, prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
-from imagetiers.config.model import Trust
+from imagetiers.config.model import BuildFolderSettings, Trust
 from imagetiers.operations.ccache import prune_report
 from imagetiers.operations.gc import GcOptions
 from imagetiers.planning.forecast import READ
 from imagetiers.planning.observed import Absent, Unknown
+from imagetiers.planning.plan import CompilePlan
 from imagetiers.state.aggregates import AGGREGATE
+from imagetiers.state.build_folders import publish
 from tests.ccache.synthetic import entries_in, make_directory
 from tests.operations.test_gc import DAY, UNTRUSTED, Cache
 
@@ -36,6 +41,8 @@ OTHERS = {  # cache:gc
     "verdicts/IMAGE/CHECK.json",
     "published/REFERENCE.json",
     "objects/LINE.json",
+    "folders/LINE.json",
+    "folders/LINE/KEY.zst",
 }
 FOR_EVER = {  # one each: of a cache or a branch, and of a tier
     "gc/marks.json",
@@ -47,6 +54,7 @@ WRITERS = {
     "operations/gc.py",
     "operations/push.py",
     "operations/verify.py",
+    "state/build_folders.py",
     "state/objects.py",
     "state/records.py",
     "state/wheels.py",
@@ -64,8 +72,8 @@ def kind_of(name: str) -> str:
         return f"records/TIER/KIND/{AGGREGATE if parts[3] == AGGREGATE else 'NAME.json'}"
     if parts[0] == "verdicts":
         return "verdicts/IMAGE/CHECK.json"
-    if parts[0] == "objects":
-        return "objects/LINE.json"
+    if parts[0] in {"objects", "folders"}:
+        return f"{parts[0]}/LINE.json" if len(parts) == 2 else f"{parts[0]}/LINE/KEY.zst"
     if parts[0] == "published":
         return "published/REFERENCE.json"
     return re.sub(r"[0-9a-f]{64}", "KEY", name)
@@ -94,6 +102,7 @@ def lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
             cache.build(f"{level}-{number}", trust=trust)
             folder = tmp_path / level
             make_directory(folder, 10, seed=number)
+            keep_build_folder(cache, trust, number, tmp_path)
             push(cache.store, f"{level}.p.ccache-4.14", folder, step="torch")
             prune(cache.store, f"{level}.p.ccache-4.14", PruneOptions(keep_history=0))
             cache.now += DAY
@@ -103,6 +112,19 @@ def lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     cache.publish("trusted.main-0")
     cache.registry = Unknown("down")
     return cache
+
+
+def keep_build_folder(cache: Cache, trust: Trust, number: int, folder: Path) -> None:
+    """Keep a folder that differs from the one before in one part; and a part of another whose build was killed then."""
+    key = cache.builds[f"{trust.level}.{trust.branch}-{number}"][0].key
+    step = SimpleNamespace(
+        tier="torch", key=key, namespace="p.torch", config=SimpleNamespace(build_folder=BuildFolderSettings(1 << 20))
+    )
+    files = {name: folder / name for name in ("same.tar", "other.tar")}
+    files["same.tar"].write_text("same")
+    files["other.tar"].write_text(f"{trust.level} {number}")
+    publish(cache.session(trust)[0], cast("CompilePlan", step), files)
+    cache.store.write(f"{trust.prefix}folders/p.torch/{hashlib.sha256(key.encode()).hexdigest()}.zst", b"left")
 
 
 def a_day_of_housekeeping(cache: Cache) -> None:

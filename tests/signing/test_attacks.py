@@ -64,12 +64,14 @@ FORGERIES = {
     "key document": (f"keys/{KEY}.json", b"{}"),
     "wheels": (f"wheels/{KEY}.tar", b""),
     "head": (f"ccache/{MAIN}/head", encode_head(Head())),
+    "build folders": ("folders/line.json", b'{"folders": [], "format": 1}'),
 }
 # what else a build of a pull request must not be able to touch (CREEP, CVE-2025-36852, is that it can)
 ELSEWHERE = {
     "pack": f"ccache/{MAIN}/packs/{'0' * 64}-{'0' * 16}",
     "segment": f"ccache/{MAIN}/index/{'0' * 64}-{'0' * 16}",
     "record": "records/tier/image/1.json",
+    "a part of a build folder": f"folders/line/{'0' * 64}.zst",
     "another branch's head": f"ccache/{OTHERS}/head",
     "another branch's wheels": f"untrusted/topic-2/wheels/{KEY}.tar",
     "another branch's verdict": f"untrusted/topic-2/{VERDICT}",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.build_folder import __main__
+from imagetiers.building.build_folder import parts_of, read_report
 from tests.unit.build_folder.project import ALWAYS, KINDS, NEVER, Built, Project, chosen
 
 pytestmark = pytest.mark.skipif(
@@ -85,6 +87,31 @@ def test_a_table_that_changes_is_made_again(project: Project, monkeypatch: pytes
     project.build(monkeypatch, folder=True)
     project.write("src/table.txt", "9 9")
     assert not both(project, monkeypatch).used
+
+
+def test_what_a_script_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, folder in (("GIVEN", "given"), ("LEFT", "left"), ("STATE", "state")):
+        monkeypatch.setattr(__main__, name, str(project.home / folder))
+    project.build(monkeypatch, folder=True)
+    shutil.rmtree(project.home / "state", ignore_errors=True)
+    root = str(project.home / "src")
+    shutil.rmtree(f"{root}/build")
+    assert __main__.main(["restore", root, f"{root}/build"]) == __main__.CONFIGURE
+    assert "not used: there is none yet" in capsys.readouterr().out
+
+    project.restore(monkeypatch)
+    shutil.rmtree(project.home / "state", ignore_errors=True)
+    project._fresh(monkeypatch, folder=True)
+    assert __main__.main(["restore", root, f"{root}/build"]) == 0
+    assert "in use; changed: nothing" in capsys.readouterr().out
+    assert __main__.main(["ninja", "-j", "2", "install"]) == 0
+    assert __main__.main(["save"]) == 0
+    report = read_report(project.home / "left")
+    assert report is not None
+    assert str(report) == "build folder used: 0 sources changed, 0 of 10 objects compiled"
+    assert parts_of(project.home / "given", project.home / "left", report) == {}
 
 
 def edits(project: Project, monkeypatch: pytest.MonkeyPatch, count: int, seed: int) -> list[tuple[str, str, Built]]:
