@@ -20,6 +20,11 @@ __all__ = ["ImageFiles", "read_saved"]
 _MANIFEST = "manifest.json"
 _SMALL = 8 << 20  # bytes: what is larger is no document
 _MOST_MEMBERS = 10_000
+_BY_DIGEST = "blobs/sha256/"
+_REMEMBERED = 200  # layers
+
+_read_before: dict[tuple[str, ReadOptions], FileLayer] = {}
+"""Layers by their digest: a tier's image begins with its parent's layers, which were read a moment before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,17 @@ class _Members:
             except (ValueError, RecursionError):
                 self.layers[name] = self._layer(io.BytesIO(data))
         else:
-            self.layers[name] = self._layer(file)
+            self.layers[name] = self._remembered(name, file)
+
+    def _remembered(self, name: str, file: IO[bytes]) -> FileLayer | LayerError:
+        """Return a layer that was read in this process, or read it."""
+        known = (name, self.wanted)
+        layer = _read_before.get(known) or self._layer(file)
+        if name.startswith(_BY_DIGEST) and isinstance(layer, FileLayer):
+            _read_before[known] = layer
+            while len(_read_before) > _REMEMBERED:
+                _read_before.pop(next(iter(_read_before)), None)
+        return layer
 
     def _layer(self, file: IO[bytes]) -> FileLayer | LayerError:
         try:

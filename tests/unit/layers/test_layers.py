@@ -6,6 +6,7 @@ import gzip
 import io
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 import zstandard
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from imagetiers.binaries.elf import FormatError, read_loading
 from imagetiers.layers.archive import read_saved
-from imagetiers.layers.model import FileKind, LayerError, ReadOptions
+from imagetiers.layers.model import FileKind, FileLayer, LayerError, ReadOptions
 from imagetiers.layers.read import read_layer
 from tests.unit.layers.trees import EVERYTHING, FOLDER, Member, elf, hardlink, image, saved, symlink, tar
 
@@ -98,6 +99,29 @@ def test_layers_are_read_compressed_or_not(compress) -> None:  # type: ignore[no
     found = read_saved(iter([data]), EVERYTHING)
 
     assert found.tree.find("/etc/motd").content == b"lower"  # type: ignore[union-attr]
+
+
+def test_a_layer_is_read_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagetiers.layers.archive._SMALL", 2000)
+    lower = tar({"etc/passwd": b"remembered", "etc/x": b"y" * 5000})
+    read: list[ReadOptions] = []
+
+    def counted(stream: IO[bytes], wanted: ReadOptions) -> FileLayer:
+        read.append(wanted)
+        return read_layer(stream, wanted)
+
+    monkeypatch.setattr("imagetiers.layers.archive.read_layer", counted)
+
+    parent = read_saved(iter([saved([lower])]), EVERYTHING)
+    child = read_saved(iter([saved([lower, tar({"child": b"c"})])]), EVERYTHING)
+    other = read_saved(iter([saved([lower])]), ReadOptions())
+
+    assert read == [EVERYTHING, EVERYTHING, ReadOptions()]
+    assert parent.tree.find("/etc/passwd") == child.tree.find("/etc/passwd")
+    assert child.tree.find("/child") is not None
+    found = other.tree.find("/etc/passwd")
+    assert found is not None
+    assert not found.content
 
 
 @pytest.mark.parametrize("cut", [100, 1000, 5000])

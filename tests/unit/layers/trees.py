@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -59,8 +60,8 @@ def tar(members: Mapping[str, Member | bytes]) -> bytes:
 
 def saved(layers: Iterable[bytes], config: Mapping[str, object] | None = None) -> bytes:
     """Return what `docker save` would write, the manifest last as it does."""
-    names = [f"blobs/sha256/{number:064x}" for number, _ in enumerate(tuple(layers))]
-    members = dict(zip(names, layers, strict=True))
+    members = {f"blobs/sha256/{hashlib.sha256(layer).hexdigest()}": layer for layer in layers}
+    names = list(members)
     document = json.dumps({"config": config or {}, "history": []}).encode()
     manifest = json.dumps([{"Config": "blobs/sha256/c", "Layers": names}]).encode()
     return tar({**members, "blobs/sha256/c": document, "manifest.json": manifest})
