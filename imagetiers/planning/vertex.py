@@ -26,8 +26,8 @@ class VertexMachine:
     count: int = 1
 
 
-# https://cloud.google.com/vertex-ai/docs/training/configure-compute, "Machine types" and "GPUs"; accelerators as
-# google-cloud-aiplatform 2.7.0 lists them. GPUs that are not here are not to be had there.
+# Accelerators as google-cloud-aiplatform 2.7.0 lists them; the machine types were written from memory, Google's own list is at
+# https://cloud.google.com/vertex-ai/docs/training/configure-compute. Jobs for GPUs that are not here cannot be written.
 MACHINES: Mapping[str, VertexMachine] = {
     "P4": VertexMachine("n1-standard-4", "NVIDIA_TESLA_P4"),
     "P100": VertexMachine("n1-standard-4", "NVIDIA_TESLA_P100"),
