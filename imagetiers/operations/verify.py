@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
-from imagetiers.config.model import Budget
 from imagetiers.errors import Problem, StoreError, VerifyError
 from imagetiers.judging.outcome import CheckOutcome
 from imagetiers.judging.python import python_checks
@@ -92,7 +91,7 @@ def _find(session: Session, tier: TierPlan, deadline: Deadline) -> _Subject:
     seen = deadline.within(task, lambda: observe(session))
     image, published = seen.image(tier), seen.published(tier)
     if image is None and published is not None:
-        if not tier.verify.runs and tier.verify.budget == Budget():
+        if not tier.verify.needs_engine:
             return _Subject(published.image, digest=published.digest)
         image = deadline.within(task, lambda: fetch(session, tier, published.digest))
     if image is None:
@@ -131,7 +130,11 @@ def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline
     """Make all checks of the image, also when some have failed. Raises VerifyError when the time is over, Interrupted."""
     services, task = session.services, f"verify:{tier.name}"
     outcomes: list[CheckOutcome] = []
+    declared = tier.verify.declared
+    settings = any(each.checks.reads_config for each in declared)
     if image.here is None:
+        if not tier.verify.reads_files and not settings:
+            return Found()
         ref = f"{tier.repository}@{image.digest}"
         services.console.line(f"{task}: the registry's layers are read, and nothing is pulled: {image.digest[:19]}")
         read = deadline.within(task, lambda: services.registry.read_image(ref, wanted(tier.verify)))
@@ -141,8 +144,7 @@ def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline
     ]
     outcomes += over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
     held = Found()
-    declared = tier.verify.declared
-    config = services.engine.image_config(tier.ref) if any(each.checks.reads_config for each in declared) else None
+    config = services.engine.image_config(tier.ref) if settings else None
     if tier.verify.reads_files or (config is not None and needs_accounts(declared, config)):
         held = hold_against(tier, read_image(tier, services, deadline))
     elif config is not None:

@@ -116,6 +116,11 @@ class VerifyPlan:
         """Whether something must be run in the image."""
         return bool(self.scripts) or any(each.checks.commands or each.checks.python for each in self.declared)
 
+    @property
+    def needs_engine(self) -> bool:
+        """Whether an image that the registry has must be pulled to be checked; else its layers are read there."""
+        return self.runs or self.budget != Budget()
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

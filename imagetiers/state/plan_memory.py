@@ -58,8 +58,8 @@ _CLASSES = {
     "imagetiers.config.checks": {"Checks", "CommandCheck", "Declared", "FileCheck", "Forbidden", "PythonCheck"},
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
-        "Budget", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh", "ScanPolicy", "Secret",
-        "Tier",
+        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh",
+        "ScanPolicy", "Secret", "Tier",
         "TrustSettings", "TrustedKey", "Verify", "Waiver",
     },
     "imagetiers.inputs.files": {"InputFile"},

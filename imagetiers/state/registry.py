@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
-from imagetiers.planning.device_code import DeviceLibrary, read_library
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.stores.patience import in_parallel
+
+if TYPE_CHECKING:
+    from imagetiers.planning.device_code import DeviceLibrary
 
 __all__ = [
     "Publication",
@@ -148,6 +150,8 @@ def passed_before(session: Session, tier: TierPlan, image: str) -> Verdict | Non
 def _read_verdict(document: Mapping[str, Any]) -> Verdict | None:
     if document.get("passed") is not True:
         return None
+    from imagetiers.planning.device_code import read_library
+
     checks, libraries = document.get("checks"), document.get("device_code")
     found = [read_library(each) for each in libraries] if isinstance(libraries, list) else []
     return Verdict(

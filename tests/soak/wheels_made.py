@@ -34,7 +34,7 @@ class _Silent:
 def session_of(store: Store, layout: Layout, trust: Trust, now: Callable[[], float]) -> tuple[Session, _Silent]:
     """Make a session of a store and a console; what else it has is None, and must not be asked for."""
     console = _Silent()
-    values: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Services))
+    values: dict[str, Any] = {field.name: None for field in dataclasses.fields(Services) if field.name != "events"}
     values |= {"store": store, "console": console, "now": now, "user": (0, 0)}
     nothing: Any = None
     return Session(nothing, layout, Services(**values), trust), console

@@ -53,6 +53,8 @@ def test_a_wrong_pipeline_and_a_missing_secret(offline: Checkout) -> None:
 WRONG = {
     "timeout": ["x", "0s", "3h 30m", "-1h", ""],
     "json": [""],
+    "gpu": ["x", ""],
+    "junit": [""],
     "watch": ["x", "0s", ""],
     "mode": ["x", "", "trusted|pr"],
     "namespace": [""],

@@ -30,6 +30,12 @@ UNNEEDED = {
     "imagetiers.scaffold",
     "imagetiers.adapters.registry_http", "imagetiers.stores.gcs",
 }  # fmt: skip
+# What an interpreter of this environment has imported before it runs anything: some packages' .pth files do.
+AT_START = set(
+    subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout.split()
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def imported(where: Path, env: dict[str, str]) -> set[str]:
     program = "import sys\nfrom doit.doit_cmd import DoitMain\nDoitMain().run([])\nprint(*sys.modules)"
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, cwd=where, env=env, capture_output=True, text=True, check=True, timeout=60)
-    return set(done.stdout.splitlines()[-1].split())
+    return set(done.stdout.splitlines()[-1].split()) - AT_START
 
 
 @pytest.fixture
