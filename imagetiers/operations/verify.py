@@ -140,7 +140,8 @@ def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline
         read = deadline.within(task, lambda: services.registry.read_image(ref, wanted(tier.verify)))
         return hold_against(tier, read)
     over = [
-        CheckOutcome(tier.name, "budget", each.what, each.hint) for each in budget_problems(session, tier, image.here)
+        CheckOutcome(tier.name, "budget", each.what if each.where == task else f"{each.where}: {each.what}", each.hint)
+        for each in budget_problems(session, tier, image.here)
     ]
     outcomes += over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
     held = Found()

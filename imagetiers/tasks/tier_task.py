@@ -24,6 +24,10 @@ _NEEDS = {
 _OTHERS = frozenset({"cache", "ccache", "check", "cloudbuild", "lock", "plan", "status", "trust"})
 
 
+_STAYS = {"_action_instances", "_actions", "clean_actions", "custom_title", "teardown", "uptodate", "value_savers"}
+"""Attributes of a task that are not taken to a worker: they may hold closures."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """The words of a command that runs tasks, or (`groups`) that only shows which groups of them there are.
@@ -65,3 +69,12 @@ class TierTask(Task):
     def __init__(self, verb: str, tier: str, **attributes: Any) -> None:
         super().__init__(f"{verb}:{tier}", **attributes)  # type: ignore[no-untyped-call]
         self.subtask_of = verb
+
+    def pickle_safe_dict(self) -> dict[str, Any]:
+        """Return what `doit -n` takes to another worker and back; doit's own reads it from a dictionary of attributes."""
+        return {name: getattr(self, name) for name in self.__slots__ if name not in _STAYS and hasattr(self, name)}
+
+    def update_from_pickle(self, pickle_obj: dict[str, Any]) -> None:
+        """Take over what a worker has changed."""
+        for name, value in pickle_obj.items():
+            setattr(self, name, value)

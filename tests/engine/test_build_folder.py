@@ -76,7 +76,9 @@ def test_one_source_is_compiled_alone_and_the_wheel_is_the_same(tmp_path: Path, 
     # A CMake file: what it decides is not in the folder.
     fifth = worker(fourth, tmp_path / "fifth", server)
     fifth.edit(DOCKERFILE, FETCH, f"{FETCH}RUN echo '# edited' >>/src/pytorch/c10/CMakeLists.txt\n")
-    fifth.edit("pipeline.yaml", "ccache: {max_size: 1G}", "ccache: {max_size: 1G}, build_folder: {max_size: 1G}")
+    fifth.edit(
+        "pipeline.yaml", "1G, ccache: {max_size: 1G}", "1G, ccache: {max_size: 1G}, build_folder: {max_size: 1G}"
+    )
     said = compiled(fifth).out
     assert "build folder not used: pytorch/c10/CMakeLists.txt has changed, which not only compilers read" in said
     # What the compiles with the folder have not asked ccache for is in its working set all the same.

@@ -143,7 +143,22 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
     listed = checkout.doit("list")
     housekeeping = [f"ccache:{verb}" for verb in ("prune", "pull", "push", "rollback", "stats", "verify")]
     names = [line.split()[0] for line in listed.out.splitlines()]
-    rest = ["check", "cloudbuild", "compile", "explain", "image", "lock", "plan", "pull", "push", "status", "verify"]
+    rest = [
+        "check",
+        "cloudbuild",
+        "compile",
+        "explain",
+        "image",
+        "lock",
+        "plan",
+        "pull",
+        "push",
+        "scan",
+        "scan:diff",
+        "size",
+        "status",
+        "verify",
+    ]
     trust = ["trust:init", "trust:rotate", "trust:status"]
     assert names == ["cache:gc", *housekeeping, *rest[:-1], *trust, *rest[-1:]]
 
