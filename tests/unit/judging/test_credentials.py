@@ -53,7 +53,7 @@ IN_FILES = {
     "/src/.git/config": f"[remote]\n url = https://user:{token(20)}@github.com/a/b\n",
     "/etc/pip.conf": f"[global]\nindex-url = https://user:{token(16)}@pypi.example.org/simple\n",
     "/root/.pypirc": f"[pypi]\nusername = u\npassword = {token(16)}\n",
-    "/root/.npmrc": f"//registry.npmjs.org/:_authToken={token(32)}\n",
+    "/root/.npmrc": f"//registry.example.com/:_authToken={token(32)}\n",
     "/root/.docker/config.json": '{"auths": {"r": {"auth": "' + base64.b64encode(token(20).encode()).decode() + '"}}}',
     "/root/.aws/credentials": f"[default]\naws_secret_access_key = {token(40)}\n",
     "/root/.kube/config": f"users:\n- user:\n    token: {token(60)}\n",

@@ -153,7 +153,7 @@ MUST_FAIL: dict[str, tuple[dict[str, Member | bytes], dict[str, object], dict[st
     ),
     "packages that nobody can read": ({"var/lib/rpm/rpmdb.sqlite": b"x"}, {}, {"forbid": {"packages": ["gcc"]}}),
     "a forbidden path": ({"opt/conda/bin/python": b"x"}, {}, {"forbid": {"paths": ["/opt/conda"]}}),
-    "lists of apt": ({"var/lib/apt/lists/deb.debian.org_x": b"x"}, {}, {"forbid": {"caches": True}}),
+    "lists of apt": ({"var/lib/apt/lists/packages.example_x": b"x"}, {}, {"forbid": {"caches": True}}),
     "a cache of pip": ({"root/.cache/pip/http/a": b"x", "home/app/.cache/b": b"x"}, {}, {"forbid": {"caches": True}}),
     "a repository of git": ({"src/app/.git/HEAD": b"ref: x"}, {}, {"forbid": {"git": True}}),
     "a credential": ({"app/settings": f"ghp_{token(36)}".encode()}, {}, {"forbid": {"credentials": True}}),
