@@ -26,7 +26,7 @@ from operator import not_
 from pathlib import Path
 from typing import NamedTuple
 
-from imagetiers.ccache.format.entry import TRAILER, UNWRAP_MAX, Kind, are_names, is_name, path_of, suffix_kind
+from imagetiers.ccache.format.entry import PAYLOAD_MAX, TRAILER, Kind, are_names, is_name, path_of, suffix_kind
 
 __all__ = [
     "LocalEntries",
@@ -192,7 +192,7 @@ def read_entry(directory: Path, key: str) -> bytes | None:
         for depth in range(2, 5):
             path = directory.joinpath(*name[:depth], name[depth:])
             with contextlib.suppress(OSError):
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= UNWRAP_MAX:
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= PAYLOAD_MAX:
                     return path.read_bytes()
     return None
 

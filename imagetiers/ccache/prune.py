@@ -33,7 +33,7 @@ from imagetiers.ccache.format.pack import (
     PackRef,
     Section,
     decode_section,
-    encode_sections,
+    make_section,
     parse_pack,
     restore_entry,
 )
@@ -404,18 +404,18 @@ def _compact(space: Namespace, plan: _Plan) -> Mapping[str, Entry]:
 
 
 def _sections(space: Namespace, entries: Sequence[Entry]) -> Iterator[Section]:
-    """Encode entries anew, kind by kind, a few MiB at a time."""
+    """Read entries and make sections of them, kind by kind, a few MiB at a time."""
     for kind in (Kind.MANIFEST, Kind.RESULT):
         files: list[tuple[str, bytes, int]] = []
         held = 0
         for name, data, mtime in _files(space, [entry for entry in entries if entry.kind is kind]):
             if files and held + len(data) > _SECTION_BYTES:
-                yield from encode_sections(kind, files, recompress=True)
+                yield make_section(kind, files)
                 files, held = [], 0
             files.append((name, data, mtime))
             held += len(data)
         if files:
-            yield from encode_sections(kind, files, recompress=True)
+            yield make_section(kind, files)
 
 
 def _files(space: Namespace, entries: Sequence[Entry]) -> Iterator[tuple[str, bytes, int]]:

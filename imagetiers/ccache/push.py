@@ -42,11 +42,14 @@ from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
 from imagetiers.stores.counting import CountingStore
 from imagetiers.stores.port import Blob, Progress, Store
 
-__all__ = ["PushOptions", "PushOutcome", "PushResult", "late", "push"]
+__all__ = ["PushOutcome", "PushResult", "late", "push"]
 
 PUSH_MAX_SECONDS = 3600.0
 """A push that takes longer between its first pack and its head (by the store's clock) starts again: housekeeping's grace
 period is longer."""
+
+UPLOADS = 4
+"""Threads that upload: as fast as sixteen, and each costs some 30 MB."""
 
 _TURNS = 4
 _SKEW_MIN = 30.0
@@ -64,17 +67,6 @@ class PushOutcome(StrEnum):
     READ_ONLY = "not pushed: read-only"
     EMPTY = "not pushed: the cache directory holds no entries"
     UNREADABLE = "not pushed: the cache directory could not be read"
-
-
-@dataclass(frozen=True, slots=True)
-class PushOptions:
-    """`recompress` packs raw payloads together (2x fewer bytes of a real PyTorch cache, more CPU).
-
-    `threads` upload one pack each; four are as fast as sixteen, and each costs some 30 MB.
-    """
-
-    recompress: bool = True
-    threads: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +133,7 @@ def push(
     fingerprint: Fingerprint | None = None,
     parents: Sequence[str] = (),
     with_last: bool = False,
-    options: PushOptions | None = None,
+    threads: int = UPLOADS,
     progress: Progress | None = None,
 ) -> PushResult:
     """Push `directory` into `namespace` and record the working set of `step`.
@@ -150,10 +142,9 @@ def push(
     it. `good` says that the run ended well: its working set becomes the step's, and one with other entries stays as
     the one before. Otherwise (a failed or unfinished run, or a `checkpoint`) it is kept beside the last good one. All of them
     are restored. `with_last`: what the last good run has used counts as used by this one, which had its results without ccache.
-    What one of `parents` (namespaces
-    that are read through) would restore for this step is not pushed again. Never writes after a failed or empty reading
-    of the directory, and never fails for credentials that are read-only from the first write on. Raises StoreError,
-    ValueError.
+    What one of `parents` (namespaces that are read through) would restore for this step is not pushed again. `threads` upload
+    one pack each. Never writes after a failed or empty reading of the directory, and never fails for credentials that are
+    read-only from the first write on. Raises StoreError, ValueError.
     """
     started = time.monotonic()
     counting = CountingStore(store)
@@ -178,7 +169,7 @@ def push(
         with_last,
     )
     try:
-        result = _push(run, parents, directory, options or PushOptions(), progress)
+        result = _push(run, parents, directory, threads, progress)
     except ForbiddenError as error:
         if counting.written or not run.loaded:
             raise  # who may write once may always: this is a failure, and what it left undone must be known
@@ -193,7 +184,7 @@ def push(
 
 
 def _push(
-    run: _Run, parents: Sequence[str], directory: Path, options: PushOptions, progress: Progress | None
+    run: _Run, parents: Sequence[str], directory: Path, threads: int, progress: Progress | None
 ) -> dict[str, object]:
     space = run.space
     pushed: dict[str, Entry] = {}
@@ -211,7 +202,7 @@ def _push(
             covered = _covered(run, parents, directory, loaded.view.live)
         run.skew = _skew(space)
         candidates = list(_candidates(run, loaded.view.live, covered))
-        own, stats = upload(space, candidates, run.skipped, options, progress)
+        own, stats = upload(space, candidates, run.skipped, threads, progress)
         packs, stored = packs + stats.packs, stored + stats.stored
         turn = _Turn(run, [_by_the_stores_clock(entry, run.skew) for entry in own])
         after = space.commit(loaded, turn.change)

@@ -1,6 +1,6 @@
-"""Read entry files, encode them on a few threads, fill packs in order, upload each as soon as it is full.
+"""Read and check entry files on a few threads, fill packs in order, upload each as soon as it is full.
 
-Memory: at most `_GROUPS_AHEAD` groups are being read and encoded and `threads` packs uploaded at a time.
+Memory: at most `_GROUPS_AHEAD` groups are being read and `threads` packs uploaded at a time.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 from imagetiers.ccache.format.entry import Kind, check_entry
 from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.pack import (
     BARE_MIN,
     PACK_MAX,
-    Codec,
     Section,
     assemble,
-    encode_sections,
+    make_section,
     pack_ref,
     split,
     table_size,
@@ -34,17 +32,8 @@ from imagetiers.stores.port import Progress
 
 __all__ = ["LocalCandidate", "UploadStats", "fill", "packs_of", "upload"]
 
-_GROUP_BYTES = {Kind.RESULT: 2 * 1024 * 1024, Kind.MANIFEST: 2 * 1024 * 1024}
+_GROUP_BYTES = 2 * 1024 * 1024
 _GROUPS_AHEAD = 2
-_PACK_FILE_BYTES = 32 * 1024 * 1024
-_SKIP_MAX = 16
-
-
-class _Options(Protocol):
-    @property
-    def recompress(self) -> bool: ...
-    @property
-    def threads(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +53,11 @@ class UploadStats:
     stored: int
 
 
-class _Payoff:
-    """Remembers for each kind whether compressing paid, and stops trying for a while, doubling, where it did not."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
-        self._lock = threading.Lock()
-        self._skip = dict.fromkeys(Kind, 0)
-        self._next = dict.fromkeys(Kind, 1)
-
-    def wanted(self, kind: Kind) -> bool:
-        with self._lock:
-            if self._skip[kind]:
-                self._skip[kind] -= 1
-                return False
-            return self._enabled
-
-    def learn(self, kind: Kind, sections: Sequence[Section]) -> None:
-        with self._lock:
-            if any(section.codec is Codec.ZSTD for section in sections):
-                self._next[kind] = 1
-            else:
-                self._skip[kind] = self._next[kind]
-                self._next[kind] = min(_SKIP_MAX, 2 * self._next[kind])
-
-
 def upload(
     space: Namespace,
     candidates: Sequence[LocalCandidate],
     skipped: list[str],
-    options: _Options,
+    threads: int,
     progress: Progress | None,
 ) -> tuple[list[Entry], UploadStats]:
     """Store the candidates' content; return where each lies now. Nothing refers to it yet. Raises StoreError.
@@ -105,18 +69,17 @@ def upload(
     if progress:
         progress.start(sum(candidate.file.size for candidate in candidates))
     ordered = sorted(candidates, key=lambda c: (-c.kind, c.file.mtime, c.name))
-    payoff = _Payoff(enabled=options.recompress)
-    room = threading.BoundedSemaphore(options.threads)
+    room = threading.BoundedSemaphore(threads)
     with (
-        ThreadPoolExecutor(min(_GROUPS_AHEAD, os.cpu_count() or 1), "ccache-pack") as encoders,
-        ThreadPoolExecutor(options.threads, "ccache-upload") as senders,
+        ThreadPoolExecutor(min(_GROUPS_AHEAD, os.cpu_count() or 1), "ccache-pack") as readers,
+        ThreadPoolExecutor(threads, "ccache-upload") as senders,
     ):
         sent: list[Future[list[Entry]]] = []
         try:
             for candidate in (c for c in ordered if c.file.size > BARE_MIN):
                 sent.append(senders.submit(_send_bare, space, candidate, skipped, progress))  # noqa: PERF401  cancelled below
             groups = _groups(c for c in ordered if c.file.size <= BARE_MIN)
-            for sections in packs_of(_encoded(encoders, groups, payoff, skipped)):
+            for sections in packs_of(_sections(readers, groups, skipped)):
                 _raise_early(sent)
                 data, entries = fill(space, sections)
                 sections.clear()  # their bytes are in `data` now
@@ -140,11 +103,11 @@ def _raise_early(sent: Iterable[Future[list[Entry]]]) -> None:
 
 
 def _groups(candidates: Iterable[LocalCandidate]) -> Iterator[list[LocalCandidate]]:
-    """Cut the ordered candidates into runs of one kind that are read and encoded together."""
+    """Cut the ordered candidates into runs of one kind that are read together."""
     group: list[LocalCandidate] = []
     held = 0
     for candidate in candidates:
-        full = held + candidate.file.size > _GROUP_BYTES[candidate.kind]
+        full = held + candidate.file.size > _GROUP_BYTES
         if group and (full or group[0].kind is not candidate.kind):
             yield group
             group, held = [], 0
@@ -154,20 +117,21 @@ def _groups(candidates: Iterable[LocalCandidate]) -> Iterator[list[LocalCandidat
         yield group
 
 
-def _encoded(
-    pool: ThreadPoolExecutor, groups: Iterator[list[LocalCandidate]], payoff: _Payoff, skipped: list[str]
+def _sections(
+    pool: ThreadPoolExecutor, groups: Iterator[list[LocalCandidate]], skipped: list[str]
 ) -> Iterator[Section]:
-    """Encode groups on the pool, a few ahead, and yield their sections in order."""
-    waiting: deque[Future[list[Section]]] = deque()
+    """Read groups on the pool, a few ahead, and yield their sections in order; none of a group that has vanished."""
+    waiting: deque[Future[Section | None]] = deque()
     for group in groups:
-        waiting.append(pool.submit(_encode, group, payoff, skipped))
-        if len(waiting) > _GROUPS_AHEAD:
-            yield from waiting.popleft().result()
+        waiting.append(pool.submit(_section, group, skipped))
+        if len(waiting) > _GROUPS_AHEAD and (section := waiting.popleft().result()):
+            yield section
     while waiting:
-        yield from waiting.popleft().result()
+        if section := waiting.popleft().result():
+            yield section
 
 
-def _encode(group: list[LocalCandidate], payoff: _Payoff, skipped: list[str]) -> list[Section]:
+def _section(group: list[LocalCandidate], skipped: list[str]) -> Section | None:
     files = []
     kind = group[0].kind
     for candidate in group:
@@ -187,32 +151,27 @@ def _encode(group: list[LocalCandidate], payoff: _Payoff, skipped: list[str]) ->
             )
             continue
         files.append((candidate.name, data, candidate.file.mtime))
-    recompress = payoff.wanted(kind)
-    sections = encode_sections(kind, files, recompress=recompress)
-    if recompress:
-        payoff.learn(kind, sections)
-    return sections
+    return make_section(kind, files) if files else None
 
 
 def packs_of(sections: Iterator[Section]) -> Iterator[list[Section]]:
-    """Fill packs in order; verbatim sections are cut so that packs are full. The caller may clear what it got."""
+    """Fill packs in order; sections are cut so that packs are full. The caller may clear what it got."""
     pack: list[Section] = []
-    held = files = 0
+    held = 0
     for whole in sections:
         rest: Section | None = whole
         while rest is not None:
             room = PACK_MAX - table_size(len(pack) + 1) - held
-            size = sum(slot.size for slot in rest.slots)
-            if len(rest.data) <= room and (not pack or files + size <= _PACK_FILE_BYTES):
+            if len(rest.data) <= room:
                 pack.append(rest)
-                held, files, rest = held + len(rest.data), files + size, None
+                held, rest = held + len(rest.data), None
                 continue
             parts = split(rest, room)
             if parts:
                 pack.append(parts[0])
                 rest = parts[1]
             yield pack
-            pack, held, files = [], 0, 0
+            pack, held = [], 0
     if pack:
         yield pack
 

@@ -22,7 +22,7 @@ from typing import Any
 import xxhash
 import zstandard
 
-from imagetiers.ccache.format.entry import Kind, check_entry, rewrap, unwrap
+from imagetiers.ccache.format.entry import Kind, check_entry, rewrap
 from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
 from imagetiers.ccache.format.head import (
     Head,
@@ -40,9 +40,10 @@ from imagetiers.ccache.format.head import (
 )
 from imagetiers.ccache.format.index import Entry, decode_segment, encode_segment
 from imagetiers.ccache.format.merge import Live, used_names
-from imagetiers.ccache.format.pack import PackRef, assemble, decode_section, encode_sections, pack_ref, parse_pack
+from imagetiers.ccache.format.pack import PackRef, Section, assemble, decode_section, make_section, pack_ref, parse_pack
 from imagetiers.errors import CorruptError, ImagetiersError
 from tests.ccache import format_1
+from tests.ccache.compressed import compressed_section, unwrap
 from tests.ccache.synthetic import make_entry, make_name
 
 NONCE = "0123456789abcdef"
@@ -60,12 +61,16 @@ def _files(draw: Draw) -> list[tuple[str, bytes, int]]:
     ]
 
 
+def _section(draw: Draw) -> Section:
+    return (compressed_section if draw.random() < 0.7 else make_section)(Kind.RESULT, _files(draw))
+
+
 def _pack(draw: Draw) -> bytes:
-    return assemble(encode_sections(Kind.RESULT, _files(draw), recompress=draw.random() < 0.7))[0]
+    return assemble([_section(draw)])[0]
 
 
 def _segment(draw: Draw) -> bytes:
-    sections = encode_sections(Kind.RESULT, _files(draw), recompress=draw.random() < 0.7)
+    sections = [_section(draw)]
     data, refs = assemble(sections)
     pack = pack_ref(data, NONCE)
     entries = [Entry(slot, ref, pack) for section, ref in zip(sections, refs, strict=True) for slot in section.slots]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.ccache.format.entry import path_of
 from imagetiers.ccache.format.head import Head, decode_head
+from imagetiers.ccache.format.pack import Codec
 from imagetiers.ccache.namespace import Namespace
 from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.ccache.pull import pull
@@ -17,6 +19,7 @@ from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache import format_1
+from tests.ccache.compressed import compressed_section
 from tests.ccache.downgrade import write_as_format_1
 from tests.ccache.synthetic import entries_in, make_directory
 
@@ -79,3 +82,29 @@ def test_a_format_to_come_is_refused_in_words() -> None:
     with pytest.raises(CorruptError, match="a newer imagetiers may have written it"):
         decode_head(data + b"\n" + xxh3_128_hexdigest(data).encode() + b"\n")
     assert decode_head(format_1.encode_head(format_1.Head())) == Head()
+
+
+def test_packs_that_were_compressed_are_read_and_compacted_to_files_as_they_are(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = tmp_path / "a"
+    made = make_directory(a, 60)
+    with monkeypatch.context() as before:
+        before.setattr("imagetiers.ccache.upload.make_section", compressed_section)
+        assert push(store, "main", a, step="torch").stored_bytes < sum(map(len, made.values()))
+    assert verify(store, "main").ok
+    pull(store, ["main"], tmp_path / "b", step="torch")
+    assert entries_in(tmp_path / "b") == made
+
+    for name in list(made)[5:]:
+        (tmp_path / "b" / path_of(name)).unlink()
+    push(store, "main", tmp_path / "b", step="torch")  # the last two good runs need five of them
+    push(store, "main", tmp_path / "b", step="torch")
+    few = dict(list(made.items())[:5])
+    options = PruneOptions(max_bytes=sum(map(len, few.values())), keep_history=0, live_share=0.9)
+    assert prune(store, "main", options).compacted == 1
+    live = [entry.section.codec for entry in Namespace(store, "main").load().view.live.values()]
+    assert set(live) == {Codec.VERBATIM}
+    pull(store, ["main"], tmp_path / "c", everything=True)
+    assert entries_in(tmp_path / "c").items() <= made.items()
+    assert len(entries_in(tmp_path / "c")) == len(live)

@@ -39,7 +39,7 @@ from imagetiers.ccache.format.pack import (
     SectionRef,
     assemble,
     decode_section,
-    encode_sections,
+    make_section,
     pack_ref,
     parse_pack,
     restore_entry,
@@ -47,6 +47,7 @@ from imagetiers.ccache.format.pack import (
 )
 from imagetiers.errors import CorruptError, StoreError
 from tests.ccache import format_1
+from tests.ccache.compressed import compressed_section
 from tests.ccache.synthetic import make_entry, make_name
 
 NONCE = "0123456789abcdef"
@@ -59,9 +60,9 @@ def some_files(bodies: list[bytes], kind: int = 0) -> list[tuple[str, bytes, int
     return [(make_name(n), make_entry(body, kind=kind, created=n), 10**18 + n) for n, body in enumerate(bodies)]
 
 
-def some_pack(bodies: list[bytes], *, recompress: bool = True) -> tuple[bytes, list[Entry], dict[str, bytes]]:
+def some_pack(bodies: list[bytes], *, compressed: bool = True) -> tuple[bytes, list[Entry], dict[str, bytes]]:
     files = some_files(bodies)
-    sections = encode_sections(Kind.RESULT, files, recompress=recompress)
+    sections = [(compressed_section if compressed else make_section)(Kind.RESULT, files)]
     data, refs = assemble(sections)
     pack = pack_ref(data, NONCE)
     entries = [Entry(slot, ref, pack) for section, ref in zip(sections, refs, strict=True) for slot in section.slots]
@@ -81,29 +82,15 @@ def read_back(data: bytes, entries: list[Entry]) -> dict[str, bytes]:
 
 
 @given(payloads, st.booleans(), st.booleans())
-def test_a_pack_gives_back_every_entry(bodies: list[bytes], recompress: bool, alike: bool) -> None:  # noqa: FBT001
-    data, entries, files = some_pack([b * 20 for b in bodies] if alike else bodies, recompress=recompress)
+def test_a_pack_gives_back_every_entry(bodies: list[bytes], compressed: bool, alike: bool) -> None:  # noqa: FBT001
+    data, entries, files = some_pack([b * 20 for b in bodies] if alike else bodies, compressed=compressed)
     assert read_back(data, entries) == files
     assert pack_ref(data, NONCE).size == len(data)
 
 
-def test_manifests_shrink_together() -> None:
-    common = bytes(range(256)) * 8
-    files = some_files([common + bytes([n]) * 40 for n in range(50)], kind=1)
-    (section,) = encode_sections(Kind.MANIFEST, files, recompress=True)
-    assert section.codec is Codec.ZSTD
-    assert len(section.data) * 6 < sum(len(data) for _, data, _ in files)
-
-
-def test_what_does_not_come_back_identical_is_stored_as_it_is() -> None:
-    odd = bytearray(make_entry(b"abc" * 500, level=19))
-    sections = encode_sections(Kind.RESULT, [(make_name(0), bytes(odd), 1)], recompress=True)
-    assert [section.codec for section in sections] == [Codec.VERBATIM]
-
-
 @given(payloads, st.integers(0, 8000))
 def test_a_cut_section_loses_nothing(bodies: list[bytes], room: int) -> None:
-    (section,) = encode_sections(Kind.RESULT, some_files(bodies), recompress=False)
+    section = make_section(Kind.RESULT, some_files(bodies))
     parts = split(section, room)
     if parts is None:
         assert len(section.slots) == 1 or room < section.slots[0].length or room >= len(section.data)
@@ -374,6 +361,6 @@ def test_the_kept_corpus_is_refused() -> None:
 
 
 def test_a_section_is_a_value() -> None:
-    (section,) = encode_sections(Kind.RESULT, some_files([b"x"]), recompress=False)
+    section = make_section(Kind.RESULT, some_files([b"x"]))
     assert isinstance(section, Section)
     assert section.raw == len(section.data)

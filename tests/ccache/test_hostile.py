@@ -14,7 +14,7 @@ import zstandard
 from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, encode_head
 from imagetiers.ccache.format.index import Entry, encode_segment
-from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, Slot, assemble, encode_sections, pack_ref
+from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, Slot, assemble, make_section, pack_ref
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import prune
 from imagetiers.ccache.pull import pull
@@ -23,6 +23,7 @@ from imagetiers.ccache.rollback import rebuild, rollback
 from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError
 from imagetiers.stores.directory import DirectoryStore
+from tests.ccache.compressed import compressed_section
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name
 
 NONCE = "0" * 16
@@ -38,9 +39,9 @@ def publish(store: DirectoryStore, entries: list[Entry], *packs: bytes) -> None:
     store.write("ccache/main/head", encode_head(head))
 
 
-def good_pack(count: int, *, recompress: bool, seed: int = 0) -> tuple[bytes, list[Entry]]:
+def good_pack(count: int, *, compressed: bool, seed: int = 0) -> tuple[bytes, list[Entry]]:
     files = [(make_name(seed + n), make_entry(b"%d" % n * 500, created=n), n) for n in range(count)]
-    sections = encode_sections(Kind.RESULT, files, recompress=recompress)
+    sections = [(compressed_section if compressed else make_section)(Kind.RESULT, files)]
     data, refs = assemble(sections)
     pack = pack_ref(data, NONCE)
     return data, [Entry(s, ref, pack) for section, ref in zip(sections, refs, strict=True) for s in section.slots]
@@ -131,18 +132,18 @@ def test_a_missing_pack_costs_only_its_entries(store: DirectoryStore, tmp_path: 
     assert entries_in(tmp_path / "b") == more
 
 
-@pytest.mark.parametrize("recompress", [True, False])
+@pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("lie", ["name", "content", "offset", "size", "swap", "kind"])
 def test_an_index_that_lies_about_a_good_pack(
-    store: DirectoryStore, tmp_path: Path, lie: str, *, recompress: bool
+    store: DirectoryStore, tmp_path: Path, lie: str, *, compressed: bool
 ) -> None:
-    data, entries = good_pack(6, recompress=recompress)
+    data, entries = good_pack(6, compressed=compressed)
     slot = entries[0].slot
     lies: dict[str, Slot] = {
         "name": slot,
         "content": replace(slot, content=bytes(16)),
         "offset": replace(slot, offset=slot.offset + 1),
-        "size": replace(slot, size=slot.size + 1, length=slot.length if recompress else slot.length + 1),
+        "size": replace(slot, size=slot.size + 1, length=slot.length if compressed else slot.length + 1),
         "swap": replace(entries[1].slot, name=slot.name),
         "kind": slot,
     }
@@ -164,7 +165,7 @@ def test_an_index_that_lies_about_a_good_pack(
 
 def test_a_bad_entry_in_a_pack_with_a_right_hash_is_never_half_applied(store: DirectoryStore, tmp_path: Path) -> None:
     files = [(make_name(n), make_entry(b"%d" % n * 500), n) for n in range(6)]
-    (section,) = encode_sections(Kind.RESULT, files, recompress=False)
+    section = make_section(Kind.RESULT, files)
     broken = bytearray(section.data)
     broken[-20] ^= 1
     data, (ref,) = assemble([replace(section, data=bytes(broken))])
@@ -175,7 +176,7 @@ def test_a_bad_entry_in_a_pack_with_a_right_hash_is_never_half_applied(store: Di
 
 
 def test_a_pack_fetched_whole_is_refused_for_a_bit_that_nobody_wants(store: DirectoryStore, tmp_path: Path) -> None:
-    data, entries = good_pack(6, recompress=False)
+    data, entries = good_pack(6, compressed=False)
     publish(store, entries[:-1], data)
     pack = objects(store, "packs")[0]
     flip(store, pack, len(data) - 30)
@@ -184,14 +185,14 @@ def test_a_pack_fetched_whole_is_refused_for_a_bit_that_nobody_wants(store: Dire
 
 
 def test_an_index_that_lists_another_section_than_the_pack_has(store: DirectoryStore, tmp_path: Path) -> None:
-    data, entries = good_pack(6, recompress=False)
+    data, entries = good_pack(6, compressed=False)
     publish(store, [replace(e, section=replace(e.section, count=7)) for e in entries], data)
     result = pull(store, ["main"], tmp_path / "b")
     assert (result.entries, len(result.quarantined)) == (0, 1)
 
 
 def test_a_bomb_costs_neither_memory_nor_disk(store: DirectoryStore, tmp_path: Path) -> None:
-    good, good_entries = good_pack(3, recompress=True, seed=50)
+    good, good_entries = good_pack(3, compressed=True, seed=50)
     body = zstandard.compress(bytes(range(256)) * 4 + bytes((8 << 20) - 1024))
     slot = Slot(make_name(1), 0, 8 << 20, 100, bytes(16), 0, 0)
     ref = SectionRef(Codec.ZSTD, Kind.RESULT, 1, 40, len(body), 8 << 20)

@@ -19,7 +19,7 @@ import xxhash
 import zstandard
 
 from imagetiers.ccache.apart import Report, apart
-from imagetiers.ccache.format.entry import check_entry, unwrap
+from imagetiers.ccache.format.entry import check_entry, payload_of
 from imagetiers.ccache.format.head import (
     HEAD_MAX,
     Head,
@@ -67,7 +67,7 @@ def bomb_entry(claimed: int, real: int) -> bytes:
 def push_bombs(folder: Path) -> Report:
     for path in (folder / "a").rglob("*"):
         if path.is_file():
-            assert unwrap(path.read_bytes(), check_entry(path.read_bytes())) is None
+            assert payload_of(path.read_bytes(), check_entry(path.read_bytes())) is None
     store = DirectoryStore(folder / "store")
     pushed = push(store, "main", folder / "a").entries
     pulled = pull(store, ["main"], folder / "b").entries

@@ -21,7 +21,7 @@ from imagetiers.ccache import known_files
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.ccache.pull import pull
-from imagetiers.ccache.push import PushOptions, push
+from imagetiers.ccache.push import push
 from imagetiers.ccache.rollback import rollback
 from imagetiers.ccache.verify import verify
 from imagetiers.errors import StoreError, UnavailableError
@@ -67,23 +67,22 @@ class Cache(RuleBasedStateMachine):
         for file in list(scan(self.writer(number)).values())[::2] if self.writer(number).exists() else ():
             Path(file.path).unlink()
 
-    def push_(self, store: FaultyStore | DirectoryStore, number: int, *, checkpoint: bool, recompress: bool) -> None:
+    def push_(self, store: FaultyStore | DirectoryStore, number: int, *, checkpoint: bool) -> None:
         local = entries_in(self.writer(number))
-        options = PushOptions(recompress=recompress, threads=2)
-        result = push(store, "main", self.writer(number), checkpoint=checkpoint, options=options)
+        result = push(store, "main", self.writer(number), checkpoint=checkpoint, threads=2)
         for name in result.pushed:
             self.reported[name] = local[name]
 
-    @rule(number=writers, checkpoint=st.booleans(), recompress=st.booleans())
-    def push_well(self, number: int, checkpoint: bool, recompress: bool) -> None:  # noqa: FBT001
-        self.push_(self.store, number, checkpoint=checkpoint, recompress=recompress)
+    @rule(number=writers, checkpoint=st.booleans())
+    def push_well(self, number: int, checkpoint: bool) -> None:  # noqa: FBT001
+        self.push_(self.store, number, checkpoint=checkpoint)
 
     @rule(number=writers, at=steps, after=st.booleans(), killed=st.booleans())
     def push_badly(self, number: int, at: int, after: bool, killed: bool) -> None:  # noqa: FBT001
         fault = Killed if killed else lambda: UnavailableError.of("x", "503")
         faulty = FaultyStore(self.store, at=at, after=after, dead=killed, fault=fault)
         try:
-            self.push_(faulty, number, checkpoint=False, recompress=True)
+            self.push_(faulty, number, checkpoint=False)
         except (Killed, StoreError):
             return
 
@@ -99,10 +98,10 @@ class Cache(RuleBasedStateMachine):
                 if prunes:
                     self.prune_well(keep=0)
                 elif first != second:
-                    self.push_(self.store, second, checkpoint=False, recompress=True)
+                    self.push_(self.store, second, checkpoint=False)
 
         racing.hook = meanwhile
-        self.push_(racing, first, checkpoint=False, recompress=True)
+        self.push_(racing, first, checkpoint=False)
 
     def prune_(self, store: FaultyStore | DirectoryStore, keep: int) -> None:
         self.ahead += GRACE_MIN + 60

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.ccache.format.entry import check_entry, rewrap, unwrap
+from imagetiers.ccache.format.entry import check_entry, rewrap
 from imagetiers.ccache.local import recount, scan, stamp
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
 from imagetiers.stores.directory import DirectoryStore
+from tests.ccache.compressed import unwrap
 from tests.ccache.faults import FaultyStore, Killed
 from tests.ccache.synthetic import entries_in, make_directory
 

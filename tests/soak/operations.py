@@ -15,7 +15,7 @@ from imagetiers.adapters.locks import FileLocks
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.ccache.pull import pull
-from imagetiers.ccache.push import PushOptions, PushOutcome, push
+from imagetiers.ccache.push import PushOutcome, push
 from imagetiers.ccache.rollback import rollback
 from imagetiers.ccache.verify import verify
 from imagetiers.config.model import Trust
@@ -152,7 +152,7 @@ def _push(op: Operation, store: Store, directory: Path, now: float) -> Report:
         good=op.kind != "partial",
         checkpoint=op.kind == "checkpoint",
         parents=parents,
-        options=PushOptions(recompress=bool(op.seed % 2), threads=op.threads),
+        threads=op.threads,
     )
     vouched: Mapping[str, str] = {}
     if result.outcome in (PushOutcome.PUSHED, PushOutcome.NOTHING_NEW):

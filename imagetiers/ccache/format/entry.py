@@ -1,4 +1,4 @@
-"""ccache's entry files: their names, header, trailer, and how to take a payload out and put it back byte for byte.
+"""ccache's entry files: their names, header, trailer, and how the bytes of one are made of its raw payload.
 
 Source of facts: ccache's own source, v4.7.5 to v4.14 (`core/cacheentry.cpp`, `storage/local/localstorage.cpp`), and
 runs of 4.7.5, 4.11.2 and 4.14.2. Multi-byte integers are big-endian. One file is
@@ -40,7 +40,6 @@ __all__ = [
     "payload_of",
     "rewrap",
     "suffix_kind",
-    "unwrap",
 ]
 
 TRAILER = 16
@@ -49,11 +48,11 @@ TRAILER = 16
 HEADER_MAX = 20 + 2 + 2 * 255
 """The longest possible header in bytes: two strings of at most 255 bytes each."""
 
-UNWRAP_MAX = 32 * 1024 * 1024
-"""Payloads larger than this many bytes are never unwrapped (memory is bounded); the entry is stored as it is."""
+PAYLOAD_MAX = 32 * 1024 * 1024
+"""Payloads larger than this many bytes are never unpacked: memory is bounded."""
 
 _LEVEL_MAX = 6
-"""Entries compressed harder than this are never unwrapped: putting them back would cost seconds and memory."""
+"""Entries compressed harder than this were never packed anew: putting them back would cost seconds and memory."""
 
 _MAGIC = 0xCCAC
 _FORMAT = 1
@@ -179,21 +178,7 @@ def payload_of(data: bytes, header: Header) -> bytes | None:
     body = memoryview(data)[header.length : -TRAILER]
     if not header.compressed:
         return bytes(body)
-    return _payload(body, header.payload_size) if 0 < header.payload_size <= UNWRAP_MAX else None
-
-
-def unwrap(data: bytes, header: Header) -> bytes | None:
-    """Return header + raw payload, from which `rewrap` makes exactly `data` again; None when it would not."""
-    if not header.compressed:
-        return data[:-TRAILER]
-    if not 0 < header.payload_size <= UNWRAP_MAX or header.level > _LEVEL_MAX:
-        return None
-    payload = _payload(memoryview(data)[header.length : -TRAILER], header.payload_size)
-    if payload is None:
-        return None
-    if _compressor(header.level).compress(payload) != data[header.length : -TRAILER]:
-        return None
-    return data[: header.length] + payload
+    return _payload(body, header.payload_size) if 0 < header.payload_size <= PAYLOAD_MAX else None
 
 
 def _payload(frame: memoryview, size: int) -> bytes | None:
@@ -209,12 +194,12 @@ def _payload(frame: memoryview, size: int) -> bytes | None:
 
 
 def rewrap(body: bytes | memoryview, name: str = "") -> bytes:
-    """Make the entry file whose header and raw payload `body` holds. Raises CorruptError."""
+    """Make the entry file whose header and raw payload `body` holds, as packs of before had it. Raises CorruptError."""
     header = parse_header(body, name)
     if len(body) != header.entry_size - TRAILER:
-        raise CorruptError.of(name, "the unwrapped entry's size does not match its header")
+        raise CorruptError.of(name, "the unpacked entry's size does not match its header")
     if header.compressed and header.level > _LEVEL_MAX:
-        raise CorruptError.of(name, "an unwrapped entry with a compression level that is never unwrapped")
+        raise CorruptError.of(name, "an unpacked entry with a compression level that is never unpacked")
     if header.compressed:
         made = bytes(body[: header.length]) + _compressor(header.level).compress(body[header.length :])
     else:

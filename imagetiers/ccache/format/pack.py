@@ -7,8 +7,9 @@ A pack is a table of sections followed by their bytes, back to back. Integers ar
     raw size (8)
 
 Codecs: 0 VERBATIM, whole entry files one after the other, each readable by a range request; 1 ZSTD, entries without
-their trailers and with raw payloads (`entry.unwrap`), compressed together; 2 BARE, the object is one entry file and has
-no table (entries too large for a pack, streamed from and to files). Which entry lies where is said by the index.
+their trailers and with raw payloads (`entry.rewrap` makes files of them again), compressed together, which is read and not
+written any more; 2 BARE, the object is one entry file and has no table (entries too large for a pack, streamed from and to
+files). Which entry lies where is said by the index.
 
 A pack's name is the SHA-256 of its bytes, a hyphen, and 16 hex digits drawn by the push that wrote it: no two pushes
 ever write the same name, so a pack that nobody refers to yet is never adopted while housekeeping is about to delete it.
@@ -25,7 +26,7 @@ from enum import IntEnum
 
 import zstandard
 
-from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry, parse_header, rewrap, unwrap
+from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry, parse_header, rewrap
 from imagetiers.errors import CorruptError
 
 __all__ = [
@@ -39,7 +40,7 @@ __all__ = [
     "Slot",
     "assemble",
     "decode_section",
-    "encode_sections",
+    "make_section",
     "pack_ref",
     "parse_pack",
     "restore_entry",
@@ -57,7 +58,6 @@ RAW_MAX = 8 * 1024 * 1024
 _RATIO_MAX = 20_000
 _SECTIONS_MAX = 4096
 _BARE_SIZE_MAX = 4 << 30
-_PAYS = 0.9
 _MAGIC = b"ITPK"
 _FORMAT = 1
 _HEAD = struct.Struct("<4sHH")
@@ -141,35 +141,18 @@ class Section:
     raw: int
 
 
-def encode_sections(kind: Kind, files: Sequence[tuple[str, bytes, int]], *, recompress: bool) -> list[Section]:
-    """Encode checked entry files (name, bytes, mtime in ns) of one kind: compressed together where that pays.
+def make_section(kind: Kind, files: Sequence[tuple[str, bytes, int]]) -> Section:
+    """Make a section of checked entry files (name, bytes, mtime in ns) of one kind, at least one.
 
-    An entry whose payload cannot be put back byte for byte is stored as it is. That they are whole was checked before: raises
-    CorruptError only for what has not even a header.
+    That they are whole was checked before: raises CorruptError only for what has not even a header.
     """
-    if not recompress:
-        return [_verbatim(kind, files)] if files else []
-    sections: list[Section] = []
-    plain: list[tuple[str, bytes, int]] = []
-    bodies: list[bytes] = []
-    chosen: list[tuple[str, bytes, int]] = []
-    held = 0
-    for file in files:
-        body = unwrap(file[1], parse_header(file[1], file[0]))
-        if body is None or len(body) > RAW_MAX:
-            plain.append(file)
-            continue
-        if held + len(body) > RAW_MAX:
-            sections.append(_compressed(kind, chosen, bodies))
-            bodies, chosen, held = [], [], 0
-        bodies.append(body)
-        chosen.append(file)
-        held += len(body)
-    if chosen:
-        sections.append(_compressed(kind, chosen, bodies))
-    if plain:
-        sections.append(_verbatim(kind, plain))
-    return sections
+    slots = []
+    at = 0
+    for name, data, mtime in files:
+        created = parse_header(data, name).created
+        slots.append(Slot(name, at, len(data), len(data), data[-TRAILER:], created, mtime))
+        at += len(data)
+    return Section(Codec.VERBATIM, kind, tuple(slots), b"".join(data for _, data, _ in files), at)
 
 
 def assemble(sections: Iterable[Section]) -> tuple[bytes, tuple[SectionRef, ...]]:
@@ -265,28 +248,3 @@ def split(section: Section, room: int) -> tuple[Section, Section] | None:
         replace(section, slots=section.slots[:cut], data=first, raw=len(first)),
         replace(section, slots=rest, data=second, raw=len(second)),
     )
-
-
-def _verbatim(kind: Kind, files: Sequence[tuple[str, bytes, int]]) -> Section:
-    slots = []
-    at = 0
-    for name, data, mtime in files:
-        created = parse_header(data, name).created
-        slots.append(Slot(name, at, len(data), len(data), data[-TRAILER:], created, mtime))
-        at += len(data)
-    return Section(Codec.VERBATIM, kind, tuple(slots), b"".join(data for _, data, _ in files), at)
-
-
-def _compressed(kind: Kind, files: Sequence[tuple[str, bytes, int]], bodies: Sequence[bytes]) -> Section:
-    """Compress unwrapped entries together; give them back as they are when that saves less than a tenth."""
-    raw = b"".join(bodies)
-    packed = zstandard.ZstdCompressor(level=3).compress(raw)
-    if len(packed) > _PAYS * sum(len(data) for _, data, _ in files):
-        return _verbatim(kind, files)
-    slots = []
-    at = 0
-    for (name, data, mtime), body in zip(files, bodies, strict=True):
-        created = parse_header(data, name).created
-        slots.append(Slot(name, at, len(body), len(data), data[-TRAILER:], created, mtime))
-        at += len(body)
-    return Section(Codec.ZSTD, kind, tuple(slots), packed, len(raw))
