@@ -7,6 +7,7 @@ import os
 import time
 
 from imagetiers.adapters.console import RichConsole
+from imagetiers.adapters.cosign import COSIGN_KEY, Cosign
 from imagetiers.adapters.docker import DockerEngine
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
@@ -59,6 +60,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
         git=GitRemotes(cancel),
         linter=Hadolint(),
         scanner=Trivy(),
+        notary=Cosign(os.environ.get(COSIGN_KEY, "") if trust.trusted else ""),
         console=console,
         locks=FileLocks(layout.locks, console, cancel),
         cancel=cancel,

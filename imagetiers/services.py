@@ -28,7 +28,9 @@ __all__ = [
     "Lint",
     "Linter",
     "Locks",
+    "Notary",
     "OnLine",
+    "Referrer",
     "Registry",
     "Scan",
     "Scanner",
@@ -136,6 +138,14 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """Something that is attached to an image: its manifest's digest, and the type of what it is."""
+
+    digest: str
+    kind: str
+
+
 class Registry(Protocol):
     """A registry of images (OCI distribution). References are `host/repository:tag` or `host/repository@digest`.
 
@@ -161,8 +171,21 @@ class Registry(Protocol):
     def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
 
-        From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.
+        From another repository the very same manifest is copied, after what it refers to; as `repository@digest` it has no tag
+        there. Raises TagMovedError.
         """
+        ...
+
+    def referrers(self, ref: str) -> tuple[Referrer, ...] | Unknown:
+        """Return what is attached to `repository@digest` (OCI 1.1), by the registry's list or the tag in its place."""
+        ...
+
+    def attach(self, ref: str, media_type: str, content: bytes, annotations: Mapping[str, str]) -> str:
+        """Attach a document to `repository@digest`, once; return the digest of its manifest."""
+        ...
+
+    def attached(self, ref: str) -> bytes:
+        """Return the document of an attachment, `repository@digest` being its manifest."""
         ...
 
 
@@ -212,8 +235,40 @@ class Scanner(Protocol):
         """Return what an image is made of, as CycloneDX, from the archive that the engine saves."""
         ...
 
+    def spdx(self, sbom: bytes) -> bytes | Unknown:
+        """Return a CycloneDX document as SPDX."""
+        ...
+
     def scan(self, sbom: bytes, database: Path, vex: Iterable[bytes]) -> Scan | Unknown:
         """Hold an SBOM against the database of a folder; the statements of `vex` (OpenVEX) take away what they rule out."""
+        ...
+
+
+class Notary(Protocol):
+    """Who signs images in the registry, and checks signatures there. Keys are files, or those of a KMS.
+
+    Images are `repository@digest`. Queries return Unknown where it is not installed or somebody does not answer; commands
+    raise RegistryError.
+    """
+
+    def cannot_sign(self, key: str) -> str:
+        """Say why this build cannot sign what that public key is for; '' where it can."""
+        ...
+
+    def sign(self, image: str) -> None:
+        """Sign an image with the key of this build."""
+        ...
+
+    def attest(self, image: str, predicate_type: str, predicate: bytes) -> None:
+        """Sign a statement of an image in the place of an earlier one of that type; `predicate` is JSON."""
+        ...
+
+    def signed(self, image: str, key: str) -> bool | Unknown:
+        """Say whether a public key's owner has signed an image."""
+        ...
+
+    def attested(self, image: str, predicate_type: str, key: str) -> tuple[bytes, ...] | Unknown:
+        """Return the statements of that type which the key's owner has signed of an image, as JSON."""
         ...
 
 
@@ -288,6 +343,7 @@ class Services:
     git: Git
     linter: Linter
     scanner: Scanner
+    notary: Notary
     console: Console
     locks: Locks
     cancel: Cancellation

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import BinaryIO
 
 from imagetiers.errors import ImagetiersError
 from imagetiers.services import Cancellation, OnLine
@@ -26,12 +27,15 @@ def run(
     stdin: Iterable[bytes] = (),
     env: Mapping[str, str | None] | None = None,
     on_line: OnLine = lambda _line: None,
+    out: BinaryIO | None = None,
     cancel: Cancellation | None = None,
     seconds: float | None = None,
 ) -> int:
     """Run a program, pass on its lines (stdout and stderr together, no piece longer than `LONGEST_LINE`), return its exit code.
 
     `env` is laid over our own environment; None takes a variable away.
+
+    With `out`, what it prints goes to that file as it is, and its lines are those of stderr alone.
 
     What `stdin` raises while it yields ends the program, and is raised.
 
@@ -41,8 +45,8 @@ def run(
     process = subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE if out is None else out,
+        stderr=subprocess.STDOUT if out is None else subprocess.PIPE,
         env=None if env is None else {k: v for k, v in {**os.environ, **env}.items() if v is not None},
         start_new_session=True,  # Ctrl-C reaches us first; we end the child in our own order
     )
@@ -54,8 +58,9 @@ def run(
     timer = _timer(seconds, late, process)
     try:
         with watch:
-            assert process.stdout is not None  # noqa: S101  PIPE was asked for
-            for raw in iter(partial(process.stdout.readline, LONGEST_LINE), b""):
+            lines = process.stdout or process.stderr
+            assert lines is not None  # noqa: S101  PIPE was asked for
+            for raw in iter(partial(lines.readline, LONGEST_LINE), b""):
                 on_line(raw.decode(errors="replace").rstrip("\r\n"))
             code = process.wait()
         if failed:
@@ -110,5 +115,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_TERM_SECONDS)
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imagetiers.adapters.registry_http import Manifest, RegistryHttp
     from imagetiers.layers.archive import ImageFiles
     from imagetiers.layers.model import FileLayer, ReadOptions
+    from imagetiers.services import Referrer
 
 __all__ = ["LOOK_UP", "HttpRegistry"]
 
@@ -58,9 +59,10 @@ class HttpRegistry:
     def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         """Let the tag `ref` point to a manifest of the repository `source`, or of its own, and read it back.
 
-        From another repository the very same manifest is copied, after what it refers to. Raises TagMovedError.
+        From another repository the very same manifest is copied, after what it refers to; as `repository@digest` it has no tag
+        there. Raises TagMovedError.
         """
-        repository = ref.rpartition(":")[0]
+        repository = ref.partition("@")[0] if "@" in ref else ref.rpartition(":")[0]
         source = source or repository
         manifest = self._call(ref, lambda wire: wire.manifest(f"{source}@{digest}"))
         if manifest is None:
@@ -73,6 +75,25 @@ class HttpRegistry:
             told = answer.digest[:19] if isinstance(answer, Present) else "absent"
             what = f"was pointed to {digest[:19]}, but read back it is {told}"
             raise TagMovedError(Problem(ref, what, "somebody moves it at the same time; doit again"))
+
+    def referrers(self, ref: str) -> tuple[Referrer, ...] | Unknown:
+        """Return what is attached to `repository@digest` (OCI 1.1), by the registry's list or the tag in its place."""
+        from imagetiers.adapters.referrers import listed
+
+        return self._batch([ref], lambda ref: self._call(ref, partial(listed, ref=ref)))[ref]
+
+    def attach(self, ref: str, media_type: str, content: bytes, annotations: Mapping[str, str]) -> str:
+        """Attach a document to `repository@digest`, once; return the digest of its manifest. Raises RegistryError."""
+        from imagetiers.adapters.referrers import attach
+
+        work = partial(attach, ref=ref, media_type=media_type, content=content, annotations=annotations)
+        return self._call(ref, work, self._for_commands)
+
+    def attached(self, ref: str) -> bytes:
+        """Return the document of an attachment, `repository@digest` being its manifest. Raises RegistryError."""
+        from imagetiers.adapters.referrers import document
+
+        return self._call(ref, partial(document, ref=ref))
 
     def read_image(self, ref: str, wanted: ReadOptions) -> ImageFiles:
         """Read the configuration and the files of `repository@digest`, and keep nothing. Raises RegistryError."""

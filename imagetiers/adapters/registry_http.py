@@ -20,12 +20,14 @@ from imagetiers.documents import parse_object
 from imagetiers.errors import Problem, RegistryError
 from imagetiers.retry import RetryDecision, RetryPolicy
 
-__all__ = ["NO_ANSWER", "Manifest", "Name", "RegistryHttp", "judge", "split"]
+__all__ = ["INDEX", "NO_ANSWER", "Manifest", "Name", "RegistryHttp", "judge", "split"]
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 _ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json, "
-    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json"
+    f"application/vnd.docker.distribution.manifest.list.v2+json, {INDEX}"
 )
+_BYTES = "application/octet-stream"
 _MAX_BODY = 8 << 20  # a manifest or a configuration is kilobytes
 _MAX_PAGES = 100
 _CHUNK = 1 << 20
@@ -123,12 +125,43 @@ class RegistryHttp:
             raise DamagedError(f"what came back is {digest[:19]}, not the {named[:19]} that it is called")
         return Manifest(digest, answer.headers.get("Content-Type", ""), body)
 
-    def put_manifest(self, ref: str, manifest: Manifest) -> None:
-        """Store a manifest under a tag."""
+    def put_manifest(self, ref: str, manifest: Manifest) -> bool:
+        """Store a manifest under a tag, or its digest. Say whether the registry lists it with the image that is its subject."""
         name = split(ref)
         headers = {"Content-Type": manifest.kind}
-        if self._ask(name, "PUT", f"manifests/{name.reference}", headers=headers, data=manifest.body) is None:
+        answer = self._ask(name, "PUT", f"manifests/{name.reference}", headers=headers, data=manifest.body)
+        if answer is None:
             raise HttpError(404, "the registry does not know what the manifest refers to")
+        return "OCI-Subject" in answer.headers
+
+    def referrers(self, ref: str) -> list[Manifest] | None:
+        """Return the pages of what refers to `repository@digest`; None from a registry that keeps no such lists."""
+        name = split(ref)
+        path, pages = f"referrers/{name.reference}", list[Manifest]()
+        while path and len(pages) < _MAX_PAGES:
+            try:
+                answer = self._ask(name, "GET", path, headers={"Accept": INDEX})
+            except HttpError as error:
+                if error.status != requests.codes.not_found:
+                    raise
+                return None
+            if answer is None or parse_object(answer.content) is None:
+                return None
+            pages.append(Manifest("", answer.headers.get("Content-Type", ""), answer.content))
+            path = answer.links.get("next", {}).get("url", "")
+        return pages
+
+    def put_blob(self, repository: str, data: bytes) -> str:
+        """Store a small blob that may be there already; return its digest."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        name = split(f"{repository}@{digest}")
+        if self._ask(name, "HEAD", f"blobs/{digest}") is None:
+            upload = self._begin(name, "")
+            assert upload is not None  # noqa: S101  only a mount needs none
+            more: dict[str, Any] = {"headers": {"Content-Type": _BYTES}, "data": data, "timeout": _LONG}
+            if self._ask(name, "PUT", _ended(upload, digest), **more) is None:
+                raise HttpError(404, "the registry has forgotten the upload")
+        return digest
 
     def blob(self, repository: str, digest: str) -> bytes | None:
         """Return a small blob."""
@@ -168,9 +201,8 @@ class RegistryHttp:
         if blob is None:
             raise DamagedError(f"{source} does not have what its manifest refers to")
         with blob:
-            where = f"{upload}{'&' if urlsplit(upload).query else '?'}digest={name.reference}"
-            more = {"headers": {"Content-Type": "application/octet-stream"}, "data": _Passing(blob, size)}
-            if self._ask(name, "PUT", where, also=also, timeout=_LONG, **more) is None:
+            more = {"headers": {"Content-Type": _BYTES}, "data": _Passing(blob, size), "timeout": _LONG}
+            if self._ask(name, "PUT", _ended(upload, name.reference), also=also, **more) is None:
                 raise HttpError(404, "the registry has forgotten the upload")
 
     def _begin(self, name: Name, also: str) -> str | None:
@@ -302,6 +334,11 @@ class RegistryHttp:
         # The docker SDK writes these keys in lower case from config.json, and capitalised from a credential helper.
         known = {key.lower(): str(value) for key, value in found.items() if value}
         return known.get("username", ""), known.get("password", ""), known.get("identitytoken", "")
+
+
+def _ended(upload: str, digest: str) -> str:
+    """Return where the bytes of an upload go that is one request."""
+    return f"{upload}{'&' if urlsplit(upload).query else '?'}digest={digest}"
 
 
 class _Passing:

@@ -43,6 +43,14 @@ class Trivy:
             words = ("image", "--input", str(path), "--format", "cyclonedx", "--output", str(out))
             return self._ask((*words, *_OFFLINE, *_QUIET, "--cache-dir", f"{name}/cache"), out)
 
+    def spdx(self, sbom: bytes) -> bytes | Unknown:
+        """Return a CycloneDX document as SPDX."""
+        with tempfile.TemporaryDirectory(prefix="imagetiers-trivy-") as name:
+            path, out = Path(name) / "sbom.json", Path(name) / "spdx.json"
+            path.write_bytes(sbom)
+            words = ("sbom", str(path), "--format", "spdx-json", "--output", str(out))
+            return self._ask((*words, *_OFFLINE, *_QUIET, "--cache-dir", f"{name}/cache"), out)
+
     def scan(self, sbom: bytes, database: Path, vex: Iterable[bytes]) -> Scan | Unknown:
         """Hold an SBOM against the database of a folder; the statements of `vex` (OpenVEX) take away what they rule out."""
         with tempfile.TemporaryDirectory(prefix="imagetiers-trivy-") as name:

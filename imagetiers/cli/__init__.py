@@ -1,7 +1,7 @@
-"""The command `imagetiers`: begins a pipeline. Everything else is doit's: `doit help`.
+"""The command `imagetiers`: begins a pipeline, and checks an image where there is none. Everything else is doit's: `doit help`.
 
-Exit codes: 0 done; 1 it cannot be done here, and nothing was written; 3 the command line or the bake file is wrong;
-130 interrupted.
+Exit codes: 0 done; 1 it cannot be done here, and nothing was written, or the image is not what it should be; 3 the command line
+or the bake file is wrong; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> list[str]:
     from imagetiers.scaffold.variants import VARIANTS
 
-    parser = _Parser(prog="imagetiers", description="Begin a pipeline. Everything else is doit's: doit help.")
+    parser = _Parser(
+        prog="imagetiers", description="Begin a pipeline, or check an image. All else is doit's: doit help."
+    )
     parser.add_argument("--version", action="store_true", help="show the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     init = commands.add_parser("init", help="write a pipeline into this folder; nothing is overwritten")
@@ -55,11 +57,28 @@ def _run(argv: Sequence[str] | None) -> list[str]:
     init.add_argument(
         "--from-bake", metavar="FILE", help="port a bake file, such as docker-bake.hcl, and list what is left"
     )
+    verify = commands.add_parser(
+        "verify-supply-chain", help="hold a published image against its signatures; needs no pipeline"
+    )
+    verify.add_argument("image", metavar="REF", help="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:...")
+    verify.add_argument(
+        "--key",
+        metavar="KEY",
+        action="append",
+        required=True,
+        help="a public key of cosign's: a file, or a KMS's address",
+    )
+    verify.add_argument("--kinds", metavar="NAMES", help="what must be attested; default: provenance,cyclonedx,spdx")
     given = parser.parse_args(argv)
     if given.version:
         return [f"imagetiers {__version__}"]
     if given.command is None:
         return parser.format_help().splitlines()
+    if given.command == "verify-supply-chain":
+        from imagetiers.cli.supply_chain import verify_published
+
+        verify_published(given.image, given.key, given.kinds)
+        return []
     if given.from_bake is None:
         return _init(Path.cwd(), given.variant or "minimal")
     if given.variant is not None:

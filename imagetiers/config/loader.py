@@ -34,6 +34,7 @@ from imagetiers.config.model import (
 )
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
+from imagetiers.config.supply_chain import read_supply_chain, supply_chain_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
 from imagetiers.config.waivers import is_day, read_scan, read_waivers, waiver_problems
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
@@ -185,6 +186,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
     yield from _channel_problems(tree)
     yield from _trust_problems(tree)
     yield from waiver_problems(tree)
+    yield from supply_chain_problems(tree)
     tiers = tree.at(("tiers",)).value
     for name, tier in tiers.items() if isinstance(tiers, dict) else ():
         plain = tier.plain()
@@ -430,6 +432,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
         hadolint=good("hadolint", "if-installed"),
         waivers=tuple(read_waivers(tree, wrong)),
         scan=read_scan(tree, wrong),
+        supply_chain=read_supply_chain(tree, wrong),
         trust=_trust({} if any(path[:1] == ("trust",) for path in wrong) else top.get("trust", {})),
     )
 

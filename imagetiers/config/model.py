@@ -28,6 +28,7 @@ __all__ = [
     "Refresh",
     "ScanPolicy",
     "Secret",
+    "SupplyChain",
     "Tier",
     "Trust",
     "TrustSettings",
@@ -260,6 +261,20 @@ class ScanPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SupplyChain:
+    """What a push publishes beside an image. `keys` are cosign's public ones by name: a file beside pipeline.yaml, or a KMS's.
+
+    `sign` is the one that trusted builds sign with, None: they sign nothing. `attach` names what is attached, `builder` is what
+    provenance calls the platform that builds.
+    """
+
+    keys: Mapping[str, str] = field(default_factory=_none)
+    sign: str | None = None
+    attach: tuple[str, ...] = ("provenance", "cyclonedx", "spdx")
+    builder: str = "https://imagetiers.dev/builder"
+
+
+@dataclass(frozen=True, slots=True)
 class Waiver:
     """Why what a `rule` of ours, or one of `hadolint`'s, has found may stay, or a `vulnerability`; of one `tier`, or of all.
 
@@ -315,7 +330,8 @@ class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
 
     `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
-    `scan` is None where images are pushed without a look at their vulnerabilities.
+    `scan` is None where images are pushed without a look at their vulnerabilities, `supply_chain` where nothing is published
+    beside them.
     `hadolint` says whether hadolint looks at the Dockerfiles: "if-installed", "required" or "off".
     `gpus` are those that the images must run on, `architectures` what is compiled for, `cuda` the toolkit that does it (None:
     nobody says which). What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
@@ -337,6 +353,7 @@ class Pipeline:
     hadolint: str = "if-installed"
     waivers: tuple[Waiver, ...] = ()
     scan: ScanPolicy | None = None
+    supply_chain: SupplyChain | None = None
     cuda: tuple[int, int] | None = None
 
     @property

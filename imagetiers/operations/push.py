@@ -1,4 +1,4 @@
-"""push:<tier>: publish the image of a key, once for all builders, and then move the friendly tags.
+"""push:<tier>: publish the image of a key, once for all builders, attest and sign it, and then move the friendly tags.
 
 Two builders may push the same key at once, and a registry has no compare-and-swap. So the cache decides: the first one to
 write `published/REFERENCE.json` has published *the* image of the key, and everybody puts the tag back to that and goes on
@@ -12,6 +12,7 @@ import json
 
 from imagetiers.building.preconditions import push_problems
 from imagetiers.errors import EngineError, PreconditionError, Problem, RegistryError, StoreError, TagMovedError
+from imagetiers.operations.attest import attest_image, signing_problems
 from imagetiers.operations.dockerfiles import gate_problems
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.scan import scan_problems
@@ -36,7 +37,9 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
     RegistryError, EngineError, VerifyError.
     """
     task = f"push:{tier.name}"
-    RegistryError.raise_if(push_problems(session.plan, session.trust) or gate_problems(session, tier))
+    RegistryError.raise_if(
+        push_problems(session.plan, session.trust) or (*gate_problems(session, tier), *signing_problems(session, task))
+    )
     with session.services.locks.hold(f"push-{tier.key}", task):
         seen = observe(session)
         found = seen.registered[tier.name]
@@ -51,6 +54,7 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
             RegistryError.raise_if(scan_problems(session, tier))
         digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)
         _agree_here(session, tier, digest)
+        attest_image(session, tier, digest)
         for tag in tier.tags:
             if tag not in found.tags or digest != found.digest:
                 session.services.registry.set_tag(tag, digest, tier.repository)

@@ -21,7 +21,7 @@ from imagetiers.planning.vulnerabilities import (
 from imagetiers.repository_file import Reads, read_file
 from imagetiers.session import Session
 from imagetiers.state.observe import observe
-from imagetiers.state.sboms import keep_sbom, known_sbom
+from imagetiers.state.sboms import sbom_of
 
 __all__ = ["diff_scans", "scan_problems", "show_scans"]
 
@@ -105,13 +105,9 @@ def _report(session: Session, image: str) -> ScanReport | Unknown:
     policy, layout = session.plan.pipeline.scan, session.layout
     if policy is None:
         return Unknown("pipeline.yaml has no scan:")
-    sbom = known_sbom(layout, image)
-    if sbom is None:
-        made = session.services.scanner.sbom(session.services.engine.save(image))
-        if isinstance(made, Unknown):
-            return made
-        keep_sbom(layout, image, made)
-        sbom = made
+    sbom = sbom_of(session, image)
+    if isinstance(sbom, Unknown):
+        return sbom
     try:
         vex = [read_file(layout.root / name, name, Reads()) for name in policy.vex]
     except ImagetiersError as error:

@@ -291,6 +291,8 @@ def _push(  # noqa: PLR0911  one return a case
         return Reason((f"the registry holds another image of this key ({found.digest[:19]}), which is adopted",))
     if verify is not None:
         return verify
+    if found.bare:
+        return Reason((found.bare,))
     moved = [tag for tag in tier.tags if tag not in found.tags]
     return Reason((f"the registry's tag {moved[0]} points elsewhere",)) if moved else None
 

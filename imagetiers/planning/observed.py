@@ -66,7 +66,8 @@ class RegistryState:
 
     `digest` is the image that can be used, empty when there is none; `image` its id, `size` the bytes to pull, `tags` the
     friendly tags that point to it. `wrong` says what is not as it was published (a tag that was removed or overwritten),
-    `blocked` that the key's tag holds something else. `unknown` says why nobody can tell.
+    `blocked` that the key's tag holds something else. `unknown` says why nobody can tell. `bare` says what pipeline.yaml asks
+    for beside the image and is not there.
     """
 
     digest: str = ""
@@ -76,6 +77,7 @@ class RegistryState:
     wrong: str = ""
     blocked: bool = False
     unknown: str = ""
+    bare: str = ""
 
 
 class _Checks(Protocol):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
+from imagetiers.planning.attachments import KINDS
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
 from imagetiers.planning.plan import TierPlan
@@ -110,7 +111,33 @@ def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistrySt
             one = RegistryState(answer.digest, answer.image, answer.size)
         pointing = {tag for tag in tier.tags if _is(answers.get(tag), one.digest)}
         found[tier.name] = replace(one, tags=frozenset(pointing))
-    return found
+    published = {
+        name: f"{session.plan.tiers[name].repository}@{one.digest}" for name, one in found.items() if one.digest
+    }
+    bare = _bare(session, published)
+    return {name: replace(one, bare=bare.get(name, "")) for name, one in found.items()}
+
+
+def _bare(session: Session, refs: Mapping[str, str]) -> Mapping[str, str]:
+    """Say by tier what is not there beside its published image, `repository@digest`, where this build would put it there.
+
+    Signatures are written last, so that one stands for all the rest. Whose it is, a push asks, and so does whoever verifies.
+    """
+    settings, registry = session.plan.pipeline.supply_chain, session.services.registry
+    if settings is None or not session.trust.trusted:
+        return {}
+    if settings.sign is not None:
+        signatures = {name: f"{ref.replace('@sha256:', ':sha256-')}.sig" for name, ref in refs.items()}
+        answers = registry.look_up(signatures.values())
+        return {name: "it is not signed" for name, ref in signatures.items() if isinstance(answers[ref], Absent)}
+    wanted = {KINDS[name].media_type for name in settings.attach}
+    names = list(refs)
+    lists = in_parallel(lambda name: registry.referrers(refs[name]), names, _THREADS)
+    return {
+        name: "what it is made of and how is not attached to it"
+        for name, there in zip(names, lists, strict=True)
+        if isinstance(there, tuple) and not wanted <= {each.kind for each in there}
+    }
 
 
 def verdict_name(tier: TierPlan, image: str, trust: Trust) -> str:

@@ -43,6 +43,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_explain": tasks.explain,
         "task_size": tasks.size,
         "task_scan": tasks.scan,
+        "task_supply_chain": tasks.supply_chain,
         "task_lock": tasks.lock,
         "task_status": tasks.status,
         "task_cloudbuild": tasks.cloudbuild,

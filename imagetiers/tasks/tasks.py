@@ -44,6 +44,7 @@ from imagetiers.tasks.start import (
     unreadable_names,
 )
 from imagetiers.tasks.status import status_task
+from imagetiers.tasks.supply_chain import supply_chain_task
 from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
@@ -234,6 +235,10 @@ class Tasks:
         """scan: known vulnerabilities of images."""
         return scan_tasks(self._act, functools.partial(self._unknown_tiers, "doit scan"))
 
+    def supply_chain(self) -> Task:
+        """verify-supply-chain: what stands behind a published image."""
+        return supply_chain_task(self._act)
+
     def lock(self) -> Task:
         """lock: pin what the tiers are built from."""
         return {
@@ -381,9 +386,13 @@ class Tasks:
 
     def _push_problems(self, tier: TierPlan) -> tuple[Problem, ...]:
         from imagetiers.building.preconditions import push_problems
+        from imagetiers.operations.attest import signing_problems
         from imagetiers.operations.dockerfiles import gate_problems
 
-        return push_problems(self.plan, self._trust) or gate_problems(self.session, tier)
+        return push_problems(self.plan, self._trust) or (
+            *gate_problems(self.session, tier),
+            *signing_problems(self.session, f"push:{tier.name}"),
+        )
 
     def _act(self, work: Callable[[Session], None]) -> TaskFailed | None:
         """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""

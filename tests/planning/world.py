@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from imagetiers.adapters.cosign import Cosign
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.trivy import Trivy
@@ -22,7 +23,7 @@ from imagetiers.layers.model import ReadOptions
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
-from imagetiers.services import ContainerState, EngineInfo, OnLine, Services
+from imagetiers.services import ContainerState, EngineInfo, OnLine, Referrer, Services
 from imagetiers.stores.port import Store
 from tests.registry.harness import Lines, NoCancellation, NoLocks
 
@@ -69,6 +70,15 @@ class FakeRegistry:
 
     def read_image(self, ref: str, wanted: ReadOptions) -> ImageFiles:  # noqa: ARG002
         raise AssertionError(f"nothing is declared of {ref}")
+
+    def referrers(self, ref: str) -> tuple[Referrer, ...] | Unknown:  # noqa: ARG002
+        return ()
+
+    def attach(self, ref: str, *_: object) -> str:
+        raise AssertionError(f"nothing is attached to {ref}")
+
+    def attached(self, ref: str) -> bytes:
+        raise AssertionError(f"nothing is attached to {ref}")
 
     def set_tag(self, ref: str, digest: str, source: str = "") -> None:
         repository = ref.rpartition(":")[0]
@@ -222,6 +232,7 @@ def services(engine: FakeEngine, store: Store, console: Shown) -> Services:
         git=GitRemotes(NoCancellation(), seconds=5),
         linter=Hadolint(),
         scanner=Trivy(),
+        notary=Cosign(),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from imagetiers.adapters.cosign import Cosign
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.registry import HttpRegistry
@@ -236,6 +237,7 @@ def builder(root: Path, host: str, cache: Path, *, trust: Trust | None = None, p
         git=GitRemotes(NoCancellation()),
         linter=Hadolint(),
         scanner=Trivy(),
+        notary=Cosign(),
         console=console,
         locks=NoLocks(),
         cancel=NoCancellation(),

@@ -44,6 +44,7 @@ DERIVED = {
     model.TrustedKey: set(),
     model.Waiver: {"where"},
     model.ScanPolicy: set(),
+    model.SupplyChain: set(),
 }
 
 
@@ -61,6 +62,7 @@ DERIVED = {
         (model.TrustedKey, DEFS["trusted_key"]),
         (model.Waiver, DEFS["waiver"]),
         (model.ScanPolicy, SCHEMA["properties"]["scan"]),
+        (model.SupplyChain, DEFS["supply_chain"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
