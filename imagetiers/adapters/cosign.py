@@ -34,6 +34,7 @@ class Cosign:
 
     def __init__(self, key: str = "") -> None:
         self._key = f"env://{COSIGN_KEY}" if key.lstrip().startswith("-----BEGIN") else key
+        self._signed: set[tuple[str, str]] = set()  # a digest that is signed stays so; tiers have parents in common
         self._public: dict[str, bytes] = {}  # what has been opened: a run asks for each tier
 
     def cannot_sign(self, key: str) -> str:
@@ -63,10 +64,15 @@ class Cosign:
 
     def signed(self, image: str, key: str) -> bool | Unknown:
         """Say whether a public key's owner has signed an image."""
+        if (image, key) in self._signed:
+            return True
         code, said, _ = self._ask(("verify", "--key", key, "--insecure-ignore-tlog=true", image))
         if code in _NOT_SIGNED:
             return False
-        return True if code == 0 else Unknown(said)
+        if code != 0:
+            return Unknown(said)
+        self._signed.add((image, key))
+        return True
 
     def attested(self, image: str, predicate_type: str, key: str) -> tuple[bytes, ...] | Unknown:
         """Return the statements of that type which the key's owner has signed of an image, as JSON."""

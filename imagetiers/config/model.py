@@ -28,6 +28,7 @@ __all__ = [
     "Refresh",
     "ScanPolicy",
     "Secret",
+    "SignedParents",
     "SupplyChain",
     "Tier",
     "Trust",
@@ -261,16 +262,31 @@ class ScanPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedParents:
+    """Images that a tier may be built from only when one of the `keys` has signed them.
+
+    `images` is a pattern of outside images, `tiers` one of parents in the registry; one of the two is None. `where` is the
+    rule's own place in pipeline.yaml.
+    """
+
+    keys: tuple[str, ...]
+    images: str | None = None
+    tiers: str | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SupplyChain:
     """What a push publishes beside an image. `keys` are cosign's public ones by name: a file beside pipeline.yaml, or a KMS's.
 
     `sign` is the one that trusted builds sign with, None: they sign nothing. `attach` names what is attached, `builder` is what
-    provenance calls the platform that builds.
+    provenance calls the platform that builds. `require_signed_parents` says what images may be built from.
     """
 
     keys: Mapping[str, str] = field(default_factory=_none)
     sign: str | None = None
     attach: tuple[str, ...] = ("provenance", "cyclonedx", "spdx")
+    require_signed_parents: tuple[SignedParents, ...] = ()
     builder: str = "https://imagetiers.dev/builder"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["check_image", "check_place", "check_reference"]
+__all__ = ["check_image", "check_place", "check_reference", "repository_of"]
 
 _HOST = re.compile(r"(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(?:\.(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
@@ -13,6 +13,13 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LONGEST = 255  # characters of a repository's name
 _PORTS = range(1, 65536)
+
+
+def repository_of(ref: str) -> str:
+    """Return a reference without its tag and digest; a port is no tag."""
+    name = ref.partition("@")[0]
+    first, colon, last = name.rpartition(":")
+    return first if colon and "/" not in last else name
 
 
 def check_place(text: str) -> tuple[str, str] | None:

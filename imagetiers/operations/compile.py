@@ -27,8 +27,9 @@ from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
 from imagetiers.ccache.format.fingerprint import Fingerprint
 from imagetiers.config.layout import Layout
-from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, StoreError
+from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, RegistryError, StoreError
 from imagetiers.inputs.context import context_tar
+from imagetiers.operations.signed_parents import parent_signature_problems
 from imagetiers.planning.commands import (
     COMPILE_STOP_SECONDS,
     build_builder,
@@ -98,6 +99,7 @@ def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadl
         if session.plan.pipeline.registry is not None:
             seen = deadline.within(task, lambda: observe(session))
             check_may_build(session.plan, tier, seen, task, force=force)
+        deadline.within(task, lambda: RegistryError.raise_if(parent_signature_problems(session, tier)))
         secrets = read_secrets(tier.config, session.layout, session.trust)
         _compile(session, tier, step, deadline=deadline, secrets=secrets)
     return True

@@ -5,8 +5,9 @@ from __future__ import annotations
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.preconditions import check_may_build, parent_reference
 from imagetiers.building.secrets import read_secrets
-from imagetiers.errors import BuildError, EngineError, Problem
+from imagetiers.errors import BuildError, EngineError, Problem, RegistryError
 from imagetiers.inputs.context import context_tar
+from imagetiers.operations.signed_parents import parent_signature_problems
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ImageInfo, ObservedState
@@ -23,8 +24,8 @@ __all__ = ["ensure_image"]
 def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> None:
     """Make sure that the engine holds the image of the tier's key.
 
-    With `force` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError or
-    Interrupted.
+    With `force` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError,
+    RegistryError or Interrupted.
     """
     with session.services.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
         seen = observe(session)
@@ -34,6 +35,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
             session.services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
             return
         check_may_build(session.plan, tier, seen, f"image:{tier.name}", force=force)
+        RegistryError.raise_if(parent_signature_problems(session, tier))
         parent = parent_reference(session.plan, tier, seen, f"image:{tier.name}")
         expected = expect_image(session, tier, seen, force=force)
         began = session.services.now()

@@ -16,6 +16,7 @@ from imagetiers.operations.attest import attest_image, signing_problems
 from imagetiers.operations.dockerfiles import gate_problems
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.scan import scan_problems
+from imagetiers.operations.signed_parents import parent_signature_problems
 from imagetiers.operations.verify import verify_image
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, ObservedState, Present, RegistryState, Unknown
@@ -51,7 +52,7 @@ def push_image(session: Session, tier: TierPlan, *, force: bool = False) -> None
             hint = f"find out who did that; remove the tag, or doit {task} --rebuild puts the right image there"
             raise RegistryError(Problem(task, found.wrong, hint))
         if not found.digest:
-            RegistryError.raise_if(scan_problems(session, tier))
+            RegistryError.raise_if((*parent_signature_problems(session, tier), *scan_problems(session, tier)))
         digest = _restore(session, tier, found) if found.digest else _publish(session, tier, seen)
         _agree_here(session, tier, digest)
         attest_image(session, tier, digest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from imagetiers.config.references import repository_of
 from imagetiers.documents import parse_object
 from imagetiers.errors import ImagetiersError, Problem, VerifyError
 from imagetiers.planning.attachments import KINDS, AttachmentKind, predicate_of
@@ -61,7 +62,7 @@ def verify_supply_chain(
         raise VerifyError(Problem(ref, f"is unknown: {answer.reason}"))
     if isinstance(answer, Absent):
         raise VerifyError(Problem(ref, "there is no such image in the registry"))
-    image = _Image(ref, _repository(ref), answer, registry, notary, keys, say)
+    image = _Image(ref, repository_of(ref), answer, registry, notary, keys, say)
     say(f"{ref} is {answer.digest}")
     _signature(image)
     attached = _attached(image)
@@ -69,13 +70,6 @@ def verify_supply_chain(
         if name in kinds:
             _document(image, KINDS[name], attached)
     VerifyError.raise_if(image.problems)
-
-
-def _repository(ref: str) -> str:
-    """Return a reference without its tag or digest; a port is no tag."""
-    name = ref.partition("@")[0]
-    first, colon, last = name.rpartition(":")
-    return first if colon and "/" not in last else name
 
 
 def _signature(image: _Image) -> None:

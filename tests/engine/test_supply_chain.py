@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.adapters.cosign import Cosign
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.planning.observed import Present
 from tests.conftest import HERE
@@ -136,3 +137,34 @@ def test_what_was_attached_by_somebody_else_is_found_out(checkout: Checkout, reg
     assert swapped.code == 1
     assert "is not signed by main" in swapped.err
     assert "provenance is not attested" in swapped.err
+
+
+def test_nothing_is_built_from_what_nobody_vouches_for(
+    checkout: Checkout, registry_server: RegistryServer, keys: KeyPair
+) -> None:
+    rules = '[{images: "*/base/debian:*", keys: [main]}, {tiers: "pytorch-*", keys: [main]}]'
+    checkout.edit("pipeline.yaml", "sign: main}", f"sign: main, attach: [], require_signed_parents: {rules}}}")
+    unsigned = checkout.doit("push:arr-base")
+    assert (unsigned.code, unsigned.executed) == (1, ["compile:pytorch-clean"]), "before hours of it"
+    assert re.search(
+        r"pipeline.yaml:\d+:\d+: supply_chain.require_signed_parents\[0\]: \S+/base/debian:trixie-slim "
+        r"\(sha256:\w+\) is not signed by main\n  hint: take one that is signed",
+        unsigned.err,
+    ), unsigned.err
+    base = f"{registry_server.host}/base/debian@{registry_server.digest('base/debian', 'trixie-slim')}"
+    notary = Cosign(str(keys.private))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COSIGN_PASSWORD", keys.env["COSIGN_PASSWORD"])
+        notary.sign(base)
+    pushed = checkout.doit("push:arr-base")
+    assert pushed.code == 0, pushed.text
+
+    path = f"{checkout.name}/pytorch-clean"
+    digest = registry_server.tags(path)["latest"]
+    registry_server.remove_tag(path, f"{digest.replace(':', '-')}.sig")
+    (checkout.root / "images/arr-base/config/arr-base.txt").write_text("another one\n")
+    child = checkout.doit("image:arr-base")
+    assert child.code == 1
+    assert re.search(r"require_signed_parents\[1\]: \S+/pytorch-clean \(sha256:\w+\) is not signed by main", child.err)
+    mine = checkout.doit("image:arr-base", "trust=untrusted", "branch=mine")
+    assert mine.code == 0, "an untrusted build publishes nothing"

@@ -45,6 +45,7 @@ DERIVED = {
     model.Waiver: {"where"},
     model.ScanPolicy: set(),
     model.SupplyChain: set(),
+    model.SignedParents: {"where"},
 }
 
 
@@ -63,6 +64,7 @@ DERIVED = {
         (model.Waiver, DEFS["waiver"]),
         (model.ScanPolicy, SCHEMA["properties"]["scan"]),
         (model.SupplyChain, DEFS["supply_chain"]),
+        (model.SignedParents, DEFS["signed_parents"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
