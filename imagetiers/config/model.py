@@ -26,6 +26,7 @@ __all__ = [
     "GitRef",
     "Pipeline",
     "Refresh",
+    "ScanClass",
     "ScanPolicy",
     "Secret",
     "SignedParents",
@@ -247,11 +248,19 @@ class TrustSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanClass:
+    """What packages of a class (the distribution's, Python's) may have otherwise than all others; None: as they."""
+
+    fail_on: str | None = None
+    unfixed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ScanPolicy:
     """Which known vulnerabilities an image may have: those below `fail_on`, and without `unfixed` those that nobody has fixed.
 
     `database` is a folder of trivy's, which is not believed when it is more than `max_age` seconds old. `vex` are files of
-    OpenVEX statements. Paths are relative to pipeline.yaml.
+    OpenVEX statements. Paths are relative to pipeline.yaml. `classes` say otherwise of packages of some class.
     """
 
     database: str
@@ -259,6 +268,12 @@ class ScanPolicy:
     unfixed: bool = False
     max_age: int = 7 * 86_400
     vex: tuple[str, ...] = ()
+    classes: Mapping[str, ScanClass] = field(default_factory=lambda: MappingProxyType({}))
+
+    def of(self, name: str) -> tuple[str, bool]:
+        """Return `fail_on` and `unfixed` as they are for packages of a class."""
+        own = self.classes.get(name, ScanClass())
+        return own.fail_on or self.fail_on, self.unfixed if own.unfixed is None else own.unfixed
 
 
 @dataclass(frozen=True, slots=True)

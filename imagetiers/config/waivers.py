@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from datetime import date
+from types import MappingProxyType
 
 from imagetiers.config.layout import PIPELINE_FILE
-from imagetiers.config.model import ScanPolicy, Waiver
+from imagetiers.config.model import ScanClass, ScanPolicy, Waiver
 from imagetiers.config.quantities import parse_age
 from imagetiers.config.schema import place
 from imagetiers.config.yamltree import Node, Path
@@ -50,7 +51,8 @@ def read_scan(tree: Node, wrong: Collection[Path]) -> ScanPolicy | None:
     values = dict(given.plain())
     if "max_age" in values:
         values["max_age"] = parse_age(values["max_age"])
-    return ScanPolicy(**{**values, "vex": tuple(values.get("vex", ()))})
+    classes = {name: ScanClass(**given) for name, given in values.get("classes", {}).items()}
+    return ScanPolicy(**{**values, "vex": tuple(values.get("vex", ())), "classes": MappingProxyType(classes)})
 
 
 def _items(tree: Node) -> list[Node]:

@@ -15,6 +15,14 @@ from imagetiers.planning.observed import Unknown
 __all__ = ["NOTICE_DAYS", "Judged", "ScanReport", "SeverityLevel", "Vulnerability", "judge_scan", "read_report"]
 
 NOTICE_DAYS = 14
+_KINDS = {  # trivy's types of what is no package of a distribution
+    **dict.fromkeys(("python-pkg", "pip", "pipenv", "poetry", "uv", "conda-pkg"), "python"),
+    **dict.fromkeys(("node-pkg", "npm", "yarn", "pnpm", "bun"), "node"),
+    **dict.fromkeys(("jar", "pom", "gradle", "sbt"), "java"),
+    **dict.fromkeys(("gobinary", "gomod"), "go"),
+    **dict.fromkeys(("rustbinary", "cargo"), "rust"),
+    **dict.fromkeys(("gemspec", "bundler"), "ruby"),
+}
 
 
 class SeverityLevel(IntEnum):
@@ -29,13 +37,17 @@ class SeverityLevel(IntEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Vulnerability:
-    """A vulnerability of an installed package; `fixed` is the version that has it no more, '' where there is none."""
+    """A vulnerability of an installed package; `fixed` is the version that has it no more, '' where there is none.
+
+    `kind` is the class of the package: os, python, node, java, go, rust, ruby or other.
+    """
 
     id: str
     package: str
     version: str
     fixed: str
     severity: SeverityLevel
+    kind: str = "os"
 
     def __str__(self) -> str:
         cure = f"fixed in {self.fixed}" if self.fixed else "no fix yet"
@@ -77,30 +89,39 @@ def read_report(scanner: str, database: str, data: bytes, policy: ScanPolicy, no
                 "the scanner does not know the image's distribution, so it has looked at none of its packages"
             )
         results = document["Results"]
-        found = {_vulnerability(entry) for result in results for entry in result.get("Vulnerabilities") or ()}
+        found = {
+            _vulnerability(entry, _kind(result)) for result in results for entry in result.get("Vulnerabilities") or ()
+        }
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return Unknown("the scanner's answer cannot be read")
     return ScanReport(scanner, database, tuple(sorted(found)))
 
 
-def _vulnerability(entry: Any) -> Vulnerability:
+def _kind(result: Any) -> str:
+    """Return the class of the packages of a part of a report, by trivy's words for it."""
+    if result.get("Class") == "os-pkgs":
+        return "os"
+    return _KINDS.get(str(result.get("Type")), "other")
+
+
+def _vulnerability(entry: Any, kind: str) -> Vulnerability:
     severity = SeverityLevel[str(entry.get("Severity") or "UNKNOWN")]
     fixed = str(entry.get("FixedVersion") or "")
     return Vulnerability(
-        str(entry["VulnerabilityID"]), str(entry["PkgName"]), str(entry["InstalledVersion"]), fixed, severity
+        str(entry["VulnerabilityID"]), str(entry["PkgName"]), str(entry["InstalledVersion"]), fixed, severity, kind
     )
 
 
 def judge_scan(report: ScanReport, policy: ScanPolicy, waivers: Iterable[Waiver], tier: str, today: date) -> Judged:
     """Hold a report of a tier's image against the policy as of `today` (UTC)."""
     given = [waiver for waiver in waivers if waiver.vulnerability is not None and waiver.tier in {None, tier}]
-    least = SeverityLevel[policy.fail_on.upper()]
     failing, waived, passed = [], [], []
     used: dict[Waiver, None] = {}
     for each in report.found:
         matching = [waiver for waiver in given if waiver.vulnerability == each.id]
         used.update(dict.fromkeys(matching))
-        if each.severity < least or not (each.fixed or policy.unfixed):
+        fail_on, unfixed = policy.of(each.kind)
+        if each.severity < SeverityLevel[fail_on.upper()] or not (each.fixed or unfixed):
             passed.append(each)
         elif any(not _over(waiver, today) for waiver in matching):
             waived.append(each)

@@ -59,7 +59,7 @@ _CLASSES = {
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
         "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh",
-        "ScanPolicy", "SignedParents", "SupplyChain", "Secret", "Tier",
+        "ScanClass", "ScanPolicy", "SignedParents", "SupplyChain", "Secret", "Tier",
         "TrustSettings", "TrustedKey", "Verify", "Waiver",
     },
     "imagetiers.inputs.files": {"InputFile"},

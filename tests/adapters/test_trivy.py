@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagetiers.adapters.trivy import Trivy
-from imagetiers.config.model import ScanPolicy, Waiver
+from imagetiers.config.model import ScanClass, ScanPolicy, Waiver
 from imagetiers.planning.observed import Unknown
 from imagetiers.planning.vulnerabilities import ScanReport, SeverityLevel, Vulnerability, judge_scan, read_report
 from imagetiers.services import Scan
@@ -173,3 +173,26 @@ def test_what_nobody_has_rated_fails() -> None:
     assert judge_scan(
         ScanReport("t", UPDATED, (unrated,)), ScanPolicy("d", fail_on="critical"), (), "app", DAY
     ).failing == (unrated,)
+
+
+def test_classes_of_packages_have_rules_of_their_own(tmp_path: Path) -> None:
+    advisories = {
+        "debian 13": {"zlib": {"CVE-2026-0001": "1.4"}},
+        "pip::GitHub Security Advisory Pip": {"torch": {"CVE-2026-0007": "2.8.0"}},
+    }
+    severities = {"CVE-2026-0001": "HIGH", "CVE-2026-0007": "HIGH"}
+    database = write_database(tmp_path / "database", advisories, severities, UPDATED)
+    made = Trivy().sbom([debian({"zlib": "1.3.1"}, python={"torch": "2.6.0"})])
+    assert isinstance(made, bytes), made
+    report = scanned(made, database)
+    assert isinstance(report, ScanReport), report
+    assert {each.id: each.kind for each in report.found} == {"CVE-2026-0001": "os", "CVE-2026-0007": "python"}
+
+    def failing(**classes: ScanClass) -> set[str]:
+        policy = ScanPolicy("d", classes=classes)
+        return {each.package for each in judge_scan(report, policy, (), "app", DAY).failing}
+
+    assert failing() == {"zlib", "torch"}
+    assert failing(python=ScanClass(fail_on="critical")) == {"zlib"}
+    assert failing(os=ScanClass(fail_on="critical"), python=ScanClass(unfixed=True)) == {"torch"}
+    assert ScanPolicy("d", unfixed=True, classes={"os": ScanClass(unfixed=False)}).of("os") == ("high", False)

@@ -22,12 +22,13 @@ def write_database(
 ) -> Path:
     """Write trivy's files below a folder, as --cache-dir has them.
 
-    `advisories` are by distribution (`debian 13`), source package and vulnerability the version with the fix, '' for none.
+    `advisories` are by distribution (`debian 13`), source package and vulnerability the version with the fix, '' for none;
+    or by what trivy calls the advisories of a language (`pip::GitHub Security Advisory Pip`), by package.
     """
     root: Bucket = {
         source.encode(): {
             package.encode(): {
-                id_.encode(): _json({"FixedVersion": fixed} if fixed else {}) for id_, fixed in those.items()
+                id_.encode(): _json(_advisory(fixed, language="::" in source)) for id_, fixed in those.items()
             }
             for package, those in packages.items()
         }
@@ -44,6 +45,12 @@ def write_database(
         json.dumps({"Version": 2, "NextUpdate": updated, "UpdatedAt": updated, "DownloadedAt": updated})
     )
     return folder
+
+
+def _advisory(fixed: str, *, language: bool) -> dict[str, Any]:
+    if not language:
+        return {"FixedVersion": fixed} if fixed else {}
+    return {"PatchedVersions": [fixed] if fixed else [], "VulnerableVersions": [f"<{fixed}" if fixed else ">=0"]}
 
 
 def _json(value: Any) -> bytes:

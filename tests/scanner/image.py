@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
+from types import MappingProxyType
 
 RELEASE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n'
 
@@ -22,13 +23,18 @@ def tar(files: Mapping[str, str | bytes]) -> bytes:
     return out.getvalue()
 
 
-def debian(packages: Mapping[str, str], *, release: str = RELEASE) -> bytes:
+def debian(
+    packages: Mapping[str, str], *, release: str = RELEASE, python: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
     status = "".join(
         f"Package: {name}\nStatus: install ok installed\nMaintainer: x <x@x>\nArchitecture: amd64\n"
         f"Version: {version}\nDescription: x\n\n"
         for name, version in packages.items()
     )
     files = {"etc/debian_version": "13.1\n", "var/lib/dpkg/status": status}
+    for name, version in python.items():
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        files[f"opt/venv/lib/python3.13/site-packages/{name}-{version}.dist-info/METADATA"] = metadata
     layer = tar({**files, **({"etc/os-release": release, "usr/lib/os-release": release} if release else {})})
     config = {
         "architecture": "amd64", "os": "linux", "config": {}, "history": [{"created_by": "tests"}],

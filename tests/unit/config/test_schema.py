@@ -44,6 +44,7 @@ DERIVED = {
     model.TrustedKey: set(),
     model.Waiver: {"where"},
     model.ScanPolicy: set(),
+    model.ScanClass: set(),
     model.SupplyChain: set(),
     model.SignedParents: {"where"},
 }
@@ -63,6 +64,7 @@ DERIVED = {
         (model.TrustedKey, DEFS["trusted_key"]),
         (model.Waiver, DEFS["waiver"]),
         (model.ScanPolicy, SCHEMA["properties"]["scan"]),
+        (model.ScanClass, DEFS["scan_class"]),
         (model.SupplyChain, DEFS["supply_chain"]),
         (model.SignedParents, DEFS["signed_parents"]),
     ],
