@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import time
@@ -72,6 +73,16 @@ def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path)
     assert compiled > 80
     assert first.out.count("checks passed") == len(TIERS)
     assert f"{quickstart.name}/arr-runner:quickstart" in quickstart.refs()
+
+    # The wheel says what was compiled into it: what ninja knows that the compilers have read.
+    sbom = "cat /opt/venv/lib/*/site-packages/pytorch_c10-*.dist-info/sboms/pytorch-c10.cdx.json"
+    image = f"{quickstart.name}/pytorch-clean:2.6.0-c10"
+    parts = {
+        each["name"]
+        for each in json.loads(docker("run", "--rm", "--entrypoint", "sh", image, "-c", sbom))["components"]
+    }
+    assert {"pytorch", "libfmt-dev", "libcpuinfo-dev"} <= parts
+    assert "libsleef-dev" not in parts, "it is installed, and c10 includes nothing of it"
 
     # A second one runs nothing. What that costs is held by counts in test_nothing_to_do.py, in seconds by benchmarks/noop.py.
     assert doit(quickstart).executed == []
