@@ -108,15 +108,55 @@ def test_the_module_id_depends_on_the_source_alone(launcher: ModuleType, tmp_pat
     assert "_6_Pow_cu_" in ids[0]
 
 
-def test_the_number_that_cicc_gives_a_parameter_does_not_matter(launcher: ModuleType) -> None:
-    """One text for all architectures; a stub that is not as expected stays as it is."""
+def test_the_call_of_a_torch_extension(launcher: ModuleType) -> None:
+    """torch.utils.cpp_extension says `-MD -MF` in other words and names no target: nvcc takes the output for it."""
+    words = "--generate-dependencies-with-compile --dependency-output b/k.o.d -DX -c -c k.cu -o b/k.o --expt-relaxed-constexpr "
+    words += "--compiler-options -fPIC -gencode=arch=compute_90,code=sm_90 -ccbin /usr/bin/gcc -std=c++17"
+    call = launcher.parse(words.split())
+    assert launcher.depend(call, "u.d") == ["-MD", "-MT", "b/k.o", "-MF", "u.d"]
+    assert call.archs == [("compute_90", "sm_90")]
+    assert "--generate-dependencies-with-compile" not in call.flags
+
+
+def test_the_numbers_that_cicc_gives_do_not_matter(launcher: ModuleType) -> None:
+    """One text for all architectures: only words that cicc made up are touched, and what differed goes on differing."""
     stub = (
-        b"static void __nv_cudaEntityRegisterCallback(void **);\n"
-        b"static void __nv_cudaEntityRegisterCallback( void **__T3) {  __cudaRegisterEntry(__T3, ((void (*)())k__T3), _Zk, 128); }\n"
-        b"static void __sti____cudaRegisterAll(void) {  __cudaRegisterBinary(__nv_cudaEntityRegisterCallback);  }\n"
+        b"static void k(const A *__restrict__ __par0){\n const A *__T%d;\n const A *__T%d;\n"
+        b"__T%d = __par0;__T%d = __par0;f(__T%d);f(kPKT1__T7);}\n"
+        b"static void __nv_cudaEntityRegisterCallback(void **__T%d){__cudaRegisterEntry(__T%d, k, _Z1kPK1A, 128);}\n"
     )
-    named = launcher.name_parameter(stub)
-    assert named == stub.replace(b"**__T3)", b"**__T0)").replace(b"(__T3,", b"(__T0,")
-    assert launcher.name_parameter(named) == named
-    for other in (stub.replace(b"_Zk", b"__T0"), stub.replace(b"__T3)", b"made)"), stub + stub, b""):
-        assert launcher.name_parameter(other) == other
+    one, other = (
+        launcher.number_names(stub % numbers) for numbers in ((3, 4, 3, 4, 3, 9, 9), (80, 2, 80, 2, 80, 1, 1))
+    )
+    assert one == other == stub % (0, 1, 0, 1, 0, 2, 2)
+    assert launcher.number_names(one) == one
+    assert launcher.number_names(stub % (3, 4, 3, 4, 4, 9, 9)) != one
+
+
+def test_an_nvcc_that_is_not_known(
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is said once, and each call goes to nvcc as it is; the compile does not end."""
+    assert launcher.main(["--identify", "/bin/true", "g++"]) == 0
+    said = capfd.readouterr()
+    assert said.out == "unknown\n"
+    assert said.err.startswith("nvcc-per-arch: cicc is not found; ")
+    monkeypatch.setenv("NVCC_PER_ARCH_TOOLCHAIN", said.out.strip())
+    with pytest.raises(launcher.NotUnderstood):
+        launcher.toolchain("/bin/true", [])
+
+
+def test_the_host_compiler_of_a_call_is_part_of_the_hash(
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """torch's extensions name another than PyTorch's own build; the one that was identified adds nothing."""
+    monkeypatch.setenv("NVCC_PER_ARCH_TOOLCHAIN", "abc:700,800:/usr/bin/g++")
+    other = tmp_path / "gcc"
+    other.write_bytes(b"one")
+    other.chmod(0o755)
+    assert launcher.toolchain("nvcc", ["-ccbin=/usr/bin/g++"]) == ("abc", "700,800")
+    first, archs = launcher.toolchain("nvcc", ["-DX", "-ccbin", str(other)])
+    other.write_bytes(b"two")
+    second, _ = launcher.toolchain("nvcc", ["-DX", f"-ccbin={other}"])
+    assert archs == "700,800"
+    assert len({first, second, "abc"}) == 3
