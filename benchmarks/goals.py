@@ -109,7 +109,7 @@ def _cache(what: str, case: str, *than: Than, floor: tuple[Limit, ...], holds: s
 
 _RESTORE = "Python for each entry (27 % of its processor), the SHA-256 of each pack (13 %), which the floor leaves out"
 _REAL = "entries are moved as ccache has compressed them; so few are mostly round trips, one after the other"
-_WARM = f"(b) {next(change.what for change in pytorch_warm.CHANGES if change.row == 'b')}"
+_WARM = f"(b) {next(change.what for change in pytorch_warm.ALWAYS if change.row == 'b')}"
 GOALS = (
     Goal(
         *("doit with nothing to do, four tiers", "noop", noop.CASE, noop.OURS),

@@ -1,13 +1,14 @@
-"""What a change costs on a fresh worker, on the real PyTorch: the variant cpu, with only a bucket kept.
+"""What a change costs on a fresh worker, on the real PyTorch: the variant cpu or cuda, with only a bucket kept.
 
     doit variant=cpu compile                                    # once, cold: hours; pipeline.yaml has cache: DIR
     python -m benchmarks.pytorch_warm --cache DIR --name NAME [--to FILE]   # NAME: the pipeline's name of that run
+    python -m benchmarks.pytorch_warm --cache DIR --name NAME --variant cuda --only compile
 
 Each row is a worker of its own: a new checkout, none of the pipeline's images, nothing but the bucket. The bucket is
 the tests' GCS server with `--latency` seconds added to each request, filled from DIR; what it says of real Google Cloud
 Storage is nothing. BuildKit's cache is kept between the workers, unless `--prune` empties it before each (it is yours:
 mind what else uses it). `--rows` chooses rows; all need `prepare`, which compiles what DIR does not hold (the
-extensions, when an older checkout filled it).
+extensions, when an older checkout filled it). With `--only compile` a worker compiles the wheels and builds no image.
 
 The floor of a warm compile is the builder's own script with the ccache on the same disk, without imagetiers: `floor`;
 then, in the build folder that is still there, the patch of (c) and ninja: `ninja`; and some object files compiled
@@ -36,12 +37,16 @@ from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import Checkout, docker, make_checkout, remove_all
 from tests.gcs.harness import GcsServer
 
-VARIANT = "variant=cpu"
 DOCKERFILE = "images/pytorch-clean/Dockerfile"
 FETCH = "fetch-debian /opt/toolchain/sources.txt /src\n"
 SOURCE = "aten/src/ATen/native/Sorting.cpp"
 # Included by some of the JIT's files. One that all include (c10/util/Exception.h) makes a cold compile.
 HEADER = "torch/csrc/jit/passes/constant_propagation.h"
+# Of those that are neither quick nor slow: about 50 s of processor for one architecture.
+KERNEL = "aten/src/ATen/native/cuda/Loss.cu"
+# Included by 16 of the 341 CUDA files, softmax and the normalisations among them.
+KERNEL_HEADER = "aten/src/ATen/native/cuda/block_reduce.cuh"
+GPUS = ("pipeline.yaml", "  cuda:\n    gpus: [H100]\n")
 
 
 @dataclass(frozen=True)
@@ -60,19 +65,31 @@ def patch(path: str) -> tuple[str, str, str]:
     return DOCKERFILE, FETCH, f"{FETCH}RUN echo '{code}' >>/src/pytorch/{path}\n"
 
 
-CHANGES = (
+ALWAYS = (
     Change("prepare", "what the cache does not hold yet"),
     Change("a", "nothing changed"),
     Change("b", "the wheels are lost", lost="wheels/"),
     Change("c", f"one source file: {SOURCE}", patch(SOURCE)),
-    Change("d", f"one header: {HEADER}", patch(HEADER)),
-    Change(
-        "e",
-        "a build flag: one more in LDFLAGS",
-        ("images/pytorch-clean/toolchains/trixie-torch/flags.env", "-Wl,-s", "-Wl,-s -Wl,-O1"),
-    ),
-    Change("f", "the runtime stage", (DOCKERFILE, "USER arr", "ENV EDITED=1\nUSER arr")),
 )
+CHANGES = {
+    "cpu": (
+        *ALWAYS,
+        Change("d", f"one header: {HEADER}", patch(HEADER)),
+        Change(
+            "e",
+            "a build flag: one more in LDFLAGS",
+            ("images/pytorch-clean/toolchains/trixie-torch/flags.env", "-Wl,-s", "-Wl,-s -Wl,-O1"),
+        ),
+        Change("f", "the runtime stage", (DOCKERFILE, "USER arr", "ENV EDITED=1\nUSER arr")),
+    ),
+    "cuda": (
+        *ALWAYS,
+        Change("g", f"one CUDA file: {KERNEL}", patch(KERNEL)),
+        Change("h", f"one CUDA header: {KERNEL_HEADER}", patch(KERNEL_HEADER)),
+        Change("i", "an architecture added: sm_80", (*GPUS, "  cuda:\n    gpus: [A100, H100]\n")),
+        Change("j", "the first architecture taken away: sm_80 alone", (*GPUS, "  cuda:\n    gpus: [A100]\n")),
+    ),
+}
 #: Object files that are compiled a second time, to compare their bytes: one takes about ten seconds.
 SAMPLE = 12
 OURS, FLOOR, NINJA = (
@@ -82,8 +99,8 @@ OURS, FLOOR, NINJA = (
 )
 
 
-def run(change: Change, checkout: Checkout, server: GcsServer, latency: float) -> Measured:
-    """Be one worker; return what it took."""
+def run(change: Change, checkout: Checkout, server: GcsServer, latency: float, *words: str) -> Measured:
+    """Be one worker that calls doit with these words; return what it took."""
     if change.edit is not None:
         checkout.edit(*change.edit)
     if change.lost:
@@ -93,7 +110,7 @@ def run(change: Change, checkout: Checkout, server: GcsServer, latency: float) -
     before = {kind: {str(record["began"]) for record in checkout.records(kind)} for kind in ("compile", "image")}
     server.config(clear=True, latency=latency)
     began = time.monotonic()
-    done = checkout.doit(VARIANT, timeout=6 * 3600)
+    done = checkout.doit(*words, timeout=6 * 3600)
     wall = time.monotonic() - began
     if done.code != 0:
         raise SystemExit(done.text)
@@ -181,16 +198,19 @@ def main() -> None:
     """Be the workers in turn."""
     parser = argparse.ArgumentParser(description="What a change costs on a fresh worker, on the real PyTorch.")
     parser.add_argument(
-        "--cache", type=Path, required=True, help="the directory cache that holds a compile of variant cpu"
+        "--cache", type=Path, required=True, help="the directory cache that holds a compile of the variant"
     )
     parser.add_argument("--name", required=True, help="the name of the pipeline that made it")
+    parser.add_argument("--variant", choices=CHANGES, default="cpu")
+    parser.add_argument("--only", choices=["compile"], help="the wheels, and no image")
     parser.add_argument("--latency", type=float, default=0.02, help="seconds; default: %(default)s")
-    parser.add_argument("--rows", default="a,b,c,d,e,f,floor")
+    parser.add_argument("--rows", help="names separated by commas; default: all")
     parser.add_argument("--prune", action="store_true")
     parser.add_argument("--to", type=Path)
     parser.add_argument("--as", dest="as_", default="pytorch_warm", help="the name that the result is kept by")
     options = parser.parse_args()
-    rows = options.rows.split(",")
+    rows = options.rows.split(",") if options.rows else [*(change.row for change in CHANGES[options.variant]), "floor"]
+    words = [f"variant={options.variant}", *(["compile:pytorch-clean"] if options.only else [])]
     notes = [f"{options.latency * 1000:.0f} ms added to each request."]
     with (
         closing(GcsServer("--no-md5")) as server,
@@ -202,14 +222,14 @@ def main() -> None:
         for blob in list(kept.list("")):
             bucket.write(blob.name, kept.read(blob.name)[0])
         made: dict[str, list[str]] = {}
-        for change in CHANGES:
+        for change in CHANGES[options.variant]:
             if change.row not in (*rows, "prepare"):
                 continue
             if options.prune:
                 subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
             checkout = make_checkout(ROOT, Path(temporary) / change.row, options.name, server)
             try:
-                measured.append(run(change, checkout, server, options.latency))
+                measured.append(run(change, checkout, server, options.latency, *words))
                 made.setdefault(digests(checkout), []).append(change.row)
                 print(measured[-1], flush=True)
                 if change.row == "b" and "floor" in rows:
