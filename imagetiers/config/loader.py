@@ -107,6 +107,8 @@ def load_config(layout: Layout, variant: str | None, reads: Reads | None = None)
         if path not in forms:
             problems[problem] = None
     problems.update(dict.fromkeys(_reference_problems(tree)))
+    if variant is not None:
+        problems.update(dict.fromkeys(_target_problems(base, tree, variant)))
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems, reads)
     pipeline = _pipeline(tree, variant, pins, wrong)
@@ -177,6 +179,22 @@ def _variant_problems(base: Node, names: tuple[str, ...]) -> Iterator[Problem]:
             if key in _NOT_IN_VARIANTS:
                 where = place(base, ("variants", name, key), PIPELINE_FILE, key=True)
                 yield Problem(where, "a variant cannot change this", "change the tiers, gpus, registry or cache")
+
+
+def _target_problems(base: Node, tree: Node, variant: str) -> Iterator[Problem]:
+    """What another stage makes, such as one with compilers and debuggers, is never pushed under the tag of what others run."""
+    usual, own = base.plain(), tree.plain()
+    if any(usual.get(key) != own.get(key) for key in ("registry", "channels")):
+        return
+    tiers = usual.get("tiers")
+    for name, tier in (own.get("tiers") if isinstance(own.get("tiers"), dict) else {}).items():
+        known = tiers.get(name) if isinstance(tiers, dict) else None
+        if not isinstance(known, dict) or not isinstance(tier, dict) or tier.get("target") == known.get("target"):
+            continue
+        tag = tier.get("tag") or variant
+        if tag == (known.get("tag") or "latest"):
+            what = f"another stage than without the variant would have the same tag, {cut(str(tag))}"
+            yield Problem(place(tree, ("tiers", name, "target"), PIPELINE_FILE), what, f'tag: "{tag}-{variant}"')
 
 
 def _reference_problems(tree: Node) -> Iterator[Problem]:
