@@ -123,7 +123,7 @@ class HttpRegistry:
             layers = [
                 self._call(ref, partial(read, digest=digest, size=size), self._for_commands) for digest, size in blobs
             ]
-            return ImageFiles(read_image_config(parse_object(document) or {}), merge(layers))
+            return ImageFiles(read_image_config(parse_object(document) or {}), tuple(layers), merge(layers))
         except LayerError as error:
             raise RegistryError(
                 Problem(ref, f"its files cannot be read, so nothing is known of them: {error}")

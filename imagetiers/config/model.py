@@ -133,6 +133,11 @@ class Budget:
     duplicate_bytes: int | None = None
 
     @property
+    def reads_layers(self) -> bool:
+        """Whether the image's layers must be read for them."""
+        return self.layer is not None or self.duplicate_bytes is not None
+
+    @property
     def limits(self) -> tuple[int | None, ...]:
         """All of them."""
         return (self.size, self.growth, self.layer, self.duplicate_bytes)

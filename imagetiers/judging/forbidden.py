@@ -151,7 +151,7 @@ def _credentials(tree: FileTree, config: ImageConfig) -> Iterator[str]:
         yield from (f"{hidden.entry.path} holds {kind}, in {where}" for kind in hidden.entry.credentials)
     yield from (f"env:{name} {why}" for name, why in secret_variables(config.env.items()))
     yield from (f"label:{name} {why}" for name, why in secret_variables(config.labels.items()))
-    words = ((word.partition("=")[::2]) for step in config.history for word in step.split() if "=" in word)
+    words = ((word.partition("=")[::2]) for step, _ in config.history for word in step.split() if "=" in word)
     yield from (f"history:{name} {why}, in the command of a layer" for name, why in secret_variables(words))
 
 

@@ -29,9 +29,10 @@ _read_before: dict[tuple[str, ReadOptions], FileLayer] = {}
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """An image: how it is run, and its file system."""
+    """An image: how it is run, its layers, the first one first, and the file system that they come to."""
 
     config: ImageConfig
+    layers: tuple[FileLayer, ...]
     tree: FileTree
 
 
@@ -108,4 +109,4 @@ def _image(documents: dict[str, Any], layers: dict[str, FileLayer | LayerError],
         if isinstance(layer, LayerError):
             raise layer
         found.append(layer)
-    return ImageFiles(read_image_config(config), merge(found))
+    return ImageFiles(read_image_config(config), tuple(found), merge(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ def _none() -> Mapping[str, str]:
 class ImageConfig:
     """What an image says of how it is run. `healthcheck` is the test, None where there is none; `ports` are as `8080/tcp`.
 
-    `history` are the commands that its layers were made by.
+    `history` are the instructions that it was made by, each with the layer that it made, counted from 0, or None.
     """
 
     user: str = ""
@@ -31,7 +31,7 @@ class ImageConfig:
     labels: Mapping[str, str] = field(default_factory=_none)
     ports: tuple[str, ...] = ()
     healthcheck: tuple[str, ...] | None = None
-    history: tuple[str, ...] = ()
+    history: tuple[tuple[str, int | None], ...] = ()
 
 
 def read_image_config(document: Mapping[str, Any]) -> ImageConfig:
@@ -42,8 +42,6 @@ def read_image_config(document: Mapping[str, Any]) -> ImageConfig:
     env = dict(text.partition("=")[::2] for text in _texts(config.get("Env")))
     health = config.get("Healthcheck")
     test = _texts(health.get("Test")) if isinstance(health, dict) else ()
-    steps = document.get("history")
-    history = [step.get("created_by") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
     labels = config.get("Labels")
     ports = config.get("ExposedPorts")
     return ImageConfig(
@@ -55,8 +53,17 @@ def read_image_config(document: Mapping[str, Any]) -> ImageConfig:
         labels=MappingProxyType({str(k): str(v) for k, v in labels.items()} if isinstance(labels, dict) else {}),
         ports=tuple(sorted(map(str, ports))) if isinstance(ports, dict) else (),
         healthcheck=None if not test or test == ("NONE",) else test,
-        history=tuple(text for text in history if isinstance(text, str)),
+        history=tuple(_history(document.get("history"))),
     )
+
+
+def _history(steps: object) -> Iterator[tuple[str, int | None]]:
+    layers = 0
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, dict):
+            empty = bool(step.get("empty_layer"))
+            yield str(step.get("created_by") or ""), None if empty else layers
+            layers += not empty
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from imagetiers.binaries.device_code import DeviceCode
     from imagetiers.binaries.elf import Elf
 
-__all__ = ["MOST_KEPT", "FileEntry", "FileKind", "FileLayer", "LayerError", "ReadOptions"]
+__all__ = ["MOST_KEPT", "FileEntry", "FileKind", "FileLayer", "LayerError", "ReadOptions", "is_package_list"]
+
+_DPKG = "/var/lib/dpkg/info/"
 
 MOST_KEPT = 16 << 20
 """Bytes of a file's content that are kept, at most."""
@@ -34,7 +36,8 @@ class ReadOptions:
     """What is to be read of files beside what the tar says of them, since their bytes pass by once.
 
     `contents` are names of files (without folders) whose bytes are kept, `folders` those of which all files' are.
-    `loading`: what ELF files need; `device_code`: what they hold for GPUs; `credentials`: whether texts hold any.
+    `loading`: what ELF files need; `device_code`: what they hold for GPUs; `credentials`: whether texts hold any;
+    `sizes`: a hash of each file, and the lists of files that packages of Python and of dpkg have.
     """
 
     contents: frozenset[str] = frozenset()
@@ -42,11 +45,13 @@ class ReadOptions:
     device_code: bool = False
     credentials: bool = False
     folders: frozenset[str] = frozenset()
+    sizes: bool = False
 
     def keeps(self, path: str, size: int) -> bool:
         """Say whether a file's bytes are kept."""
         folder, _, name = path.rpartition("/")
-        return size <= MOST_KEPT and (name in self.contents or folder in self.folders)
+        wanted = name in self.contents or folder in self.folders or (self.sizes and is_package_list(path))
+        return size <= MOST_KEPT and wanted
 
     @property
     def elf(self) -> bool:
@@ -58,7 +63,8 @@ class ReadOptions:
 class FileEntry:
     """A name in a layer. `mode` are the twelve bits of permissions; `target` is where a symbolic link leads, as it is written.
 
-    `content` is None where it was not wanted or is too large. `elf_error` says why an ELF file could not be read;
+    `content` is None where it was not wanted or is too large; `hash` is that of all of it, where that was. Of several names
+    of one file (`hard_link`) the first one has its bytes. `elf_error` says why an ELF file could not be read;
     `credentials` are the kinds of credentials in the text, never they themselves.
     """
 
@@ -74,6 +80,13 @@ class FileEntry:
     device_code: DeviceCode | None = None
     elf_error: str = ""
     credentials: tuple[str, ...] = ()
+    hash: bytes = b""
+    hard_link: bool = False
+
+    @property
+    def own_size(self) -> int:
+        """The bytes that this name adds to its layer."""
+        return self.size if self.kind is FileKind.FILE and not self.hard_link else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +100,13 @@ class FileLayer:
     removed: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def size(self) -> int:
+        """Its bytes, unpacked."""
+        return sum(entry.own_size for entry in self.entries)
+
+
+def is_package_list(path: str) -> bool:
+    """Say whether this is where a package manager keeps which files a package has: pip's RECORD or dpkg's list."""
+    return path.endswith(".dist-info/RECORD") or (path.startswith(_DPKG) and path.endswith(".list"))

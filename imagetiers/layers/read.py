@@ -11,7 +11,9 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO
+from typing import IO, Protocol
+
+import xxhash
 
 from imagetiers.binaries.device_code import read_elf
 from imagetiers.binaries.elf import MAGIC, Bytes, FormatError, read_loading
@@ -21,6 +23,7 @@ from imagetiers.layers.model import FileEntry, FileKind, FileLayer, LayerError, 
 __all__ = ["Chunks", "read_layer"]
 
 _MOST_ENTRIES = 4_000_000
+_MOST_CONTENT = 256 << 20  # bytes that are kept of one layer, all files together
 _IN_MEMORY = 64 << 20
 _PIECE = 1 << 20
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
@@ -83,6 +86,7 @@ def _read(tar: tarfile.TarFile, wanted: ReadOptions) -> FileLayer:
     removed: list[str] = []
     opaque: list[str] = []
     links: list[tuple[str, str]] = []
+    kept = 0
     for member in tar:
         tar.members = []  # type: ignore[attr-defined]  # which would be kept to the end
         path = _path(member.name)
@@ -94,11 +98,13 @@ def _read(tar: tarfile.TarFile, wanted: ReadOptions) -> FileLayer:
         elif member.islnk():
             origin = _path(member.linkname)
             if origin in entries:
-                entries[path] = replace(entries[origin], path=path)
+                entries[path] = replace(entries[origin], path=path, hard_link=True)
             else:
                 links.append((path, origin))
         elif path != "/":
-            entries[path] = _entry(tar, member, path, wanted)
+            entry = _entry(tar, member, path, wanted)
+            kept += len(entry.content or b"")
+            entries[path] = entry if kept <= _MOST_CONTENT else replace(entry, content=None)
         if len(entries) + len(removed) > _MOST_ENTRIES:
             raise LayerError(f"a layer has more than {_MOST_ENTRIES:,} files")
     return FileLayer(tuple(entries.values()), tuple(removed), tuple(opaque), tuple(links))
@@ -122,9 +128,42 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, wanted: Rea
     if file is None:
         return replace(entry, target="", content=b"") if kind is FileKind.FILE else entry
     entry = replace(entry, target="")
-    keeps = wanted.keeps(path, member.size)
+    if not wanted.sizes:
+        return _content(entry, file, wanted)
+    hashed = _Hashed(file)
+    entry = _content(entry, hashed, wanted)
+    return replace(entry, hash=hashed.digest())
+
+
+class _Source(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Hashed:
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = xxhash.xxh3_128()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read as a file does."""
+        data = self._file.read(size)
+        self._hash.update(data)
+        return data
+
+    def digest(self) -> bytes:
+        """Read what is left, and return the hash of all of it."""
+        while self.read(_PIECE):
+            pass
+        return self._hash.digest()
+
+
+def _content(entry: FileEntry, file: _Source, wanted: ReadOptions) -> FileEntry:
+    """Look at what is wanted of a file's bytes."""
+    keeps = wanted.keeps(entry.path, entry.size)
     if keeps or wanted.elf or wanted.credentials:
-        head = file.read(min(member.size, _PIECE))
+        head = file.read(min(entry.size, _PIECE))
         if head.startswith(MAGIC):
             if wanted.elf:
                 return _read_elf(entry, head, file, wanted)
@@ -133,7 +172,7 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, wanted: Rea
     return entry
 
 
-def _read_text(entry: FileEntry, head: bytes, file: IO[bytes], wanted: ReadOptions, *, keeps: bool) -> FileEntry:
+def _read_text(entry: FileEntry, head: bytes, file: _Source, wanted: ReadOptions, *, keeps: bool) -> FileEntry:
     kept = [head] if keeps else []
     kinds: dict[str, None] = {}
     texts = wanted.credentials and b"\0" not in head
@@ -150,7 +189,7 @@ def _read_text(entry: FileEntry, head: bytes, file: IO[bytes], wanted: ReadOptio
     return replace(entry, content=b"".join(kept) if keeps else None, credentials=tuple(kinds))
 
 
-def _read_elf(entry: FileEntry, head: bytes, file: IO[bytes], wanted: ReadOptions) -> FileEntry:
+def _read_elf(entry: FileEntry, head: bytes, file: _Source, wanted: ReadOptions) -> FileEntry:
     """Read an ELF file; a large one from the disk, of which only the pages are in memory that are looked at."""
     if entry.size <= _IN_MEMORY:
         return _look_at(entry, head + file.read(), wanted)

@@ -22,6 +22,7 @@ from imagetiers.planning.commands import COMPILE_STOP_SECONDS, command_container
 from imagetiers.planning.containers import Container
 from imagetiers.planning.device_code import DeviceLibrary, device_libraries, judge, promise
 from imagetiers.planning.plan import TierPlan, VerifyPlan
+from imagetiers.planning.sizes import LayerSize
 from imagetiers.services import Services
 
 __all__ = ["Found", "hold_against", "read_image", "run_commands", "wanted"]
@@ -32,10 +33,11 @@ _LINES = 10_000  # of a command's output that are looked at: the last ones
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came out of an image's checks, and what its libraries hold for GPUs."""
+    """What came out of an image's checks, what its libraries hold for GPUs, and what its layers weigh, where they were read."""
 
     outcomes: tuple[CheckOutcome, ...] = ()
     libraries: tuple[DeviceLibrary, ...] = ()
+    layers: tuple[LayerSize, ...] = ()
 
 
 def wanted(verify: VerifyPlan) -> ReadOptions:
@@ -55,6 +57,7 @@ def wanted(verify: VerifyPlan) -> ReadOptions:
         device_code=verify.device is not None,
         credentials=any("credentials" in each.checks.forbid.kinds for each in verify.declared),
         folders=frozenset({"/var/lib/dpkg/status.d"}) if packages else frozenset(),
+        sizes=True,  # their bytes pass by anyway
     )
 
 
@@ -77,7 +80,7 @@ def read_image(tier: TierPlan, services: Services, deadline: Deadline) -> ImageF
 
 
 def hold_against(tier: TierPlan, image: ImageFiles) -> Found:
-    """Judge what was read of an image."""
+    """Judge what was read of an image; what its layers weigh is for `weigh_image` to say."""
     declared = tier.verify.declared
     outcomes = [
         *judge_settings(declared, image.config, image.tree),

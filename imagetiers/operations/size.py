@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from imagetiers.documents import parse_object
 from imagetiers.errors import EngineError, Problem, StoreError
 from imagetiers.inputs.repository import load_repository
-from imagetiers.planning.archive import ArchiveError, read_archive
+from imagetiers.layers.archive import ImageFiles, read_saved
+from imagetiers.layers.model import LayerError, ReadOptions
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ImageInfo, Present, Unknown
 from imagetiers.planning.plan import TierPlan
@@ -39,15 +40,24 @@ def show_size(session: Session, tier: TierPlan) -> None:
     if image is None:
         hint = f"doit pull:{tier.name}" if seen.published(tier) is not None else f"doit image:{tier.name}"
         raise EngineError(Problem(f"size:{tier.name}", seen.unknown or "there is no image of this key here", hint))
-    weighed = _weigh(session, tier, image)
+    try:
+        files = read_saved(iter(session.services.engine.save(image.id)), ReadOptions(sizes=True))
+    except LayerError as error:
+        raise EngineError(Problem(f"size:{tier.name}", str(error))) from error
+    weighed = _weigh(session, tier, files, weigh_image(files.layers))
     pulled = _pulled(session, tier)
     lines = size_lines(weighed.sizes, weighed.made, weighed.first_own, _earlier(session, tier, image), pulled)
     for line in (f"{tier.name} {short(tier.key)}", *lines):
         session.services.console.line(line)
 
 
-def budget_problems(session: Session, tier: TierPlan, image: ImageInfo) -> Iterator[Problem]:
-    """Yield what of an image exceeds its budget, and what could not be held against it. Raises EngineError."""
+def budget_problems(
+    session: Session, tier: TierPlan, image: ImageInfo, read: tuple[ImageFiles, Sizes] | None
+) -> Iterator[Problem]:
+    """Yield what of an image exceeds its budget, and what could not be held against it. Raises EngineError.
+
+    `read` is what was read of the image, and what it weighs: it is there where the budget `reads_layers`.
+    """
     task, budget = f"verify:{tier.name}", tier.verify.budget
     look = f"doit size:{tier.name} shows what each layer weighs"
     if budget.size is not None and image.size > budget.size:
@@ -55,9 +65,9 @@ def budget_problems(session: Session, tier: TierPlan, image: ImageInfo) -> Itera
         yield Problem(task, f"the image is {image.size / 1e6:,.0f} MB, {over:,.0f} MB over its budget", look)
     if budget.growth is not None:
         yield from _growth(session, tier, image, budget.growth)
-    if budget.layer is None and budget.duplicate_bytes is None:
+    if read is None or not budget.reads_layers:
         return
-    weighed = _weigh(session, tier, image)
+    weighed = _weigh(session, tier, *read)
     for number, size in enumerate(weighed.sizes.layers):
         if budget.layer is not None and size > budget.layer and number >= weighed.first_own:
             made = weighed.made[number]
@@ -70,12 +80,8 @@ def budget_problems(session: Session, tier: TierPlan, image: ImageInfo) -> Itera
         yield Problem(task, f"{what} {duplicate_line(worst, weighed.made)}", look)
 
 
-def _weigh(session: Session, tier: TierPlan, image: ImageInfo) -> _Weighed:
-    try:
-        contents = read_archive(iter(session.services.engine.save(image.id)))
-    except ArchiveError as error:
-        raise EngineError(Problem(f"size:{tier.name}", str(error))) from error
-    return _Weighed(weigh_image(contents), attribute(contents, _instructions(session, tier)))
+def _weigh(session: Session, tier: TierPlan, files: ImageFiles, sizes: Sizes) -> _Weighed:
+    return _Weighed(sizes, attribute(files, _instructions(session, tier)))
 
 
 def _instructions(session: Session, tier: TierPlan) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ from imagetiers.operations.size import budget_problems
 from imagetiers.planning.device_code import promise
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import TierPlan
+from imagetiers.planning.sizes import layer_sizes, weigh_image
 from imagetiers.report.checks import checks_document, junit
 from imagetiers.report.device_code import device_lines
 from imagetiers.session import Session
@@ -114,6 +115,7 @@ def _keep(session: Session, tier: TierPlan, image: _Subject, found: Found) -> No
         "passed": True,
         "checks": [[outcome.tier, outcome.check] for outcome in found.outcomes],
         "device_code": [library.document() for library in found.libraries],
+        "layers": [[layer.size, layer.twice, layer.instruction] for layer in found.layers],
         "tier": tier.name,
         "key": tier.key,
         "at": round(session.services.now()),
@@ -138,16 +140,20 @@ def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline
         ref = f"{tier.repository}@{image.digest}"
         services.console.line(f"{task}: the registry's layers are read, and nothing is pulled: {image.digest[:19]}")
         read = deadline.within(task, lambda: services.registry.read_image(ref, wanted(tier.verify)))
-        return hold_against(tier, read)
+        return replace(hold_against(tier, read), layers=layer_sizes(read, weigh_image(read.layers)))
+    config = services.engine.image_config(tier.ref) if settings else None
+    judges = tier.verify.reads_files or (config is not None and needs_accounts(declared, config))
+    files = read_image(tier, services, deadline) if judges or tier.verify.budget.reads_layers else None
+    sizes = weigh_image(files.layers) if files is not None else None
+    weighed = (files, sizes) if files is not None and sizes is not None else None
     over = [
         CheckOutcome(tier.name, "budget", each.what if each.where == task else f"{each.where}: {each.what}", each.hint)
-        for each in budget_problems(session, tier, image.here)
+        for each in budget_problems(session, tier, image.here, weighed)
     ]
     outcomes += over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
     held = Found()
-    config = services.engine.image_config(tier.ref) if settings else None
-    if tier.verify.reads_files or (config is not None and needs_accounts(declared, config)):
-        held = hold_against(tier, read_image(tier, services, deadline))
+    if judges and files is not None:
+        held = hold_against(tier, files)
     elif config is not None:
         held = Found(tuple(judge_settings(declared, config, None)))
     outcomes += held.outcomes
@@ -160,7 +166,7 @@ def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline
         if deadline.reached:
             raise deadline.error(task, unfinished(checked))
         outcomes += in_the_image(tier, checked)
-    return Found(tuple(outcomes), held.libraries)
+    return Found(tuple(outcomes), held.libraries, layer_sizes(*weighed) if weighed is not None else ())
 
 
 def _tell(session: Session, tier: TierPlan, found: Found) -> None:

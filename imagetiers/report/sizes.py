@@ -60,7 +60,7 @@ def size_lines(
         if entries:
             yield f"  {title}"
         for name, size in entries[:_SHOWN]:
-            yield f"    {size_text(size):>8}  {'/' if title == 'folders' else ''}{name}"
+            yield f"    {size_text(size):>8}  {name}"
     own = [duplicate for duplicate in sizes.duplicates if duplicate.layer >= first_own]
     yield f"  {size_text(sum(each.size for each in own))} stand there twice, by lines of this pipeline"
     for duplicate in own[:_SHOWN]:

@@ -24,6 +24,7 @@ from imagetiers.stores.patience import in_parallel
 
 if TYPE_CHECKING:
     from imagetiers.planning.device_code import DeviceLibrary
+    from imagetiers.planning.sizes import LayerSize
 
 __all__ = [
     "Publication",
@@ -147,10 +148,14 @@ def verdict_name(tier: TierPlan, image: str, trust: Trust) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """That an image has passed its checks: which ones, by the tier that asks, and what its libraries hold for GPUs."""
+    """That an image has passed its checks: which ones, by the tier that asks, what its libraries hold for GPUs, and its layers.
+
+    Of layers there are none where no check has read them.
+    """
 
     checks: tuple[tuple[str, str], ...] = ()
     libraries: tuple[DeviceLibrary, ...] = ()
+    layers: tuple[LayerSize, ...] = ()
 
 
 def passed_before(session: Session, tier: TierPlan, image: str) -> Verdict | None:
@@ -186,7 +191,22 @@ def _read_verdict(document: Mapping[str, Any]) -> Verdict | None:
         if isinstance(checks, list)
         else (),
         tuple(library for library in found if library is not None),
+        _layers(document.get("layers")),
     )
+
+
+def _layers(listed: object) -> tuple[LayerSize, ...]:
+    """Read a verdict's layers; none where one of them is no such."""
+    from imagetiers.planning.sizes import LayerSize
+
+    found: list[LayerSize] = []
+    for each in listed if isinstance(listed, list) else ():
+        match each:
+            case [int() as size, int() as twice, str() as instruction] if 0 <= twice <= size:
+                found.append(LayerSize(size, twice, instruction))
+            case _:
+                return ()
+    return tuple(found)
 
 
 def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:

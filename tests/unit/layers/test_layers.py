@@ -134,14 +134,30 @@ def test_an_archive_that_ends_early_is_an_error(cut: int) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [b"not a tar" * 200, gzip.compress(b"x" * 5000), gzip.compress(tar(LOWER))[:200]],
-    ids=["no tar", "no tar in gzip", "cut"],
+    [b"not a tar" * 200, gzip.compress(b"x" * 5000), gzip.compress(tar(LOWER))[:200], b"\x28\xb5\x2f\xfd no zstd"],
+    ids=["no tar", "no tar in gzip", "cut", "no zstd"],
 )
 def test_a_layer_that_is_none_is_an_error(damage: bytes) -> None:
     with pytest.raises(LayerError):
         read_layer(io.BytesIO(damage), EVERYTHING)
     with pytest.raises(LayerError):
         read_saved(iter([saved([damage])]), EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no archive at all" * 100,
+        tar({"manifest.json": b"[]"}),
+        tar({"manifest.json": b'[{"Config": "x", "Layers": []}]'}),
+        tar({"manifest.json": b'[{"Config": "c", "Layers": ["gone"]}]', "c": b'{"config": {}}'}),
+        tar({"manifest.json": b"{"}),
+    ],
+)
+def test_what_is_no_images_archive_is_an_error(data: bytes) -> None:
+    with pytest.raises(LayerError):
+        read_saved(iter([data]), ReadOptions())
 
 
 def test_a_large_library_is_read_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

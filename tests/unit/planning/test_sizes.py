@@ -13,9 +13,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagetiers.planning import archive
-from imagetiers.planning.archive import ArchiveError, ImageContents, read_archive
+from imagetiers.layers.archive import ImageFiles, read_saved
+from imagetiers.layers.model import ReadOptions
 from imagetiers.planning.sizes import Made, Repetition, attribute, weigh_image
+from tests.unit.layers.trees import hardlink, image
 
 FOLDER = object()
 Files = Mapping[str, bytes | object]
@@ -42,7 +43,7 @@ def saved(layers: Sequence[bytes], history: Sequence[tuple[str, bool]] = (), *, 
     names = [f"blobs/sha256/{number:064}" for number in range(len(layers))]
     entries = [{"created_by": text, **({"empty_layer": True} if empty else {})} for text, empty in history]
     documents: Files = {
-        "blobs/sha256/config": json.dumps({"history": entries}).encode(),
+        "blobs/sha256/config": json.dumps({"config": {}, "history": entries}).encode(),
         "manifest.json": json.dumps([{"Config": "blobs/sha256/config", "Layers": names}]).encode(),
         "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
     }
@@ -54,13 +55,18 @@ def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
     return (data[at : at + size] for at in range(0, len(data), size))
 
 
-def contents(*layers: Files, history: Sequence[tuple[str, bool]] = ()) -> ImageContents:
-    return read_archive(pieces(saved([tar(files) for files in layers], history)))
+def read(archive: Iterator[bytes]) -> ImageFiles:
+    return read_saved(archive, ReadOptions(sizes=True))
+
+
+def contents(*layers: Files, history: Sequence[tuple[str, bool]] = ()) -> ImageFiles:
+    return read(pieces(saved([tar(files) for files in layers], history)))
 
 
 def found(*layers: Files) -> list[tuple[int, Repetition, int, int, str]]:
     return [
-        (each.layer, each.how, each.size, each.files, each.path) for each in weigh_image(contents(*layers)).duplicates
+        (each.layer, each.how, each.size, each.files, each.path)
+        for each in weigh_image(contents(*layers).layers).duplicates
     ]
 
 
@@ -71,7 +77,7 @@ A, B, C = b"a" * 100, b"b" * 200, b"c" * 400
 @pytest.mark.parametrize("manifest_first", [True, False])
 def test_layers_in_any_packing_and_order(pack: object, manifest_first: bool) -> None:  # noqa: FBT001
     layers = [pack(tar({"usr/a": A, "usr/l": "a"})), pack(tar({"./usr/b/": FOLDER, "./usr/b/c": B}))]  # type: ignore[operator]
-    sizes = weigh_image(read_archive(pieces(saved(layers, manifest_first=manifest_first), 7)))
+    sizes = weigh_image(read(pieces(saved(layers, manifest_first=manifest_first), 7)).layers)
 
     assert (sizes.layers, sizes.total, sizes.visible, sizes.duplicates) == ((100, 200), 300, 300, ())
 
@@ -98,7 +104,7 @@ def test_what_stands_there_twice(layers: list[Files], expected: list[object]) ->
 
 
 def test_only_layers_from_a_number_on_count() -> None:
-    sizes = weigh_image(contents({"a": A, "x": B, "y": B}, {"c": C}, {"a": B, "d": C}))
+    sizes = weigh_image(contents({"a": A, "x": B, "y": B}, {"c": C}, {"a": B, "d": C}).layers)
 
     assert [sizes.duplicate_bytes(since) for since in (0, 1, 2, 3)] == [900, 700, 700, 0]
 
@@ -116,11 +122,11 @@ def test_folders_and_packages() -> None:
                 "usr/lib/libc.so": B,
             },
             {"usr/lib/libc.so": C},
-        )
+        ).layers
     )
 
     assert sizes.packages == (("torch 2.6.0", 500), ("libc6 (dpkg)", 400))
-    assert sizes.folders[0] == ("opt/venv", 500 + len(record))
+    assert sizes.folders[0] == ("/opt/venv", 500 + len(record))
 
 
 HISTORY = [
@@ -144,29 +150,21 @@ def test_a_history_that_is_another_ones_is_nobodys(ours: list[tuple[str, str]]) 
     assert {each.where for each in attribute(contents({"x": A}, {"a": B}, {"m": C}, history=HISTORY), ours)} == {""}
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"no archive at all" * 100,
-        tar({"manifest.json": b"[]"}),
-        tar({"manifest.json": b'[{"Config": "x", "Layers": []}]'}),
-        tar({"manifest.json": b'[{"Config": "c", "Layers": ["gone"]}]', "c": b"{}"}),
-        tar({"manifest.json": b"{"}),
-        tar({"blobs/sha256/x": b"\x28\xb5\x2f\xfd no zstd"}),
-        saved([tar({"a": A})])[:-9000],
-    ],
-)
-def test_what_is_no_archive(data: bytes) -> None:
-    with pytest.raises(ArchiveError):
-        read_archive(pieces(data))
+def test_a_file_of_several_names_weighs_once() -> None:
+    sizes = weigh_image(
+        image({"a": A, "b": hardlink("a"), "c": A}, {"b": b"n" * 7}, wanted=ReadOptions(sizes=True)).layers
+    )
+
+    assert (sizes.layers, sizes.visible) == ((200, 7), 207)
+    assert [(each.how, each.size, each.path) for each in sizes.duplicates] == [(Repetition.COPIED, 100, "/c")]
 
 
-def test_an_image_of_more_files_than_any_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_MOST_FILES", 3)
+def test_lists_of_packages_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagetiers.layers.read._MOST_CONTENT", 100)
+    lists = {f"{name}.dist-info/RECORD": b"x.py,,\n" * 8 for name in ("a-1", "b-1", "c-1")}
+    sizes = weigh_image(contents({"x.py": A, **lists}).layers)
 
-    with pytest.raises(ArchiveError, match="more than 3 files"):
-        contents({"a": A, "b": A}, {"c": A, "d": A})
+    assert sizes.packages == (("a 1", 100),)
 
 
 PATHS = st.sampled_from(
@@ -177,7 +175,7 @@ LAYER = st.dictionaries(PATHS, st.sampled_from([b"", b"1", b"22", b"333"]), max_
 
 @given(st.lists(LAYER, max_size=5))
 def test_every_byte_is_seen_or_hidden_once(layers: list[dict[str, bytes]]) -> None:
-    sizes = weigh_image(contents(*layers))
+    sizes = weigh_image(contents(*layers).layers)
     hidden = sum(each.size for each in sizes.duplicates if each.how is not Repetition.COPIED)
 
     assert sizes.total == sizes.visible + hidden
