@@ -100,14 +100,14 @@ class Checkout:
         names = [blob.name for blob in store.list("records/") if f"/{kind}/" in blob.name]
         return [json.loads(store.read(name)[0]) for name in names]
 
-    def wait_for_container(self, seconds: float = 30) -> str:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def wait_for_container(self, process: subprocess.Popen[str]) -> str:
+        """Wait as long as the doit runs that is to start one: a busy machine builds its image for minutes."""
+        while process.poll() is None:
             running = [name for name in self.containers() if name.startswith("imagetiers-compile-")]
             if running:
                 return running[0]
             time.sleep(0.1)
-        raise AssertionError("no compile container was started")
+        raise AssertionError(f"no compile container was started: {process.communicate()}")
 
 
 def docker(*args: str) -> str:

@@ -9,7 +9,6 @@ import fcntl
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,9 +101,7 @@ def test_waiting_for_another_doit_ends_when_it_is_asked_to(
     for line in process.stdout:
         if "waiting for process 7" in line:
             break
-    began = time.monotonic()
-    run = send(process, signal.SIGTERM)
-    assert time.monotonic() - began < 2.0
+    run = send(process, signal.SIGTERM)  # the lock is never given back: whoever waited for it would not end at all
     assert run.code in {130, -signal.SIGINT}
 
 

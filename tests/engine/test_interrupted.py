@@ -30,7 +30,7 @@ def finished_wheels(checkout: Checkout) -> list[Path]:
 
 def test_killed_in_the_middle_of_the_compile_it_goes_on(checkout: Checkout) -> None:
     process = checkout.start()
-    container = checkout.wait_for_container()
+    container = checkout.wait_for_container(process)
     wait_for_words(checkout, 2)
     send(process, signal.SIGKILL)
     assert finished_wheels(checkout) == []
@@ -46,7 +46,7 @@ def test_killed_in_the_middle_of_the_compile_it_goes_on(checkout: Checkout) -> N
 
 def test_killed_together_with_its_container_it_goes_on_from_the_ccache(checkout: Checkout) -> None:
     process = checkout.start()
-    container = checkout.wait_for_container()
+    container = checkout.wait_for_container(process)
     wait_for_words(checkout, 3)
     send(process, signal.SIGKILL)
     docker("kill", container)
@@ -61,7 +61,7 @@ def test_killed_together_with_its_container_it_goes_on_from_the_ccache(checkout:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_its_container_and_keeps_the_ccache(number: signal.Signals, checkout: Checkout) -> None:
     process = checkout.start()
-    checkout.wait_for_container()
+    checkout.wait_for_container(process)
     wait_for_words(checkout, 2)
     run = send(process, number)
 
@@ -79,7 +79,7 @@ def test_interrupted_it_ends_its_container_and_keeps_the_ccache(number: signal.S
 
 def test_interrupted_in_parallel_mode_it_ends_too(checkout: Checkout) -> None:
     process = checkout.start("-n", "2")
-    checkout.wait_for_container()
+    checkout.wait_for_container(process)
     wait_for_words(checkout, 2)
     run = send(process, signal.SIGINT)
 
@@ -91,7 +91,7 @@ def test_interrupted_in_parallel_mode_it_ends_too(checkout: Checkout) -> None:
 def test_out_of_time_it_ends_its_container_and_goes_on_later(checkout: Checkout) -> None:
     (checkout.root / "images/pytorch-clean/source.txt").write_text(" ".join(f"word{n}" for n in range(14)))
     process = checkout.start("compile:pytorch-clean")
-    checkout.wait_for_container()
+    checkout.wait_for_container(process)
     send(process, signal.SIGTERM)  # so much for the image of the compile stage
     for seconds in (2, 3, 4, 6):  # a busy machine needs longer to begin
         run = checkout.doit("compile:pytorch-clean", "--if-needed", "--timeout", f"{seconds}s")

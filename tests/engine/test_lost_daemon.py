@@ -60,10 +60,10 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
 def test_a_compile_outlives_its_daemons_connection(checkout: Checkout, proxy: Proxy) -> None:
     checkout.edit("images/pytorch-clean/make-wheel", 'sleep "${WORK_SECONDS:-0.3}"', "sleep 1")
     process = checkout.start("compile", DOCKER_HOST=proxy.host)
-    container = checkout.wait_for_container()
+    container = checkout.wait_for_container(process)
     logs = checkout.root / ".imagetiers" / "logs" / "pytorch-clean"
-    end = time.monotonic() + 30
-    while not any(log.stat().st_size for log in logs.glob("compile-*.log")) and time.monotonic() < end:
+    while not any(log.stat().st_size for log in logs.glob("compile-*.log")):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)  # it is followed once its first line is in the log
     proxy.cut()
     out, err = process.communicate(timeout=60)

@@ -57,7 +57,7 @@ def results(checkout: Checkout) -> int:
 def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path) -> None:
     # Killed in the middle of a real compile, it goes on, and nothing is compiled twice.
     process = quickstart.start(VARIANT)
-    quickstart.wait_for_container(seconds=400)
+    quickstart.wait_for_container(process)
     end = time.monotonic() + 400
     while results(quickstart) < 20:
         assert process.poll() is None, process.communicate()

@@ -87,7 +87,7 @@ def test_a_planted_secret_is_nowhere_but_where_it_is_used(planted: tuple[Checkou
     checkout, values = planted
     token = values["token"].decode()
     process = checkout.start("-v", "2", THE_TOKEN=token)
-    container = checkout.wait_for_container(60)
+    container = checkout.wait_for_container(process)
     wait_for_compile(checkout, process)
     running = docker("inspect", container) + docker("diff", container) + docker("top", container, "-ef")
     exported = subprocess.run(["docker", "export", container], check=True, capture_output=True).stdout
@@ -125,7 +125,7 @@ def test_killed_in_the_compile_the_next_doit_goes_on_and_masks(planted: tuple[Ch
     checkout, values = planted
     token = values["token"].decode()
     process = checkout.start("compile", THE_TOKEN=token)
-    container = checkout.wait_for_container(60)
+    container = checkout.wait_for_container(process)
     wait_for_compile(checkout, process)
     send(process, signal.SIGKILL)
     go(checkout)

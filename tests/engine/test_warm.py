@@ -49,7 +49,7 @@ def entries(worker: Checkout, trust: str = "trusted.main") -> int:
 
 def test_a_worker_that_is_lost_in_the_middle_costs_minutes(worker: Checkout, gcs_server: GcsServer) -> None:
     process = worker.start("compile")
-    container = worker.wait_for_container(90)
+    container = worker.wait_for_container(process)
     end = time.monotonic() + 90
     while entries(worker) < 6:
         assert time.monotonic() < end, process.communicate()
@@ -72,7 +72,7 @@ def test_a_worker_that_is_told_to_stop_pushes_first(
 ) -> None:
     worker.edit("pipeline.yaml", "checkpoint_minutes: 0.02", "checkpoint_minutes: 60")
     process = worker.start("compile")
-    worker.wait_for_container(90)
+    worker.wait_for_container(process)
     end = time.monotonic() + 90
     local = worker.root / ".imagetiers" / "ccache"
     while sum(path.name.endswith("R") for path in local.rglob("*")) < 3:

