@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from imagetiers.errors import PreconditionError, StoreError
+from imagetiers.config.model import Trust
+from imagetiers.documents import parse_object
+from imagetiers.errors import NotFoundError, PreconditionError, StoreError
 from imagetiers.events import Recorded
 from imagetiers.inputs.files import InputFile
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.planning.keys import KeyDocument
 from imagetiers.session import Session
+from imagetiers.stores.port import Store
 
-__all__ = ["Record", "inputs_name", "keep", "keep_inputs"]
+__all__ = ["Record", "inputs_name", "keep", "keep_inputs", "kept_records", "read_record"]
 
+_MOST = 200  # records of a tier's compiles or images that are read at once
+_THREADS = 16
+_LATEST = 1e11  # Unix seconds: what is later is no time
 MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what people edit by hand
 
 
@@ -65,6 +74,82 @@ def keep(session: Session, document: KeyDocument, record: Record) -> None:
         session.services.store.write(name, json.dumps(asdict(record), sort_keys=True).encode())
     except StoreError as error:
         session.services.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")
+
+
+def kept_records(store: Store, trust: Trust, tier: str, kind: str) -> list[Record]:
+    """Return the newest records of a tier's compiles or images, the newest first. Raises StoreError.
+
+    Of trusted builds, and of this build's own line of work. What is damaged, or of another version, says nothing.
+    """
+    names = [
+        blob.name
+        for prefix in dict.fromkeys(("", trust.prefix))
+        for blob in store.list(f"{prefix}records/{tier}/{kind}/")
+    ]
+    newest = sorted(names, key=lambda name: name.rpartition("/")[2])[-_MOST:]
+
+    def read(name: str) -> Record | None:
+        try:
+            return read_record(parse_object(store.read(name)[0]) or {})
+        except NotFoundError:
+            return None
+
+    found = [record for record in map_parallel(read, newest, _THREADS) if record is not None]
+    return sorted((one for one in found if (one.tier, one.kind) == (tier, kind)), key=lambda one: -one.began)
+
+
+def read_record(document: Mapping[str, Any]) -> Record | None:
+    """Return the record that a document is of, None for what is none: every field must be of its type."""
+    texts = {name: document.get(name, "") for name in ("kind", "tier", "key", "image", "pipeline", "variant", "change")}
+    numbers = {name: document.get(name, 0) for name in ("began", "seconds", "saved_seconds", "compiled_seconds")}
+    counts = {name: document.get(name, 0) for name in ("hits", "misses", "size", "cpus")}
+    phases, parts, predicted = (_seconds(document.get(name)) for name in ("phases", "parts", "predicted"))
+    classes = (
+        [_class(one) for one in document.get("classes") or ()]
+        if isinstance(document.get("classes", []), list)
+        else [None]
+    )
+    good = (
+        all(isinstance(text, str) for text in texts.values())
+        and all(_is_number(number) for number in numbers.values())
+        and all(isinstance(count, int) and _is_number(count) for count in counts.values())
+        and numbers["began"] < _LATEST
+        and phases is not None
+        and parts is not None
+        and (predicted is not None or document.get("predicted") is None)
+        and None not in classes
+    )
+    if not good or phases is None or parts is None:
+        return None
+    told = predicted if document.get("predicted") is not None else None
+    hits = [one for one in classes if one is not None]
+    return Record(**texts, **numbers, **counts, phases=phases, parts=parts, predicted=told, classes=hits)
+
+
+def _class(document: object) -> ClassHits | None:
+    match document:
+        case {
+            "name": str() as name,
+            "hits": int() as hits,
+            "misses": int() as misses,
+            "unknown": int() as unknown,
+            "saved": saved,
+            "compiled": compiled,
+        } if all(_is_number(one) for one in (hits, misses, unknown, saved, compiled)):
+            return ClassHits(name, hits, misses, unknown, saved, compiled)
+        case _:
+            return None
+
+
+def _seconds(document: object) -> Mapping[str, float] | None:
+    if document is None:
+        return {}
+    good = isinstance(document, dict) and all(_is_number(value) for value in document.values())
+    return document if good and isinstance(document, dict) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def inputs_name(key: str) -> str:

@@ -46,6 +46,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_supply_chain": tasks.supply_chain,
         "task_lock": tasks.lock,
         "task_status": tasks.status,
+        "task_report": tasks.report,
         "task_cloudbuild": tasks.cloudbuild,
         "task_ccache": tasks.ccache,
         "task_gc": tasks.gc,

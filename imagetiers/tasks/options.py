@@ -12,11 +12,11 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile
 
-from imagetiers.config.quantities import parse_duration, parse_size
+from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.errors import Problem
 from imagetiers.visible import visible
 
-__all__ = ["duration", "form", "number", "option", "refused", "size", "split_hint", "string", "switch"]
+__all__ = ["age", "duration", "form", "number", "option", "refused", "size", "split_hint", "string", "switch"]
 
 Type = Callable[[str], Any]
 _HINT = "\n  hint: "
@@ -83,6 +83,17 @@ def duration(value: str) -> int:
         raise _wrong(f"'{value[:_SHOWN]}' is not a duration", "write 3h30m, 45m or 90s") from None
     if not seconds:
         raise _wrong(f"'{value[:_SHOWN]}' is no time at all", "write 3h30m, 45m or 90s")
+    return seconds
+
+
+def age(value: str) -> int:
+    """Read how long ago: 30d, 12h; at least an hour. Raises ValueError."""
+    try:
+        seconds = parse_age(value)
+    except ValueError:
+        seconds = 0
+    if not seconds:
+        raise _wrong(f"'{value[:_SHOWN]}' is no age", "write 30d, 12h or 1d12h")
     return seconds
 
 

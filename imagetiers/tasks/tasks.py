@@ -34,6 +34,7 @@ from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
 from imagetiers.tasks.options import duration, form, option, refused, string, switch
 from imagetiers.tasks.plan import plan_task
+from imagetiers.tasks.report import report_task
 from imagetiers.tasks.scan import scan_tasks
 from imagetiers.tasks.start import (
     Variables,
@@ -254,6 +255,10 @@ class Tasks:
     def status(self) -> Task:
         """status: what is here."""
         return status_task(self._act)
+
+    def report(self) -> Task:
+        """report: what the builds so far were like."""
+        return report_task(self._act)
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: housekeeping of the cache."""

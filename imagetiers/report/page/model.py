@@ -1,0 +1,190 @@
+"""What the report shows, as values: everything that its template reads. Sizes in bytes, times in Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from posixpath import commonprefix
+
+from imagetiers.planning.hit_rates import ClassHits
+from imagetiers.planning.sizes import LayerSize
+from imagetiers.planning.timeline import Timeline
+
+__all__ = [
+    "BuildState",
+    "CompileRun",
+    "DeviceRow",
+    "DeviceView",
+    "Forecasted",
+    "KeyView",
+    "NamespaceView",
+    "PageView",
+    "SlowObject",
+    "TierView",
+]
+
+
+class BuildState(Enum):
+    """What the cache knows of the image of a tier's key."""
+
+    PUBLISHED = "published"
+    VERIFIED = "verified"
+    BUILT = "built"
+    NONE = "no record"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """A tier's key document, as lines, and how it differs from that of the build before (`before`: its key, '' for none)."""
+
+    document: str
+    before: str = ""
+    before_began: float = 0.0
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TierView:
+    """A tier: what is known of the image of its key. `own` is the first layer that is not its parent's.
+
+    `size` and `began` are of the newest build of this key, None where there is no record of one.
+    """
+
+    name: str
+    parent: str | None
+    key: str
+    state: BuildState
+    key_view: KeyView
+    size: int | None = None
+    began: float | None = None
+    layers: tuple[LayerSize, ...] = ()
+    own: int = 0
+    checks: int = 0
+
+    @property
+    def weight(self) -> int:
+        """The bytes of all layers."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def twice(self) -> int:
+        """The bytes that stand in the image twice, by layers of its own."""
+        return sum(layer.twice for layer in self.layers[self.own :])
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRun:
+    """A compile as its record tells it. `total` sums up its classes."""
+
+    tier: str
+    key: str
+    began: float
+    seconds: float
+    total: ClassHits
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasted:
+    """What a build was forecast to take, and what it took; seconds."""
+
+    task: str
+    began: float
+    expected: float
+    low: float
+    high: float
+    took: float
+
+    @property
+    def within(self) -> bool:
+        """Whether it took as long as was said."""
+        return self.low <= self.took <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class SlowObject:
+    """An object of a compile: seconds when it was last compiled, bytes that it needed."""
+
+    tier: str
+    name: str
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A library: how each GPU runs it, in words, and how good that is (`native`, `compatible`, `ptx`, `not`)."""
+
+    path: str
+    by_others: bool
+    fits: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """The libraries of a tier's image, held against GPUs."""
+
+    tier: str
+    gpus: tuple[str, ...]
+    rows: tuple[DeviceRow, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceView:
+    """A ccache namespace: bytes that are live and dead, what a prune would remove now, and the last runs' working sets.
+
+    `runs` are (step, outcome, when, entries, bytes).
+    """
+
+    name: str
+    written: float
+    entries: int
+    live: int
+    dead: int
+    other: int
+    freed: int
+    runs: tuple[tuple[str, str, float, int, int], ...] = ()
+
+    @property
+    def stored(self) -> int:
+        """All bytes."""
+        return self.live + self.dead + self.other
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """The report of a pipeline and variant, made at `made`, of builds since `since` (None: of all that are kept)."""
+
+    pipeline: str
+    variant: str
+    made: float
+    since: float | None
+    tiers: tuple[TierView, ...]
+    timeline: Timeline | None = None
+    compiles: tuple[CompileRun, ...] = ()
+    forecasts: tuple[Forecasted, ...] = ()
+    objects: tuple[SlowObject, ...] = ()
+    devices: tuple[DeviceView, ...] = ()
+    namespaces: tuple[NamespaceView, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def children(self) -> Mapping[str | None, tuple[TierView, ...]]:
+        """Return the tiers by their parent, in the order of the pipeline."""
+        found: dict[str | None, list[TierView]] = {}
+        names = {tier.name for tier in self.tiers}
+        for tier in self.tiers:
+            found.setdefault(tier.parent if tier.parent in names else None, []).append(tier)
+        return {parent: tuple(some) for parent, some in found.items()}
+
+    @property
+    def objects_folder(self) -> str:
+        """The folder that all of the slowest objects lie in, with the slash behind it; '' where there is none."""
+        names = [one.name for one in self.objects]
+        common = commonprefix(names) if len(names) > 1 else ""
+        return common[: common.rfind("/") + 1]
+
+    @property
+    def compile_seconds(self) -> float:
+        """The most that the compilers of any of the compiles would have taken with an empty cache."""
+        return max((run.total.saved + run.total.compiled for run in self.compiles), default=0.0)

@@ -1,0 +1,40 @@
+"""The task `report`: what the cache's records say of the builds so far, as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from doit import get_initial_workdir
+from doit.exceptions import TaskFailed
+
+from imagetiers.tasks.act import Act
+from imagetiers.tasks.options import age, option, string
+
+__all__ = ["report_task"]
+
+
+def report_task(act: Act) -> dict[str, Any]:
+    """Return the task; `act` runs its work in a session and turns failures into texts."""
+
+    def report(out: str, since: int | None) -> TaskFailed | None:
+        from imagetiers.operations.report import write_report
+
+        # doit has gone to where dodo.py is; the path is relative to where it was called.
+        to = Path("/dev/stdout") if out == "-" else Path(get_initial_workdir() or ".", out)
+        return act(lambda session: write_report(session, to=to, since=since))
+
+    return {
+        "actions": [report],
+        "doc": "write what the records say of the builds so far, as one HTML file (--out FILE; --since 30d)",
+        "params": [
+            option(
+                "out",
+                "write it to this file (- = stdout)",
+                string("names no file", "a path, or - for the standard output"),
+                default="imagetiers-report.html",
+            ),
+            option("since", "of builds of the last so long alone: 12h, 30d", age, default=None),
+        ],
+        "meta": {"quiet": True},
+    }
