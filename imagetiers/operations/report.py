@@ -28,19 +28,23 @@ from imagetiers.report.page.model import (
     KeyView,
     NamespaceView,
     PageView,
+    ScanView,
     SlowObject,
     TierView,
+    VulnerabilityView,
 )
 from imagetiers.report.page.render import page_html
 from imagetiers.session import Session
 from imagetiers.state.objects import known_objects
 from imagetiers.state.records import Record, kept_records
 from imagetiers.state.registry import Verdict, passed_before, publication
+from imagetiers.state.scans import KeptScan, kept_scan
 from imagetiers.stores.timeout import TimeoutStore
 
 __all__ = ["look_back", "write_report"]
 
 _COMPILES, _FORECASTS, _OBJECTS, _LIBRARIES, _NAMESPACES = 30, 30, 15, 40, 50
+_VULNERABILITIES = 200
 _THREADS = 16
 _HOW = {How.NATIVE: "native", How.COMPATIBLE: "compatible", How.PTX: "ptx", How.NOT: "not"}
 
@@ -64,6 +68,7 @@ def look_back(session: Session, *, since: float | None) -> PageView:
     notes: list[str] = []
     tiers: list[TierView] = []
     devices: list[DeviceView] = []
+    scans: list[ScanView] = []
     verdicts: dict[str, Verdict | None] = {}
     for tier in plan.tiers.values():
         images = records[tier.name, "image"]
@@ -71,6 +76,7 @@ def look_back(session: Session, *, since: float | None) -> PageView:
         verdict = passed_before(session, tier, last.image) if last is not None and last.image else None
         verdicts[tier.name] = verdict
         tiers.append(_tier(session, tier, images, last, verdicts))
+        scans += _scans(session, tier, images, last)
         if verdict is not None:
             devices += _devices(tier, verdict.libraries)
     try:
@@ -89,6 +95,7 @@ def look_back(session: Session, *, since: float | None) -> PageView:
         tuple(_forecasts(every)),
         tuple(_slow(session)),
         tuple(devices),
+        tuple(scans),
         namespaces,
         tuple(notes),
     )
@@ -205,6 +212,41 @@ def _devices(tier: TierPlan, libraries: Iterable[DeviceLibrary]) -> Iterator[Dev
         rows.append(DeviceRow(library.path, made_by_others(library.path, promised.others), cells))
     gpus = tuple(f"{gpu} ({GPUS[gpu]})" for gpu in promised.gpus)
     yield DeviceView(tier.name, gpus, tuple(rows), len(held) - len(rows))
+
+
+def _scans(session: Session, tier: TierPlan, images: Iterable[Record], last: Record | None) -> Iterator[ScanView]:
+    """Yield what the last scan of the image of the tier's key has found, beside that of the newest image before."""
+    kept = kept_scan(session, last.image) if last is not None and last.image else None
+    if kept is None:
+        return
+    others = (record.image for record in images if record.key != tier.key and record.image)
+    before = next((found for image in others if (found := kept_scan(session, image)) is not None), None)
+    had = {(each.id, each.package) for each in before.report.found} if before is not None else set()
+    has = {(each.id, each.package) for each in kept.report.found}
+    worst = sorted(kept.report.found, key=lambda each: (-each.severity, each))
+    rows = [
+        VulnerabilityView(
+            each.id,
+            each.package,
+            each.version,
+            each.fixed,
+            each.severity.name.lower(),
+            _judged(kept, each.id),
+            before is not None and (each.id, each.package) not in had,
+        )
+        for each in worst[:_VULNERABILITIES]
+    ]
+    gone = tuple(f"{name} of {package}" for name, package in sorted(had - has))
+    more = len(worst) - len(rows)
+    yield ScanView(
+        tier.name, kept.at, kept.report.scanner, kept.report.database, tuple(rows), gone, more, before is not None
+    )
+
+
+def _judged(kept: KeptScan, vulnerability: str) -> str:
+    if vulnerability in kept.failing:
+        return "fails"
+    return "waived" if vulnerability in kept.waived else "passes"
 
 
 def _namespaces(session: Session) -> Iterator[NamespaceView]:

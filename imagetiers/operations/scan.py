@@ -22,6 +22,7 @@ from imagetiers.repository_file import Reads, read_file
 from imagetiers.session import Session
 from imagetiers.state.observe import observe
 from imagetiers.state.sboms import sbom_of
+from imagetiers.state.scans import keep_scan
 
 __all__ = ["diff_scans", "scan_problems", "show_scans"]
 
@@ -76,6 +77,7 @@ def _scan(session: Session, tier: TierPlan) -> Iterator[Problem]:
         yield Problem(task, f"is unknown: {reason}", _HOW)
         return
     judged = judge_scan(report, pipeline.scan, pipeline.waivers, tier.name, today(session))
+    keep_scan(session, tier, image.id, report, judged)
     say = session.services.console.line
     of = f"{short(tier.key)} ({image.id[:19]}), {report.scanner}, database of {report.database}"
     say(f"{task}: {of}: {_counted(report.found)}")

@@ -60,6 +60,11 @@ def test_what_is_unknown_or_bad_is_not_pushed(checkout: Checkout, registry_serve
     )
     assert said, good.out
 
+    report = checkout.doit("report", "--out", "-")
+    assert report.code == 0, report.text
+    assert re.search(rf"{said[1]} found on \S+ \S+ UTC by trivy", report.out)
+    assert re.search(r"CVE-2026-0001</code></th><td[^>]*>high</td><td>apt .*?<td>99</td><td>waived</td>", report.out)
+
     shown = checkout.doit("scan", "arr-base")
     assert (shown.code, f"{said[1]} vulnerabilities" in shown.out) == (0, True)
     differs = checkout.doit("scan:diff", "debian:trixie-slim", "arr-base")

@@ -57,6 +57,7 @@ WRITERS = {
     "state/build_folders.py",
     "state/objects.py",
     "state/records.py",
+    "state/scans.py",  # verdicts/IMAGE/scan.json, which goes as verdicts do
     "state/wheels.py",
 }
 AROUND = {"signing/store.py", "stores/counting.py", "stores/limited.py", "stores/timeout.py"}

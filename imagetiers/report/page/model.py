@@ -20,8 +20,10 @@ __all__ = [
     "KeyView",
     "NamespaceView",
     "PageView",
+    "ScanView",
     "SlowObject",
     "TierView",
+    "VulnerabilityView",
 ]
 
 
@@ -131,6 +133,36 @@ class DeviceView:
 
 
 @dataclass(frozen=True, slots=True)
+class VulnerabilityView:
+    """A vulnerability of an image: what the policy said of it (`fails`, `waived`, `passes`), and whether it is new in it."""
+
+    id: str
+    package: str
+    version: str
+    fixed: str
+    severity: str
+    judged: str
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScanView:
+    """What the last scan of a tier's image has found, the worst first, and what the image before had and this one has not.
+
+    `more` are left out; `compared`: whether there is a scan of the image before.
+    """
+
+    tier: str
+    at: float
+    scanner: str
+    database: str
+    found: tuple[VulnerabilityView, ...]
+    gone: tuple[str, ...] = ()
+    more: int = 0
+    compared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceView:
     """A ccache namespace: bytes that are live and dead, what a prune would remove now, and the last runs' working sets.
 
@@ -166,6 +198,7 @@ class PageView:
     forecasts: tuple[Forecasted, ...] = ()
     objects: tuple[SlowObject, ...] = ()
     devices: tuple[DeviceView, ...] = ()
+    scans: tuple[ScanView, ...] = ()
     namespaces: tuple[NamespaceView, ...] = ()
     notes: tuple[str, ...] = ()
 

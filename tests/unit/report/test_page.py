@@ -22,8 +22,10 @@ from imagetiers.report.page.model import (
     KeyView,
     NamespaceView,
     PageView,
+    ScanView,
     SlowObject,
     TierView,
+    VulnerabilityView,
 )
 from imagetiers.report.page.render import page_html
 
@@ -76,6 +78,7 @@ def page(text: str = "plain", name: str = "") -> PageView:
         Span(f"compile:{text}", 1000.0, 60.0, {text: 10.0, "compile": 50.0}, "", critical=True),
         Span(f"image:{text}", 1060.0, 20.0, {}, f"compile:{text}", critical=True),
     )
+    scanned = VulnerabilityView(text, text, text, "", "high", "fails", new=True)
     return PageView(
         text,
         text,
@@ -87,6 +90,7 @@ def page(text: str = "plain", name: str = "") -> PageView:
         (Forecasted(f"compile:{text}", 1.7e9, 80.0, 60.0, 100.0, 90.0),),
         (SlowObject(text, f"/src/build/{text}.o", 25.0, 314_000_000), SlowObject(text, "/src/build/b.o", 5.0, 1)),
         (DeviceView(text, (f"{text} (8.0)",), (DeviceRow(text, by_others=True, fits=((text, "native"),)),), 2),),
+        (ScanView(text, 1.7e9, text, text, (scanned, replace(scanned, new=False)), (text,), 7, compared=True),),
         (NamespaceView(text, 1.7e9, 176, 900, 50, 50, 40, ((text, "good", 1.7e9, 170, 880),)),),
         (text,),
     )
@@ -159,6 +163,8 @@ def test_the_numbers_are_those_of_the_records() -> None:
         "arg X: plain -> 2",
         "plain (8.0)",
         "and 2 more",
+        "9 found on 2023-11-14 22:13 UTC by plain",
+        "1 of those below are new, 1 are gone since the image before",
     ):
         assert said in words, said
 
