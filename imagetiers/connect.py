@@ -8,7 +8,9 @@ import time
 
 from imagetiers.adapters.console import RichConsole
 from imagetiers.adapters.cosign import COSIGN_KEY, Cosign
+from imagetiers.adapters.display import BuildDisplay
 from imagetiers.adapters.docker import DockerEngine
+from imagetiers.adapters.event_log import ToldConsole
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.locks import FileLocks
@@ -18,6 +20,7 @@ from imagetiers.adapters.trivy import Trivy
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
+from imagetiers.events import Events, all_of
 from imagetiers.services import Services
 from imagetiers.signing.signers import SIGNING_KEY, LazySigner
 from imagetiers.signing.store import SignedStore
@@ -44,11 +47,14 @@ def _timeout() -> float | None:
     return seconds
 
 
-def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
-    """Return the services of a checkout; takes over Ctrl-C and SIGTERM."""
+def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events | None = None) -> Services:
+    """Return the services of a checkout; takes over Ctrl-C and SIGTERM. `listener` is told all events, too."""
     cancel = SignalCancellation()
     cancel.install()
-    console = RichConsole()
+    screen = RichConsole()
+    display = BuildDisplay(screen)
+    events = display if listener is None else all_of(listener, display)
+    console = ToldConsole(screen, events)
     store = open_store(pipeline.cache, layout.root, timeout=_timeout(), hurried=lambda: cancel.requested)
     secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""
     signer = LazySigner(secret, pipeline.trust) if secret else None
@@ -66,4 +72,5 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust) -> Services:
         cancel=cancel,
         user=(os.getuid(), os.getgid()),
         now=time.time,
+        events=events,
     )

@@ -8,15 +8,19 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 __all__ = [
+    "Compiling",
     "Event",
     "Events",
     "Line",
+    "LogBegan",
     "Progressed",
     "Recorded",
     "RunBegan",
     "RunEnded",
     "TaskBegan",
     "TaskEnded",
+    "TaskForecast",
+    "all_of",
     "encode",
 ]
 
@@ -93,6 +97,55 @@ class Progressed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LogBegan(Event):
+    """The full log of a piece of work is written to the file `path`, line by line."""
+
+    name: ClassVar[str] = "log began"
+    title: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskForecast(Event):
+    """How many seconds a task is going to take, from records of builds like it: the median, the shortest, the longest."""
+
+    name: ClassVar[str] = "forecast"
+    task: str
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compiling(Event):
+    """How a compile goes, every few seconds. Seconds are those of compilers, bytes those of its container.
+
+    `saved` is what the hits' objects took when they were compiled, None where too little is known of them; `left` is how
+    long it goes on, from what the objects took that are still to come, None where nobody knows. `jobs` are compilers that
+    run and `waiting` those that wait for memory, None where nobody counts them, as `memory`.
+    """
+
+    name: ClassVar[str] = "compiling"
+    task: str
+    hits: int
+    misses: int
+    saved: float | None
+    compiled: float
+    left: float | None
+    jobs: int | None = None
+    waiting: int | None = None
+    memory: int | None = None
+    memory_limit: int | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Hits as a fraction of all so far, in seconds where these are known, else in calls; None of nothing."""
+        if self.saved is not None and self.saved + self.compiled > 0:
+            return self.saved / (self.saved + self.compiled)
+        return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded(Event):
     """A compile or an image was made: its record, as the cache keeps it."""
 
@@ -102,6 +155,16 @@ class Recorded(Event):
 
 Events = Callable[[Event], None]
 """Who is told. Never raises: what cannot be written costs the events, never the build."""
+
+
+def all_of(*listeners: Events) -> Events:
+    """Return what tells each of them, in this order."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
 
 
 def encode(event: Event, at: float) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "Bar",
     "Cancellation",
     "Console",
+    "ContainerLoad",
     "ContainerState",
     "Engine",
     "EngineInfo",
@@ -59,6 +60,16 @@ class ContainerState:
     name: str
     running: bool
     exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLoad:
+    """What a running container takes: bytes of memory, and of how many; compilers behind our launcher, None without one."""
+
+    memory: int
+    memory_limit: int
+    jobs: int | None = None
+    waiting: int | None = None
 
 
 OnLine = Callable[[str], None]
@@ -123,6 +134,10 @@ class Engine(Protocol):
 
         `stdin` is what it reads there, to the end; should we die meanwhile, it meets the end early.
         """
+        ...
+
+    def load(self, container_id: str) -> ContainerLoad:
+        """Say what a running container takes at this moment."""
         ...
 
     def follow(self, container_id: str, on_line: OnLine) -> int:
@@ -287,8 +302,12 @@ class Console(Protocol):
         """Print a line."""
         ...
 
-    def progress(self, title: str) -> AbstractContextManager[Bar]:
-        """Open a progress display of that title; it closes with the block."""
+    def progress(self, title: str, log: Path | None = None) -> AbstractContextManager[Bar]:
+        """Open a progress display of that title; it closes with the block. `log` is where its lines are written meanwhile."""
+        ...
+
+    def write(self, text: str, *, error: bool = False) -> None:
+        """Write text as it is, to stdout or (`error`) to stderr, where it disturbs nothing that is shown."""
         ...
 
     def print(self, renderable: object) -> None:

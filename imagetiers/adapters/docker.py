@@ -23,7 +23,7 @@ from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, Reg
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.retry import RetryDecision, RetryPolicy, retry
-from imagetiers.services import Cancellation, ContainerState, EngineInfo, OnLine
+from imagetiers.services import Cancellation, ContainerLoad, ContainerState, EngineInfo, OnLine
 
 if TYPE_CHECKING:
     from docker import types
@@ -297,6 +297,16 @@ class DockerEngine:
         version = tuple(int(part) for part in api.api_version.split("."))
         return through_volume(container, self._volume, subpaths=version >= _SUBPATHS_SINCE)
 
+    def load(self, container_id: str) -> ContainerLoad:
+        """Say what a running container takes at this moment: one sample, and a look at its processes."""
+        stats = self._ask(lambda api: api.stats(container_id, stream=False, one_shot=True))
+        memory = stats.get("memory_stats") or {}
+        cached = (memory.get("stats") or {}).get("inactive_file", 0)  # what the kernel gives back when it is asked for
+        found = self._ask(lambda api: api.top(container_id, ps_args="-eo pid,ppid,comm"))
+        jobs = _count_jobs(found.get("Processes") or ())
+        used = max(0, int(memory.get("usage", 0)) - int(cached))
+        return ContainerLoad(used, int(memory.get("limit", 0)), *(jobs if jobs is not None else ()))
+
     def follow(self, container_id: str, on_line: OnLine) -> int:
         """Pass on the container's output from its beginning until it ends; return its exit code."""
         stream = self._ask(lambda api: api.logs(container_id, stream=True, follow=True, stdout=True, stderr=True))
@@ -387,6 +397,15 @@ class DockerEngine:
                 )
             )
         self._buildx_checked = True
+
+
+def _count_jobs(processes: Iterable[list[str]]) -> tuple[int, int] | None:
+    """Count compilers that run and that wait for memory: launchers with and without a child. None without a launcher."""
+    from imagetiers.planning.containers import LAUNCHER
+
+    launchers = {row[0] for row in processes if row[2] == LAUNCHER}
+    running = launchers & {row[1] for row in processes}
+    return (len(running), len(launchers - running)) if launchers else None
 
 
 def _momentary(error: Exception) -> RetryDecision:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
-from imagetiers.events import Event, Events, Line, Progressed, encode
-from imagetiers.services import Bar, Console
+from imagetiers.adapters.console import RichConsole
+from imagetiers.events import Event, Events, Line, LogBegan, Progressed, encode
+from imagetiers.services import Bar
 
 __all__ = ["EventLog", "ToldConsole"]
 
@@ -59,15 +61,18 @@ class EventLog:
 
 @dataclass(frozen=True)
 class ToldConsole:
-    """A console, of which events are told too."""
+    """The Console of the operations: what it is told becomes events, which a display shows; tables go to people at once."""
 
-    console: Console
+    console: RichConsole
     events: Events
 
     def line(self, text: str) -> None:
-        """Print a line."""
+        """Tell a line."""
         self.events(Line(text))
-        self.console.line(text)
+
+    def write(self, text: str, *, error: bool = False) -> None:
+        """Write text as it is."""
+        self.console.write(text, error=error)
 
     def print(self, renderable: object) -> None:
         """Print a table; programs have what is in it from other events, or from `doit status --json`."""
@@ -78,23 +83,23 @@ class ToldConsole:
         return self.console.live()
 
     @contextlib.contextmanager
-    def progress(self, title: str) -> Iterator[Bar]:
-        """Open a progress display."""
-        with self.console.progress(title) as bar:
-            told = _ToldBar(bar, title, self.events)
-            yield told
-            told.end()
+    def progress(self, title: str, log: Path | None = None) -> Iterator[Bar]:
+        """Tell of a progress, and where its lines are written."""
+        if log is not None:
+            self.events(LogBegan(title, str(log)))
+        told = _ToldBar(title, self.events)
+        yield told
+        told.end()
 
 
 class _ToldBar:
-    def __init__(self, bar: Bar, title: str, events: Events) -> None:
-        self._bar, self._title, self._events = bar, title, events
+    def __init__(self, title: str, events: Events) -> None:
+        self._title, self._events = title, events
         self._said = float("-inf")
         self._left: Progressed | None = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Move the bar."""
-        self._bar.update(done, total, note)
         self._left = Progressed(self._title, done, total, note)
         if time.monotonic() - self._said >= _PROGRESS_SECONDS:
             self._said = time.monotonic()

@@ -19,11 +19,14 @@ _NINJA = re.compile(r"(?:#\d+ [\d.]+ )?\[(\d+)/(\d+)\]\s*(.*)")
 _STEP = re.compile(r"#(\d+) (\[(?:([^\]]+) )?\d+/(\d+)\].*)")  # BuildKit's `#7 [builder 4/6] RUN ...`
 _STEP_ENDED = re.compile(r"#(\d+) (?:DONE|CACHED|ERROR)")
 _ERROR = re.compile(
-    r"\b(fatal )?error:|^FAILED: |CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
+    r"\b(fatal )?error:|CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
     r"command not found|ERROR: failed to|Traceback \(most recent"
 )
 _HEADING = "== "
-_EXCERPT = 6
+_FAILED = "FAILED: "  # ninja's: then come the command, the files that include each other, and the error
+_EXCERPT = 6  # lines from the error on
+_BEFORE = 20  # lines between what has failed and the error
+_LONGEST = 300  # characters of a line of it
 _TAIL = 12
 
 
@@ -41,6 +44,7 @@ class BuildLog:
         self._progress = progress
         self._file: IO[str] | None = None
         self._first: list[str] = []
+        self._error_at: int | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self._steps: dict[str, bool] = {}  # by BuildKit's number: has it ended?
         self._stages: dict[str, int] = {}  # how many steps each stage has of which one has begun
@@ -79,8 +83,7 @@ class BuildLog:
                 raise OSError(error.errno, error.strerror, str(self.path)) from error
         if line.strip():
             self._tail.append(line)
-        if (self._first and len(self._first) < _EXCERPT) or (not self._first and _ERROR.search(line)):
-            self._first.append(line)
+        self._excerpt(line)
         if line.startswith(_HEADING):
             self._watch.lap(self._part)
             self._part = line.removeprefix(_HEADING).strip()
@@ -98,6 +101,16 @@ class BuildLog:
         if ended is not None and ended[1] in self._steps:
             self._steps[ended[1]] = True
             self._step("")
+
+    def _excerpt(self, line: str) -> None:
+        """Keep the first error with its context: what it is the error of, and the lines that follow it."""
+        is_error = _ERROR.search(line) is not None
+        if self._error_at is None and (is_error or self._first or line.startswith(_FAILED)):
+            if is_error or len(self._first) >= _BEFORE:
+                self._error_at = len(self._first)
+        elif self._error_at is None or len(self._first) - self._error_at >= _EXCERPT:
+            return
+        self._first.append(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…")
 
     def _step(self, note: str) -> None:
         self._progress.update(sum(self._steps.values()), sum(self._stages.values()), note)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imagetiers.layers.image_config import ImageConfig
     from imagetiers.planning.containers import BuildImage, Container
     from imagetiers.planning.observed import ImageInfo
-    from imagetiers.services import ContainerState, Engine, EngineInfo, OnLine
+    from imagetiers.services import ContainerLoad, ContainerState, Engine, EngineInfo, OnLine
 
 __all__ = ["LimitedEngine"]
 
@@ -102,6 +102,10 @@ class LimitedEngine:
         except BaseException:
             left_behind.set()
             raise
+
+    def load(self, container_id: str) -> ContainerLoad:
+        """Pass on."""
+        return self._ask(lambda: self._engine.load(container_id))
 
     def follow(self, container_id: str, on_line: OnLine) -> int:
         """Pass on, without a limit: ending the container ends it."""

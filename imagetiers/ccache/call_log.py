@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-__all__ = ["Call", "Outcome", "read_call_log"]
+__all__ = ["Call", "CallReader", "Outcome", "read_call_log"]
 
 _LINE = re.compile(r"\[\S+ (\d+) *\] (.*)")
 _STARTED = re.compile(r"=== CCACHE \S+ STARTED =+")
@@ -58,24 +58,39 @@ class _Open:
         return Call(target, self.source, outcome, self.manifest, self.result)
 
 
+class CallReader:
+    """Reads a log line by line, also one that is still being written; many processes have written its lines at once."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, _Open] = {}
+
+    def feed(self, line: str) -> Iterator[Call]:
+        """Take a line; yield the call that has ended by it, since its process begins another."""
+        match = _LINE.match(line)
+        if match is None:
+            return
+        process, text = match.groups()
+        if _STARTED.match(text):
+            yield from _closed(self._running.pop(process, None))
+            self._running[process] = _Open()
+        elif process in self._running:
+            _take(self._running[process], text)
+
+    def rest(self) -> Iterator[Call]:
+        """Yield the other calls that have a result so far."""
+        for call in self._running.values():
+            yield from _closed(call)
+
+
 def read_call_log(lines: Iterable[str]) -> Iterator[Call]:
-    """Yield the calls of a log, whose lines many processes have written at once. One without a result is left out.
+    """Yield the calls of a log. One without a result is left out.
 
     The words are those of ccache 4.10 to 4.14; a log that says less gives calls that know less.
     """
-    running: dict[str, _Open] = {}
+    reader = CallReader()
     for line in lines:
-        match = _LINE.match(line)
-        if match is None:
-            continue
-        process, text = match.groups()
-        if _STARTED.match(text):
-            yield from _closed(running.pop(process, None))
-            running[process] = _Open()
-        elif process in running:
-            _take(running[process], text)
-    for call in running.values():
-        yield from _closed(call)
+        yield from reader.feed(line)
+    yield from reader.rest()
 
 
 def _closed(call: _Open | None) -> Iterator[Call]:

@@ -20,7 +20,7 @@ from imagetiers.ccache.rollback import rebuild, rollback
 from imagetiers.ccache.stats import stats
 from imagetiers.ccache.verify import verify
 from imagetiers.errors import Problem, StoreError, UntrustedError
-from imagetiers.report.tables import age_text, size_text
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.stores.port import BucketSettings, Progress, Store

@@ -19,6 +19,7 @@ from imagetiers.building.ccache_session import (
     warmth,
     why_cold,
 )
+from imagetiers.building.compile_watch import CompileWatch
 from imagetiers.building.deadline import Deadline
 from imagetiers.building.jobs import Measured, last_compile, launcher_files, measured
 from imagetiers.building.preconditions import check_may_build, parent_reference
@@ -145,7 +146,7 @@ def _compile_in(
     with session.services.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, session.services) if warm.cached else None
         with checkpoints(warm, step.config.ccache, since, session.services, lambda: folder.has_saved) as keeper:
-            code, log = _follow(session, tier, step, container, deadline=deadline, secrets=secrets)
+            code, log = _follow(session, tier, step, container, known, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
             done = measured(partial_wheels, known, warm.directory)
             try:
@@ -273,7 +274,7 @@ def _builder(
     build = build_builder(step, tier, session.plan.pipeline.platform, parent=parent)
     path = session.layout.log(tier.name, "builder", step.key)
     with (
-        session.services.console.progress(title) as bar,
+        session.services.console.progress(title, path) as bar,
         BuildLog(path, bar, session.services.now, secrets.values()) as log,
     ):
         try:
@@ -343,24 +344,28 @@ def _follow(
     tier: TierPlan,
     step: CompilePlan,
     container: str,
+    known: KnownObjects,
     *,
     deadline: Deadline,
     secrets: Mapping[str, bytes],
 ) -> tuple[int, BuildLog]:
     """Wait for the container to end. It outlives us only when the engine is lost: then the next doit resumes it."""
+    task = f"compile:{tier.name}"
     path = session.layout.log(tier.name, "compile", step.key)
+    folder = session.layout.partial_wheels(step.key)
     try:
         with (
-            session.services.console.progress(f"compile:{tier.name}") as bar,
-            BuildLog(path, bar, session.services.now, secrets.values()) as log,
+            CompileWatch(session.services, task, container, folder, known) as looking,
+            session.services.console.progress(task, path) as bar,
+            BuildLog(path, looking.counting(bar), session.services.now, secrets.values()) as log,
         ):
             return deadline.to_the_end(lambda: session.services.engine.follow(container, log.take)), log
     except TimeoutError:
         told = ", but the engine does not say that its container has ended"
-        raise deadline.error(f"compile:{tier.name}", told) from None
+        raise deadline.error(task, told) from None
     except EngineError as error:
         hint = "run doit again when the daemon is there: it resumes the compile"
-        lost = Problem(f"compile:{tier.name}", "the compile may still run in its container", hint)
+        lost = Problem(task, "the compile may still run in its container", hint)
         raise EngineError(*error.problems, lost) from error
     except BaseException:
         session.services.engine.stop(container, COMPILE_STOP_SECONDS)

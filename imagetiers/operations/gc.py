@@ -27,7 +27,7 @@ from imagetiers.planning.forecast import READ, Sample
 from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_marks, encode_marks, plan_sweep
 from imagetiers.planning.keys import SHORT
 from imagetiers.planning.plan import Plan
-from imagetiers.report.tables import age_text, size_text
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.session import Session
 from imagetiers.state.aggregates import AGGREGATE, Aggregate, decode_aggregate, encode_aggregate, fold
 from imagetiers.stores.port import Store

@@ -21,7 +21,7 @@ from imagetiers.ccache.listing import StoredNamespace, stored_namespaces
 from imagetiers.ccache.namespace import is_namespace
 from imagetiers.errors import PreconditionError
 from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, plan_sweep
-from imagetiers.report.tables import age_text, size_text
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.stores.port import Blob, Store
 
 __all__ = ["listed", "plan_abandoned", "remove_namespace"]

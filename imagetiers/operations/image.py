@@ -47,7 +47,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         title = f"image:{tier.name}"
         path = session.layout.log(tier.name, "image", tier.key)
         with (
-            session.services.console.progress(title) as bar,
+            session.services.console.progress(title, path) as bar,
             BuildLog(path, bar, session.services.now, secrets.values()) as log,
         ):
             try:

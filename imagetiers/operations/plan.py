@@ -92,8 +92,11 @@ class _Notes:
     def print(self, renderable: object) -> None:
         self._console.print(renderable)
 
-    def progress(self, title: str) -> AbstractContextManager[Bar]:
-        return self._console.progress(title)
+    def write(self, text: str, *, error: bool = False) -> None:
+        self._console.write(text, error=error)
+
+    def progress(self, title: str, log: Path | None = None) -> AbstractContextManager[Bar]:
+        return self._console.progress(title, log)
 
     def live(self) -> AbstractContextManager[Callable[[object], None]]:
         return self._console.live()

@@ -14,8 +14,8 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ImageInfo, Present, Unknown
 from imagetiers.planning.plan import TierPlan
 from imagetiers.planning.sizes import Made, Sizes, attribute, weigh_image
+from imagetiers.report.amounts import size_text
 from imagetiers.report.sizes import Earlier, Pulled, duplicate_line, size_lines
-from imagetiers.report.tables import size_text
 from imagetiers.session import Session
 from imagetiers.state.observe import observe
 

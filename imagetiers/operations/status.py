@@ -22,12 +22,12 @@ from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.status import TierStatus, tier_statuses
+from imagetiers.report.amounts import age_text
 from imagetiers.report.checks import device_document
 from imagetiers.report.device_code import device_table
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.gpus import gpu_document, gpu_line
 from imagetiers.report.status import status_document, status_table
-from imagetiers.report.tables import age_text
 from imagetiers.session import Session
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe

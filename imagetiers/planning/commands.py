@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imagetiers.config.checks import CommandCheck
 from imagetiers.config.model import PARENT_ARG, Pipeline, Trust
-from imagetiers.planning.containers import BindMount, BuildImage, Container
+from imagetiers.planning.containers import LAUNCHER, BindMount, BuildImage, Container
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
 from imagetiers.planning.labels import Label
 from imagetiers.planning.plan import CompilePlan, TierPlan
@@ -48,7 +48,7 @@ _BUILD_FOLDER_AT = "/build-folder"  # what it keeps
 # Compiles the launcher and puts it before whatever command ccache is to put before compilers, and becomes the command.
 # CCACHE_DISABLE: cc may be a link to ccache, and this call is not the step's.
 _WITH_LAUNCHER = f"""\
-job=/tmp/.imagetiers/job
+job=/tmp/.imagetiers/{LAUNCHER}
 if ! command -v ccache >/dev/null; then :
 elif mkdir -p /tmp/.imagetiers && CCACHE_DISABLE=1 cc -O1 -o "$job" {JOB_SOURCE} && [ "$("$job")" = ready ]
 then export CCACHE_PREFIX="$job${{CCACHE_PREFIX:+ $CCACHE_PREFIX}}"

@@ -9,7 +9,11 @@ from pathlib import Path
 from imagetiers.config.layout import Volume
 from imagetiers.config.model import Secret
 
-__all__ = ["BindMount", "BuildImage", "Container", "VolumeMount", "through_volume"]
+__all__ = ["LAUNCHER", "BindMount", "BuildImage", "Container", "VolumeMount", "through_volume"]
+
+LAUNCHER = (
+    "job"  # the name of the program that stands before compilers, as the processes of a compile's container have it
+)
 
 
 @dataclass(frozen=True, slots=True)

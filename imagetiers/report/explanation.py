@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from imagetiers.planning.explain import Explanation, Origin
 from imagetiers.planning.keys import short
-from imagetiers.report.tables import age_text
+from imagetiers.report.amounts import age_text
 
 __all__ = ["explanation_text"]
 

@@ -10,8 +10,9 @@ from rich.text import Text
 from imagetiers.config.model import CloudBuild
 from imagetiers.planning.forecast import Sum, TierForecast, add_up, all_of, all_pulls, usd
 from imagetiers.planning.plan import Plan
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.fitted import Fitted
-from imagetiers.report.tables import age_text, size_text, titled
+from imagetiers.report.tables import titled
 
 __all__ = ["forecast_document", "forecast_table", "total_document", "usd_text"]
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from imagetiers.planning.keys import short
 from imagetiers.planning.last_compile import LastCompile, Missed, Why
-from imagetiers.report.tables import age_text
+from imagetiers.report.amounts import age_text
 
 __all__ = ["misses_text"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imagetiers.planning.observed import Unknown
 from imagetiers.planning.sizes import Duplicate, Made, Sizes
-from imagetiers.report.tables import size_text
+from imagetiers.report.amounts import size_text
 
 __all__ = ["Earlier", "Pulled", "duplicate_line", "size_lines"]
 

@@ -13,8 +13,9 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import CompilePlan, Plan
 from imagetiers.planning.status import Presence, TierStatus
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.fitted import Fitted
-from imagetiers.report.tables import age_text, size_text, titled
+from imagetiers.report.tables import titled
 
 __all__ = ["Lasted", "status_document", "status_table"]
 

@@ -10,7 +10,7 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.plan import Plan
 from imagetiers.report.fitted import Fitted
 
-__all__ = ["age_text", "plan_table", "size_text", "titled"]
+__all__ = ["plan_table", "titled"]
 
 _STYLE = {
     TierState.FOUND_LOCALLY: "green",
@@ -19,22 +19,6 @@ _STYLE = {
     TierState.UNKNOWN: "red",
 }
 _SHOWN_REASONS = 3
-
-
-def size_text(size: int) -> str:
-    """Return a size in bytes as people read it, in powers of 1000 as Docker does."""
-    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(size) >= length:
-            return f"{size / length:.3g} {unit}"
-    return f"{size} B"
-
-
-def age_text(seconds: float) -> str:
-    """Return an age as people say it."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def titled(plan: Plan, what: str) -> Table:

@@ -14,7 +14,7 @@ from typing import Self
 from imagetiers.building.build_folder import FolderReport, parts_of, read_report
 from imagetiers.errors import StoreError
 from imagetiers.planning.plan import CompilePlan
-from imagetiers.report.tables import size_text
+from imagetiers.report.amounts import size_text
 from imagetiers.session import Session
 from imagetiers.state.build_folders import Folder, fetch, publish
 

@@ -14,6 +14,7 @@ from imagetiers.building.ccache_session import CcacheSession, namespace_chain
 from imagetiers.ccache.pull import Peek, peek
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, EngineError, NotFoundError, StoreError
+from imagetiers.events import TaskForecast
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.decide import TierDecision
 from imagetiers.planning.forecast import (
@@ -70,7 +71,7 @@ class Expected:
 
 
 def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Expected:
-    """Say what is expected of a compile that is about to begin. What the cache does not say is not forecast."""
+    """Say, and tell, what is expected of a compile that is about to begin. What the cache does not say is not forecast."""
     store = TimeoutStore(session.services.store)
     try:
         found = peek(store, warm.chain, warm.directory, step=warm.step) if warm.cached else Peek()
@@ -80,7 +81,7 @@ def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Exp
 
 
 def expect_image(session: Session, tier: TierPlan, seen: ObservedState, *, force: bool) -> Expected:
-    """Say what is expected of an image build that is about to begin."""
+    """Say, and tell, what is expected of an image build that is about to begin."""
     here = {name for name, other in session.plan.tiers.items() if seen.image(other) is not None}
     return _expect(session, tier, image_change(tier, here, force=force), TimeoutStore(session.services.store))
 
@@ -92,6 +93,8 @@ def _expect(session: Session, tier: TierPlan, change: BuildKind, store: Store) -
         told = forecast(_samples(store, session.trust, [asked])[asked], like)
     except StoreError:
         told = None
+    if told is not None:
+        session.services.events(TaskForecast(f"{change.kind}:{tier.name}", told.seconds, told.low, told.high))
     return Expected(like, told.document() if told is not None else None)
 
 

@@ -70,11 +70,20 @@ class _Plain(Command):
             raise refused([_command_line_problem(str(error))], _LINE) from None
         except InvalidDodoFile as error:
             if not str(error).startswith(_NO_DODO):
+                _annotate(str(error))
                 raise
             hint = (
                 "doit -k … looks for it in the folders above, doit -f FILE … takes another; both stand before the task"
             )
             raise InvalidDodoFile(str(Problem(str(Path.cwd()), "there is no dodo.py", hint))) from None
+
+
+def _annotate(problems: str) -> None:
+    """Let GitHub show what is wrong beside the lines of a change."""
+    from imagetiers.adapters.github import annotate, in_github
+
+    if in_github():
+        annotate(problems, print)
 
 
 @contextmanager
@@ -396,15 +405,18 @@ class Reporter(ConsoleReporter):
         if not (task.meta or {}).get("quiet"):
             super().execute_task(task)
 
+    def write_error(self, text: str) -> None:
+        """Write to stderr."""
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
     def _write_failure(self, result: dict[str, Any], write_exception: bool = True) -> None:  # noqa: FBT001, FBT002
         fail: BaseFail = result["exception"]
         self.outstream.flush()
         if type(fail).__name__ == "TaskFailed":
-            sys.stderr.write(f"{visible(fail.get_msg().strip())}\n")
-            sys.stderr.flush()
+            self.write_error(f"{visible(fail.get_msg().strip())}\n")
         elif type(fail).__name__ == "UnmetDependency":
-            sys.stderr.write(f"{result['task'].name}: not done, because this failed: {fail.get_msg().strip()}\n")
-            sys.stderr.flush()
+            self.write_error(f"{result['task'].name}: not done, because this failed: {fail.get_msg().strip()}\n")
         else:
             super()._write_failure(result, write_exception)
 

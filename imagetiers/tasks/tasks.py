@@ -21,6 +21,7 @@ from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
+from imagetiers.events import Events
 from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import Plan, TierPlan
@@ -30,7 +31,6 @@ from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, ob
 from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.check import check_task
-from imagetiers.tasks.doit_plugins import Reporter
 from imagetiers.tasks.gc import gc_task
 from imagetiers.tasks.options import duration, form, option, refused, string, switch
 from imagetiers.tasks.plan import plan_task
@@ -46,6 +46,7 @@ from imagetiers.tasks.start import (
 )
 from imagetiers.tasks.status import status_task
 from imagetiers.tasks.supply_chain import supply_chain_task
+from imagetiers.tasks.telling import Telling
 from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
@@ -98,7 +99,7 @@ class Tasks:
     """
 
     def __init__(
-        self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust], Services]
+        self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust, Events | None], Services]
     ) -> None:
         for problems, what in ((unreadable_names(), "the environment"), (unknown_variables(), "the command line")):
             if problems:
@@ -127,17 +128,12 @@ class Tasks:
     @property
     def config(self) -> Task:
         """DOIT_CONFIG."""
-        reporter: type[Reporter] = Reporter
-        if self._events is not None:
-            from imagetiers.tasks.telling import Telling
-
-            reporter = Telling
         return {
             "default_tasks": [*self._default, "_summary"],
             "backend": "prompt",
             "dep_file": str(self.layout.work / "doit.db"),
             "par_type": "thread",  # processes hang on what they cannot pickle
-            "reporter": type("Reporter", (reporter,), {"begin": staticmethod(lambda: self.session)}),
+            "reporter": type("Reporter", (Telling,), {"begin": staticmethod(lambda: self.session)}),
             "verbosity": 2,
         }
 
@@ -150,7 +146,7 @@ class Tasks:
         with self._beginning:
             if self._session is None:
                 try:
-                    services = self._told(self._connect(self.layout, self.plan.pipeline, self._trust))
+                    services = self._connect(self.layout, self.plan.pipeline, self._trust, self._events)
                 except PipelineError as error:
                     raise refused(error.problems, "the pipeline") from None
                 self._opened.keep()
@@ -158,14 +154,6 @@ class Tasks:
                 gc.enable()
                 self._session = Session(self.plan, self.layout, services, self._trust)
             return self._session
-
-    def _told(self, services: Services) -> Services:
-        """Let events be told of what happens, where somebody asks for them."""
-        if self._events is None:
-            return services
-        from imagetiers.adapters.event_log import ToldConsole
-
-        return replace(services, console=ToldConsole(services.console, self._events), events=self._events)
 
     def decisions(self) -> Decisions:
         """Return what must run, and why. Decided once, so that a run does what the plan says, and no task decides for another.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
+from imagetiers import __version__
 from imagetiers.events import RunBegan, RunEnded, TaskBegan, TaskEnded
 from imagetiers.session import Session
 from imagetiers.tasks.doit_plugins import Reporter
@@ -30,8 +30,22 @@ class Telling(Reporter):
         self._counts = dict.fromkeys(("done", "up to date", "failed"), 0)
         plan = session.plan.pipeline
         words = tuple(visible(word) for word in sys.argv[1:])
-        self._tell(RunBegan(version("imagetiers"), plan.name, plan.variant, session.trust.label, words))
+        self._tell(RunBegan(__version__, plan.name, plan.variant, session.trust.label, words))
         super().initialize(tasks, selected_tasks)
+
+    def write(self, text: str) -> None:
+        """Write what doit says, above what the display shows; a file of doit's `-o` gets it as it always did."""
+        if self._session is None or self.outstream is not sys.stdout:
+            super().write(text)  # type: ignore[no-untyped-call]
+        else:
+            self._session.services.console.write(text)
+
+    def write_error(self, text: str) -> None:
+        """Write to stderr, above what the display shows."""
+        if self._session is None:
+            super().write_error(text)
+        else:
+            self._session.services.console.write(text, error=True)
 
     def execute_task(self, task: Any) -> None:
         """A task begins. Groups of tasks are left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -38,11 +39,16 @@ def test_where_all_jobs_at_once_die_they_are_leased_what_there_is(hungry: Checko
     assert "Killed signal terminated program cc1plus" in naive.stderr
 
     hungry.edit("pipeline.yaml", "-O0", "-DOTHER")
-    known = hungry.doit("compile")
+    known = hungry.doit("--events", "events.jsonl", "compile")
 
     assert known.code == 0, known.text
     assert "0 of 3 compiler calls were hits" in known.out
     assert "killed" not in known.text, "each has the room that it needed"
+    events = [json.loads(line) for line in (hungry.root / "events.jsonl").read_text().splitlines()]
+    seen = [event for event in events if event["event"] == "compiling"]
+    assert any(event["jobs"] and event["memory"] > 50 << 20 for event in seen)
+    assert all(event["memory_limit"] == 240 << 20 for event in seen if event["memory_limit"])
+    assert any(event["left"] for event in seen), "it is known what its objects took"
     explained = hungry.doit("explain", "native", "--objects")
     assert explained.code == 0, explained.text
     assert "flags changed: + -DOTHER, - -O0 (3 objects, " in explained.out

@@ -18,6 +18,8 @@ PACKAGE = Path(imagetiers.__file__).parent
 
 # module, call: how it ends. A new one is looked at first: does SIGTERM end it within 2 s, also in another thread?
 WAITS = {
+    ("adapters/console.py", "get"): "what rich has drawn, which nobody waits for",
+    ("adapters/display.py", "wait"): "in a thread that ends with the process, for half a second",
     ("adapters/docker.py", "wait"): "behind a container's end, which the handler of signals brings about",
     ("adapters/docker_socket.py", "recv"): "15 seconds for the first answer and 60 for the second, as the SDK waits",
     ("adapters/locks.py", "flock"): "never waits: LOCK_NB",
@@ -26,6 +28,8 @@ WAITS = {
     ("adapters/process.py", "wait"): "the handler ends the program, and kills it after ten seconds",
     ("adapters/signals.py", "wait_for"): "at the end, for the containers of other threads, at most 30 s",
     ("build_folder/toolchain.py", "pool"): "hashing, in a compile's container",
+    ("building/compile_watch.py", "join"): "two seconds at most, for a look at the container",
+    ("building/compile_watch.py", "wait"): "in a thread that ends with the process, for two seconds",
     ("building/deadline.py", "join"): "for a container that is being stopped",
     ("ccache/apart.py", "join"): "a second, then it is killed",
     ("ccache/apart.py", "poll"): "in the main thread, where the signal raises",

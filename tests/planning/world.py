@@ -23,7 +23,7 @@ from imagetiers.layers.model import ReadOptions
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
-from imagetiers.services import ContainerState, EngineInfo, OnLine, Referrer, Services
+from imagetiers.services import ContainerLoad, ContainerState, EngineInfo, OnLine, Referrer, Services
 from imagetiers.stores.port import Store
 from tests.registry.harness import Lines, NoCancellation, NoLocks
 
@@ -202,6 +202,9 @@ class FakeEngine:
                 (mount.source / "tiny-1-py3-none-any.whl").write_text("a wheel")
                 self.made.append("compile")
         return 0
+
+    def load(self, container_id: str) -> ContainerLoad:  # noqa: ARG002
+        return ContainerLoad(1 << 30, 4 << 30, jobs=2, waiting=1)
 
     def stop(self, container_id: str, grace: int) -> None:
         pass

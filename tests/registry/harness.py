@@ -34,7 +34,7 @@ from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ImageInfo
 from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.retry import RetryPolicy
-from imagetiers.services import Bar, ContainerState, EngineInfo, OnLine, Services
+from imagetiers.services import Bar, ContainerLoad, ContainerState, EngineInfo, OnLine, Services
 from imagetiers.session import Session
 from imagetiers.state.observe import keep_verdict
 from imagetiers.stores.directory import DirectoryStore
@@ -145,6 +145,9 @@ class TableEngine:
     def follow(self, container_id: str, on_line: OnLine) -> int:
         raise NotImplementedError
 
+    def load(self, container_id: str) -> ContainerLoad:
+        raise NotImplementedError
+
     def stop(self, container_id: str, grace: int) -> None:
         raise NotImplementedError
 
@@ -161,6 +164,9 @@ class Lines:
     def line(self, text: str) -> None:
         self.lines.append(text)
 
+    def write(self, text: str, *, error: bool = False) -> None:
+        raise NotImplementedError
+
     def print(self, renderable: object) -> None:
         raise NotImplementedError
 
@@ -169,7 +175,7 @@ class Lines:
         yield self.print
 
     @contextlib.contextmanager
-    def progress(self, title: str) -> Iterator[Bar]:  # noqa: ARG002
+    def progress(self, title: str, log: Path | None = None) -> Iterator[Bar]:  # noqa: ARG002
         yield self
 
     def update(self, done: int, total: int, note: str = "") -> None:

@@ -8,6 +8,7 @@ import pty
 import sys
 import time
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,10 @@ from rich.console import Console
 from rich.text import Text
 
 from imagetiers.adapters.console import RichConsole
+from imagetiers.adapters.display import BuildDisplay
+from imagetiers.adapters.event_log import ToldConsole
 from imagetiers.config.layout import Layout
+from imagetiers.events import RunEnded, TaskEnded
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.make import make_plan
@@ -65,6 +69,16 @@ def _console(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, **env: str) -> 
     return out
 
 
+def _hostile_run(console: RichConsole) -> None:
+    told = ToldConsole(console, BuildDisplay(console))
+    with told.progress(HOSTILE, Path("log")) as bar:
+        bar.update(1, 2, f"[/x] {HOSTILE}")
+        told.line(f"above: {HOSTILE}")
+        time.sleep(0.6)  # the display draws once
+    told.events(TaskEnded("compile:x", "failed", 1.0, HOSTILE))
+    told.events(RunEnded(1.0, 0, 0, 1))
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_console_lets_nothing_through(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
     plan = make_plan(load_repository(Layout(HERE / "repos" / "tiny"), None), date(2026, 11, 21))
@@ -77,9 +91,7 @@ def test_the_console_lets_nothing_through(terminal: bool, monkeypatch: pytest.Mo
 
     console.line(HOSTILE)
     console.print(table)
-    with console.progress(HOSTILE) as bar:
-        bar.update(1, 2, f"[/x] {HOSTILE}")
-        console.line(f"above: {HOSTILE}")
+    _hostile_run(console)
 
     text = out.getvalue()
     for character in "\x07\x9b\u202e\u2066\x00\u2028\ud800\u200b\x7f":
@@ -96,9 +108,7 @@ def test_no_color_means_no_escape_at_all(env: dict[str, str], monkeypatch: pytes
     console = RichConsole()
 
     console.print(_status(plan, {}))
-    with console.progress("title") as bar:
-        bar.update(1, 2, "note")
-        console.line("a line")
+    _hostile_run(console)
 
     assert "pytorch-clean" in out.getvalue()
     assert "\x1b" not in out.getvalue()
@@ -153,16 +163,20 @@ def test_a_pipe_gets_every_column(plan: Plan) -> None:
     assert "…" not in text
 
 
-def test_a_bar_on_a_real_terminal_takes_brackets_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_display_on_a_real_terminal_takes_brackets_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8") as terminal, open(ours, "rb", buffering=0) as screen:  # noqa: PTH123  descriptors
         monkeypatch.setattr(sys, "stdout", terminal)
         for name, value in {"NO_COLOR": "", "TERM": "xterm", "COLUMNS": "100"}.items():
             monkeypatch.setenv(name, value)
-        with RichConsole().progress("compile:x") as bar:
+        console = RichConsole()
+        told = ToldConsole(console, BuildDisplay(console))
+        with told.progress("compile:x") as bar:
             bar.update(1, 2, "lib[/x].o \x1b]0;title\x07")
-            time.sleep(0.5)  # several of rich's refreshes
+            time.sleep(1.2)  # the display draws twice
+        told.events(RunEnded(1.0, 1, 0, 0))
         terminal.flush()
         shown = screen.read(65536)
 
     assert b"lib[/x].o \\x1b]0;title\\x07" in shown
+    assert b"\x1b]" not in shown

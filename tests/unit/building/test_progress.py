@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from imagetiers.adapters.console import RichConsole
+from imagetiers.adapters.display import BuildDisplay
+from imagetiers.adapters.event_log import ToldConsole
 from imagetiers.building.buildlog import BuildLog
 
 BUILDKIT = """\
@@ -41,7 +44,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("imagetiers.adapters.console.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
 
 
 def test_steps_are_counted_of_the_stages_that_have_begun(tmp_path: Path) -> None:
@@ -57,14 +60,16 @@ def test_lines_forecast_what_is_left_of_one_piece_of_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch)
-    with RichConsole().progress("image:x") as bar:
-        for at, done, total in ((100.0, 2, 4), (200.0, 4, 8), (300.0, 8, 8), (310.0, 1, 9), (410.0, 3, 9)):
+    screen = RichConsole()
+    with ToldConsole(screen, BuildDisplay(screen)).progress("pull:x") as bar:
+        for at, done, total in ((0.0, 0, 4), (100.0, 2, 4), (200.0, 4, 8), (300.0, 8, 8), (310.0, 1, 9), (410.0, 3, 9)):
             clock.now = at
             bar.update(done, total)
 
-    assert capsys.readouterr().out.splitlines() == [
-        "image:x: 2/4 (50 %) after 100 s, about 100 s left",
-        "image:x: 4/8 (50 %) after 200 s, about 200 s left",
-        "image:x: 8/8 (100 %) after 300 s",
-        "image:x: 3/9 (33 %) after 100 s, about 200 s left",
+    lines = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "pull:x: 2/4, 50 %, 100 s left, after 100 s",
+        "pull:x: 4/8, 50 %, 3 min left, after 3 min",
+        "pull:x: 8/8, 100 %, after 5 min, 2/min",
+        "pull:x: 3/9, 33 %, 5 min left, after 7 min",
     ]

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from imagetiers.adapters.console import RichConsole
+from imagetiers.adapters.display import BuildDisplay
+from imagetiers.adapters.event_log import ToldConsole
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import CloudBuild
 from imagetiers.errors import NotBuiltError, UnavailableError
@@ -404,7 +406,8 @@ def test_a_cache_that_does_not_answer_costs_a_line(
 ) -> None:
     monkeypatch.setattr(plan_step, "TimeoutStore", lambda store: TimeoutStore(store, 0.3))
     store = GcsStore("bucket", "p", endpoint=mute, policy=ONCE)
-    services = replace(me.services, store=store, console=RichConsole())
+    screen = RichConsole()
+    services = replace(me.services, store=store, console=ToldConsole(screen, BuildDisplay(screen)))
     began = time.monotonic()
 
     plan = asked(me, capsys, services)
