@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 
 from imagetiers.adapters.console import RichConsole
 from imagetiers.adapters.cosign import COSIGN_KEY, Cosign
-from imagetiers.adapters.display import BuildDisplay
+from imagetiers.adapters.display import BuildDisplay, ToldConsole
 from imagetiers.adapters.docker import DockerEngine
-from imagetiers.adapters.event_log import ToldConsole
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.locks import FileLocks
@@ -29,6 +29,7 @@ from imagetiers.stores.open import open_store
 __all__ = ["connect"]
 
 TIMEOUT = "IMAGETIERS_CACHE_TIMEOUT"
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EARLIER_NAME = "IMAGETIERS_CACHE_PATIENCE"  # of 0.2.0; still read
 
 
@@ -47,13 +48,24 @@ def _timeout() -> float | None:
     return seconds
 
 
+def _spans(say: Callable[[str], None]) -> Events | None:
+    """Return what makes spans of events, None where no variable of OpenTelemetry's says where they go."""
+    endpoint = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
+    if endpoint is None:
+        return None
+    from imagetiers.adapters.telemetry import open_spans
+
+    return open_spans(say, endpoint)
+
+
 def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events | None = None) -> Services:
     """Return the services of a checkout; takes over Ctrl-C and SIGTERM. `listener` is told all events, too."""
     cancel = SignalCancellation()
     cancel.install()
     screen = RichConsole()
     display = BuildDisplay(screen)
-    events = display if listener is None else all_of(listener, display)
+    listeners = [each for each in (listener, _spans(screen.line), display) if each is not None]
+    events = all_of(*listeners)
     console = ToldConsole(screen, events)
     store = open_store(pipeline.cache, layout.root, timeout=_timeout(), hurried=lambda: cancel.requested)
     secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""

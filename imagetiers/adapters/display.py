@@ -6,25 +6,29 @@ On a terminal, a region of lines below what is printed (`report.live_build`). El
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagetiers.adapters.console import RichConsole
-from imagetiers.adapters.github import GithubLog, in_github
-from imagetiers.events import Compiling, Event, Line, LogBegan, Progressed, RunEnded
+from imagetiers.events import Compiling, Event, Events, Line, LogBegan, Progressed, RunEnded
+from imagetiers.services import Bar
 from imagetiers.visible import visible
 
 if TYPE_CHECKING:
     from imagetiers.report.live_build import LiveBuild
 
-__all__ = ["BuildDisplay"]
+__all__ = ["BuildDisplay", "ToldConsole"]
 
 _LINE_SECONDS = 15.0
 _DRAW_SECONDS = 0.5
+_PROGRESS_SECONDS = 1.0
 _END = 16 << 10  # bytes of a log in which its last lines are looked for
 _TOLD = (Progressed, Compiling, LogBegan)  # what there can be something to show of
 
@@ -38,8 +42,15 @@ class BuildDisplay:
         self._before: list[tuple[Event, float]] = []  # until there is something to show
         self._live: LiveBuild | None = None
         self._said: dict[str, float] = {}
-        self._github = GithubLog(console.line) if in_github() else None
+        self._github = self._github_log()
         self._over = threading.Event()
+
+    def _github_log(self) -> Events | None:
+        if not os.environ.get("GITHUB_ACTIONS"):
+            return None
+        from imagetiers.adapters.github import GithubLog, in_github
+
+        return GithubLog(self._console.line) if in_github() else None
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -103,6 +114,59 @@ class BuildDisplay:
     def _close(self) -> None:
         self._over.set()
         self._console.end_region()
+
+
+@dataclass(frozen=True)
+class ToldConsole:
+    """The Console of the operations: what it is told becomes events, which a display shows; tables go to people at once."""
+
+    console: RichConsole
+    events: Events
+
+    def line(self, text: str) -> None:
+        """Tell a line."""
+        self.events(Line(text))
+
+    def write(self, text: str, *, error: bool = False) -> None:
+        """Write text as it is."""
+        self.console.write(text, error=error)
+
+    def print(self, renderable: object) -> None:
+        """Print a table; programs have what is in it from other events, or from `doit status --json`."""
+        self.console.print(renderable)
+
+    def live(self) -> AbstractContextManager[Callable[[object], None]]:
+        """Show things in the place of one another."""
+        return self.console.live()
+
+    @contextlib.contextmanager
+    def progress(self, title: str, log: Path | None = None) -> Iterator[Bar]:
+        """Tell of a progress, and where its lines are written."""
+        if log is not None:
+            self.events(LogBegan(title, str(log)))
+        told = _ToldBar(title, self.events)
+        yield told
+        told.end()
+
+
+class _ToldBar:
+    def __init__(self, title: str, events: Events) -> None:
+        self._title, self._events = title, events
+        self._said = float("-inf")
+        self._left: Progressed | None = None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Move the bar."""
+        self._left = Progressed(self._title, done, total, note)
+        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            self.end()
+
+    def end(self) -> None:
+        """Tell how far it came, unless that was told."""
+        left, self._left = self._left, None
+        if left is not None:
+            self._events(left)
 
 
 def _last_lines(path: str, count: int) -> list[str]:

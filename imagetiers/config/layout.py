@@ -120,6 +120,10 @@ class Layout:
         """Return the folder through which a running compile gets its build folder, and leaves the next."""
         return self.work / "folders" / compile_key
 
+    def logs(self, tier: str) -> Path:
+        """Return the folder of a tier's logs."""
+        return self.work / "logs" / tier
+
     def log(self, tier: str, what: str, key: str) -> Path:
         """Return the full log of a build (`image`) or compile (`compile`) of a key."""
-        return self.work / "logs" / tier / f"{what}-{key[:12]}.log"
+        return self.logs(tier) / f"{what}-{key[:12]}.log"

@@ -12,14 +12,12 @@ from pathlib import Path
 from rich.console import Group
 
 from imagetiers.ccache.namespace import describe
-from imagetiers.documents import parse_object
-from imagetiers.errors import CorruptError, NotFoundError, StoreError
+from imagetiers.errors import StoreError
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.decide import decide, forgotten, tier_decisions
 from imagetiers.planning.device_code import promise
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
-from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.status import TierStatus, tier_statuses
 from imagetiers.report.amounts import age_text
@@ -31,18 +29,18 @@ from imagetiers.report.status import status_document, status_table
 from imagetiers.session import Session
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
-from imagetiers.state.records import Record
+from imagetiers.state.records import newest_records
 from imagetiers.state.registry import Verdict, passed_before
 from imagetiers.stores.timeout import TimeoutStore
 from imagetiers.visible import visible_json
 
-__all__ = ["show_status", "watch_status"]
+__all__ = ["Status", "device_tables", "look", "show_status", "watch_status"]
 
 _RECORDS = 10
 
 
 @dataclass(frozen=True)
-class _Status:
+class Status:
     """All that was found out at one moment."""
 
     seen: ObservedState
@@ -57,7 +55,7 @@ def show_status(session: Session, *, to: str = "") -> None:
 
     A cache that does not answer costs a note, the forecasts, and seconds at most.
     """
-    status = _look(session)
+    status = look(session)
     if to:
         text = _document(session, status)
         if to == "-":
@@ -67,7 +65,7 @@ def show_status(session: Session, *, to: str = "") -> None:
         return
     console = session.services.console
     console.print(_table(session, status))
-    for table in _device_tables(session, status):
+    for table in device_tables(session, status):
         console.print(table)
     for line in _lines(session, status):
         console.line(line)
@@ -77,7 +75,7 @@ def watch_status(session: Session, seconds: float, wait: Callable[[float], None]
     """Show the tree, and anew every so many seconds, until somebody asks to stop."""
     with session.services.console.live() as show:
         while not session.services.cancel.requested:
-            status = _look(session)
+            status = look(session)
             show(Group(_table(session, status), *_lines(session, status)))
             try:
                 wait(seconds)
@@ -85,7 +83,7 @@ def watch_status(session: Session, seconds: float, wait: Callable[[float], None]
                 return
 
 
-def _look(session: Session) -> _Status:
+def look(session: Session) -> Status:
     """Look once: at the engine and folders, in one batch at the registry, and at the cache's records."""
     store = TimeoutStore(session.services.store)
     asking = replace(session, services=replace(session.services, store=store))
@@ -102,17 +100,19 @@ def _look(session: Session) -> _Status:
     except StoreError as error:
         notes.append(f"the cache does not say how builds went: {describe(error)}")
     statuses = tier_statuses(session.plan, seen, decisions, tiers, outlook)
-    return _Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen))
+    return Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen))
 
 
-def _table(session: Session, status: _Status) -> Fitted:
+def _table(session: Session, status: Status) -> Fitted:
     return status_table(session.plan, status.seen, status.tiers, session.services.now(), status.warmth)
 
 
-def _device_tables(session: Session, status: _Status) -> list[Fitted]:
-    """Return a table of libraries and GPUs for each tier whose image has device code."""
+def device_tables(session: Session, status: Status, only: str = "") -> list[Fitted]:
+    """Return a table of libraries and GPUs for each tier whose image has device code, or for the one of that name."""
     found = []
     for name, verdict in status.verdicts.items():
+        if only not in {"", name}:
+            continue
         device = session.plan.tiers[name].verify.device
         if device is not None and any(library.holds for library in verdict.libraries):
             found.append(device_table(name, promise(device), verdict.libraries))
@@ -132,7 +132,7 @@ def _verdicts(session: Session, seen: ObservedState) -> dict[str, Verdict]:
     return found
 
 
-def _lines(session: Session, status: _Status) -> list[str]:
+def _lines(session: Session, status: Status) -> list[str]:
     """Return what stands below the tree: GPUs, what is not known, or not as it was published, and notes."""
     lines = [gpu_line(compiled) for compiled in compiled_for(session.plan)]
     if status.seen.unknown is not None:
@@ -143,7 +143,7 @@ def _lines(session: Session, status: _Status) -> list[str]:
     return [*lines, *status.notes]
 
 
-def _document(session: Session, status: _Status) -> str:
+def _document(session: Session, status: Status) -> str:
     gpus = [gpu_document(compiled) for compiled in compiled_for(session.plan)]
     code = {
         name: device_document(session.plan.tiers[name].verify.device, verdict.libraries)
@@ -162,8 +162,9 @@ def _warmth(session: Session) -> Mapping[str, str]:
     """
     warmth: dict[str, str] = {}
     for tier in session.plan.tiers.values():
-        record = _record(session, tier.name, tier.compile.key) if tier.compile is not None else None
-        if record is not None:
+        step = tier.compile
+        found = newest_records(session, tier.name, "compile", _RECORDS, step.key) if step is not None else []
+        for record in found[:1]:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"
             total = record.saved_seconds + record.compiled_seconds
@@ -171,21 +172,3 @@ def _warmth(session: Session) -> Mapping[str, str]:
                 rate += f", {100 * record.saved_seconds / total:.0f} % of the seconds"
             warmth[tier.name] = f"compiled in {age_text(record.seconds)}, {rate}"
     return warmth
-
-
-def _record(session: Session, tier: str, key: str) -> Record | None:
-    """Return the newest record of that compile key. One that was adopted names no pipeline; its key is enough."""
-    names = [blob.name for blob in session.services.store.list(f"{session.trust.prefix}records/{tier}/compile/")]
-    own = {(session.plan.pipeline.name, session.plan.pipeline.variant or ""), ("", "")}
-    for name in [name for name in reversed(names) if name.endswith(f"-{short(key)}.json")][:_RECORDS]:
-        try:
-            record = Record(**(parse_object(session.services.store.read(name)[0]) or {}))
-            if (
-                record.key == key
-                and (record.pipeline, record.variant) in own
-                and record.seconds + record.hits + record.misses >= 0
-            ):
-                return record
-        except (NotFoundError, CorruptError, ValueError, TypeError):
-            continue  # removed meanwhile, damaged, or of another version
-    return None

@@ -17,12 +17,12 @@ from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.tables import titled
 
-__all__ = ["Lasted", "status_document", "status_table"]
+__all__ = ["STYLE", "Lasted", "status_document", "status_table"]
 
 Lasted = Mapping[str, str]
 """How the last compile of a tier's key went, by tier."""
 
-_STYLE = {
+STYLE = {
     Presence.BOTH: "green",
     Presence.LOCAL: "green",
     Presence.REGISTRY: "green",
@@ -61,7 +61,7 @@ def _cells(status: TierStatus, seen: ObservedState, now: float, warmth: Lasted) 
     image = status.image
     return {
         "tier": _branch(status) + status.tier.name,
-        "state": Text(status.presence.value, style=_STYLE[status.presence]),
+        "state": Text(status.presence.value, style=STYLE[status.presence]),
         "why": _why(status),
         "key": short(status.tier.key),
         "digest": status.digest.removeprefix("sha256:")[:12],

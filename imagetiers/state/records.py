@@ -11,16 +11,16 @@ from typing import Any
 
 from imagetiers.config.model import Trust
 from imagetiers.documents import parse_object
-from imagetiers.errors import NotFoundError, PreconditionError, StoreError
+from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, StoreError
 from imagetiers.events import Recorded
 from imagetiers.inputs.files import InputFile
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.hit_rates import ClassHits
-from imagetiers.planning.keys import KeyDocument
+from imagetiers.planning.keys import KeyDocument, short
 from imagetiers.session import Session
 from imagetiers.stores.port import Store
 
-__all__ = ["Record", "inputs_name", "keep", "keep_inputs", "kept_records", "read_record"]
+__all__ = ["Record", "inputs_name", "keep", "keep_inputs", "kept_records", "newest_records", "read_record"]
 
 _MOST = 200  # records of a tier's compiles or images that are read at once
 _THREADS = 16
@@ -88,13 +88,8 @@ def kept_records(store: Store, trust: Trust, tier: str, kind: str) -> list[Recor
     ]
     newest = sorted(names, key=lambda name: name.rpartition("/")[2])[-_MOST:]
 
-    def read(name: str) -> Record | None:
-        try:
-            return read_record(parse_object(store.read(name)[0]) or {})
-        except NotFoundError:
-            return None
-
-    found = [record for record in map_parallel(read, newest, _THREADS) if record is not None]
+    read = map_parallel(lambda name: _read(store, name), newest, _THREADS)
+    found = [record for record in read if record is not None]
     return sorted((one for one in found if (one.tier, one.kind) == (tier, kind)), key=lambda one: -one.began)
 
 
@@ -150,6 +145,33 @@ def _seconds(document: object) -> Mapping[str, float] | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def newest_records(session: Session, tier: str, kind: str, count: int, key: str = "") -> list[Record]:
+    """Return the newest records of a tier's builds of that kind (`compile`, `image`) and, with `key`, of that key.
+
+    They are of this pipeline and variant; an adopted compile names neither, and its tier is enough. At most `count`
+    objects are read. Raises StoreError.
+    """
+    ending = f"-{short(key)}.json" if key else ".json"
+    store = session.services.store
+    names = [blob.name for blob in store.list(f"{session.trust.prefix}records/{tier}/{kind}/")]
+    named = [name for name in reversed(names) if name.endswith(ending) and name.rpartition("/")[2][0].isdigit()]
+    read = (_read(store, name) for name in named[:count])
+    own = {(session.plan.pipeline.name, session.plan.pipeline.variant or ""), ("", "")}
+    return [
+        record
+        for record in read
+        if record is not None and (record.pipeline, record.variant) in own and key in {"", record.key}
+    ]
+
+
+def _read(store: Store, name: str) -> Record | None:
+    """Return a record; None of one that was removed meanwhile, is damaged, or of another version."""
+    try:
+        return read_record(parse_object(store.read(name)[0]) or {})
+    except (NotFoundError, CorruptError):
+        return None
 
 
 def inputs_name(key: str) -> str:

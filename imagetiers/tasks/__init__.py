@@ -47,6 +47,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_lock": tasks.lock,
         "task_status": tasks.status,
         "task_report": tasks.report,
+        "task_seeing": tasks.seeing,
         "task_cloudbuild": tasks.cloudbuild,
         "task_ccache": tasks.ccache,
         "task_gc": tasks.gc,

@@ -1,17 +1,21 @@
-"""The task `status`: what there is of each tier, where, and what a doit would take now."""
+"""The tasks `status`, `metrics` and `tui`: what there is, as a tree, for other programs, and on a screen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
+from imagetiers.errors import Problem
+from imagetiers.extras import missing_extra
+from imagetiers.session import Session
 from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import duration, option, string
 
-__all__ = ["status_task"]
+__all__ = ["seeing_tasks", "status_task"]
 
 
 def status_task(act: Act) -> dict[str, Any]:
@@ -40,3 +44,37 @@ def status_task(act: Act) -> dict[str, Any]:
         ],
         "meta": {"quiet": True},
     }
+
+
+def seeing_tasks(act: Act, whole: Callable[[], Session]) -> Iterator[dict[str, Any]]:
+    """Yield the tasks; `whole` returns the session with all that its plan is made of."""
+
+    def metrics(out: str) -> TaskFailed | None:
+        from imagetiers.operations.metrics import show_metrics
+
+        # doit has gone to where dodo.py is; the path is relative to where it was called.
+        to = out if out == "-" else str(Path(get_initial_workdir() or ".", out))
+        return act(lambda session: show_metrics(session, to=to))
+
+    yield {
+        "basename": "metrics",
+        "actions": [metrics],
+        "doc": "write what the cache holds and how builds went, as Prometheus reads it (--out FILE)",
+        "params": [
+            option(
+                "out",
+                "write it to this file (- = stdout)",
+                string("names no file", "a path, or - for the standard output"),
+                default="-",
+            )
+        ],
+        "meta": {"quiet": True, "wrong": _needs("prometheus_client", "metrics", "doit metrics")},
+    }
+
+
+def _needs(module: str, extra: str, command: str) -> Callable[[Mapping[str, Any], list[str]], list[Problem]]:
+    def wrong(_options: Mapping[str, Any], _words: list[str]) -> list[Problem]:
+        missing = missing_extra(module, extra, command, "this")
+        return [] if missing is None else [missing]
+
+    return wrong

@@ -44,7 +44,7 @@ from imagetiers.tasks.start import (
     unknown_variables,
     unreadable_names,
 )
-from imagetiers.tasks.status import status_task
+from imagetiers.tasks.status import seeing_tasks, status_task
 from imagetiers.tasks.supply_chain import supply_chain_task
 from imagetiers.tasks.telling import Telling
 from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
@@ -247,6 +247,10 @@ class Tasks:
     def report(self) -> Task:
         """report: what the builds so far were like."""
         return report_task(self._act)
+
+    def seeing(self) -> Iterator[Task]:
+        """metrics, tui: what there is, for other programs and on a screen."""
+        return seeing_tasks(self._act, self._whole)
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: housekeeping of the cache."""

@@ -21,7 +21,9 @@ _NEEDS = {
     "push": {"compile", "image", "verify", "push"},
     "pull": {"pull"},
 }
-_OTHERS = frozenset({"cache", "ccache", "check", "cloudbuild", "lock", "plan", "report", "status", "trust"})
+_OTHERS = frozenset(
+    {"cache", "ccache", "check", "cloudbuild", "lock", "metrics", "plan", "report", "status", "trust", "tui"}
+)
 
 
 _STAYS = {"_action_instances", "_actions", "clean_actions", "custom_title", "teardown", "uptodate", "value_savers"}

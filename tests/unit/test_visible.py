@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from imagetiers.adapters.console import RichConsole
-from imagetiers.adapters.display import BuildDisplay
-from imagetiers.adapters.event_log import ToldConsole
+from imagetiers.adapters.display import BuildDisplay, ToldConsole
 from imagetiers.config.layout import Layout
 from imagetiers.events import RunEnded, TaskEnded
 from imagetiers.inputs.repository import load_repository

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagetiers.adapters.console import RichConsole
-from imagetiers.adapters.display import BuildDisplay
-from imagetiers.adapters.event_log import ToldConsole
+from imagetiers.adapters.display import BuildDisplay, ToldConsole
 from imagetiers.building.buildlog import BuildLog
 
 BUILDKIT = """\

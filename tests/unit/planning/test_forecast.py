@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from imagetiers.adapters.console import RichConsole
-from imagetiers.adapters.display import BuildDisplay
-from imagetiers.adapters.event_log import ToldConsole
+from imagetiers.adapters.display import BuildDisplay, ToldConsole
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import CloudBuild
 from imagetiers.errors import NotBuiltError, UnavailableError
