@@ -9,12 +9,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from imagetiers.errors import ImagetiersError
 from imagetiers.services import Cancellation, OnLine
 
-__all__ = ["LONGEST_LINE", "run"]
+__all__ = ["LONGEST_LINE", "Child", "run"]
 
 LONGEST_LINE = 1 << 16  # bytes; a longer one is passed on in pieces
 
@@ -118,3 +119,37 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
+
+
+class Child:
+    """A program that runs beside us, in our own process group: what ends the terminal's group ends it, too.
+
+    Its lines (stdout and stderr together) are passed on from another thread.
+    """
+
+    def __init__(self, argv: tuple[str, ...], folder: Path, on_line: OnLine) -> None:
+        self._process = subprocess.Popen(
+            argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self._reader = threading.Thread(target=self._read, args=[on_line], daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self) -> int:
+        """Return its exit code, once it has ended and all its lines were passed on."""
+        self._reader.join()
+        return self._process.wait()
+
+    def _read(self, on_line: OnLine) -> None:
+        assert self._process.stdout is not None  # noqa: S101  PIPE was asked for
+        with self._process.stdout as lines:
+            for raw in iter(partial(lines.readline, LONGEST_LINE), b""):
+                on_line(raw.decode(errors="replace").rstrip("\r\n"))

@@ -56,6 +56,11 @@ def seeing_tasks(act: Act, whole: Callable[[], Session]) -> Iterator[dict[str, A
         to = out if out == "-" else str(Path(get_initial_workdir() or ".", out))
         return act(lambda session: show_metrics(session, to=to))
 
+    def tui() -> TaskFailed | None:
+        from imagetiers.tui.app import TiersApp
+
+        return act(lambda _: TiersApp(whole()).run())
+
     yield {
         "basename": "metrics",
         "actions": [metrics],
@@ -69,6 +74,13 @@ def seeing_tasks(act: Act, whole: Callable[[], Session]) -> Iterator[dict[str, A
             )
         ],
         "meta": {"quiet": True, "wrong": _needs("prometheus_client", "metrics", "doit metrics")},
+    }
+    yield {
+        "basename": "tui",
+        "actions": [tui],
+        "doc": "look at the pipeline on the screen, and run what one would type",
+        "io": {"capture": False},
+        "meta": {"quiet": True, "wrong": _needs("textual", "tui", "doit tui")},
     }
 
 

@@ -1,0 +1,53 @@
+"""What the keys do: a doit that somebody could have typed, as a value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imagetiers.config.model import Trust
+from imagetiers.planning.plan import TierPlan
+
+__all__ = ["VERBS", "DoitCommand", "command_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A key, what it is called, and the words of its doit; `{tier}` is the tier's name."""
+
+    key: str
+    name: str
+    words: tuple[str, ...]
+
+
+VERBS = (
+    Verb("p", "plan", ("plan",)),
+    Verb("b", "build", ("image:{tier}",)),
+    Verb("v", "verify", ("verify:{tier}",)),
+    Verb("u", "push", ("push:{tier}",)),
+    Verb("l", "pull", ("pull:{tier}",)),
+    Verb("c", "clean", ("clean", "image:{tier}")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DoitCommand:
+    """A doit: its words behind `doit`."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(("doit", *self.words))
+
+
+def command_for(verb: Verb, tier: TierPlan, variant: str | None, trust: Trust) -> DoitCommand:
+    """Return the command of a key, of the variant and with the trust that are looked at."""
+    words = [word.format(tier=tier.name) for word in verb.words]
+    return DoitCommand((*words[:-1], *_variables(variant, trust), words[-1]))
+
+
+def _variables(variant: str | None, trust: Trust) -> Iterator[str]:
+    if variant is not None:
+        yield f"variant={variant}"
+    if not trust.trusted:
+        yield from ("trust=untrusted", f"branch={trust.branch}")
