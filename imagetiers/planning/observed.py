@@ -67,7 +67,7 @@ class RegistryState:
     `digest` is the image that can be used, empty when there is none; `image` its id, `size` the bytes to pull, `tags` the
     friendly tags that point to it. `wrong` says what is not as it was published (a tag that was removed or overwritten),
     `blocked` that the key's tag holds something else. `unknown` says why nobody can tell. `bare` says what pipeline.yaml asks
-    for beside the image and is not there.
+    for beside the image and is not there; `signed`, whether there is a signature, None where nobody signs or nobody can tell.
     """
 
     digest: str = ""
@@ -78,6 +78,7 @@ class RegistryState:
     blocked: bool = False
     unknown: str = ""
     bare: str = ""
+    signed: bool | None = None
 
 
 class _Checks(Protocol):

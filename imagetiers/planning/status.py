@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from imagetiers.config.model import Waiver
 from imagetiers.planning.decide import Decisions, TierDecision, TierState
 from imagetiers.planning.forecast import Sum, TierForecast
 from imagetiers.planning.observed import ImageInfo, ObservedState
@@ -32,7 +33,9 @@ class TierStatus:
 
     `lines` says of each ancestor but the first whether that is followed by another child: a tree is drawn with it.
     `why` tells what is not as it should be; `before` is the newest image of this tier and variant that has another key.
-    `outlook` is what a doit would take for the tier, None where the cache did not say.
+    `outlook` is what a doit would take for the tier, None where the cache did not say. `waiver` is the one of its
+    vulnerabilities that runs out first, also where that was days ago. `signed` says whether its published image is, None
+    where nobody signs it or can tell.
     """
 
     tier: TierPlan
@@ -48,6 +51,8 @@ class TierStatus:
     digest: str
     verified: bool
     outlook: Sum | None
+    waiver: Waiver | None
+    signed: bool | None
 
     @property
     def change(self) -> int | None:
@@ -81,6 +86,11 @@ def tier_statuses(
             yield from below(decision.tier.name, (*lines, not last) if depth else (), depth + 1)
 
     return tuple(below(None, (), 0))
+
+
+def _waiver(plan: Plan, tier: TierPlan) -> Waiver | None:
+    own = [each for each in plan.pipeline.waivers if each.vulnerability and each.tier in {None, tier.name}]
+    return min(own, key=lambda each: each.until, default=None)
 
 
 def _newest(plan: Plan, seen: ObservedState) -> dict[str, ImageInfo]:
@@ -139,4 +149,6 @@ def _status(  # noqa: PLR0917  all of what a tier's line is made of
         registered.digest if registered is not None else "",
         seen.verified(tier),
         outlook[tier.name].here if outlook is not None else None,
+        _waiver(plan, tier),
+        registered.signed if registered is not None else None,
     )

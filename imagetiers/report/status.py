@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +14,7 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import CompilePlan, Plan
 from imagetiers.planning.status import Presence, TierStatus
+from imagetiers.planning.vulnerabilities import NOTICE_DAYS
 from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.tables import titled
@@ -33,12 +35,15 @@ STYLE = {
 }
 #: Those that say nothing of any tier are left out.
 _COLUMNS = (
-    *("tier", "state", "why", "key", "digest", "verified"),
+    *("tier", "state", "why", "key", "digest", "verified", "signed", "waiver"),
     *("size", "change", "over parent", "age", "would take", "wheels"),
 )
 _RIGHT = {"size", "change", "over parent", "age", "would take"}
 #: What a narrow terminal does without, the first one first.
-_SPARE = ("digest", "over parent", "wheels", "change", "age", "key", "size", "would take", "verified", "why", "state")
+_SPARE = (
+    *("digest", "over parent", "wheels", "change", "age", "key"),
+    *("signed", "waiver", "size", "would take", "verified", "why", "state"),
+)
 FORMAT = 1
 
 
@@ -66,6 +71,8 @@ def _cells(status: TierStatus, seen: ObservedState, now: float, warmth: Lasted) 
         "key": short(status.tier.key),
         "digest": status.digest.removeprefix("sha256:")[:12],
         "verified": _verified_text(status),
+        "signed": "" if status.signed is None else "yes" if status.signed else Text("no", style="red"),
+        "waiver": _waiver_text(status, now),
         "size": size_text(image.size) if image is not None else "",
         "change": _signed(status.change),
         "over parent": _signed(status.over_parent),
@@ -112,6 +119,17 @@ def _verified_text(status: TierStatus) -> Text:
     return Text("size only" if checks.only_size else "yes", style="green")
 
 
+def _waiver_text(status: TierStatus, now: float) -> Text | str:
+    """Return the vulnerability whose waiver runs out first, and when."""
+    waiver = status.waiver
+    if waiver is None:
+        return ""
+    left = (date.fromisoformat(waiver.until) - datetime.fromtimestamp(now, UTC).date()).days
+    when = f"{left} d left" if left > 0 else "runs out today" if not left else "ran out"
+    style = "red" if left < 0 else "yellow" if left < NOTICE_DAYS else ""
+    return Text(f"{waiver.vulnerability} {when}", style=style)
+
+
 def _wheels_text(step: CompilePlan | None, seen: ObservedState, warmth: str) -> str:
     if step is None:
         return ""
@@ -149,7 +167,7 @@ def status_document(
 
 
 def _tier_document(status: TierStatus, seen: ObservedState, warmth: Lasted) -> dict[str, Any]:
-    tier, image, step = status.tier, status.image, status.tier.compile
+    tier, image, step, waiver = status.tier, status.image, status.tier.compile, status.waiver
     wheels = None
     if step is not None:
         wheels = {"key": step.key, "here": step.key in seen.wheels, "last_compile": warmth.get(tier.name)}
@@ -167,6 +185,8 @@ def _tier_document(status: TierStatus, seen: ObservedState, warmth: Lasted) -> d
         "change": status.change,
         "over_parent": status.over_parent,
         "verified": None if tier.verify.empty else status.verified,
+        "signed": status.signed,
+        "waiver": None if waiver is None else {"vulnerability": waiver.vulnerability, "until": waiver.until},
         "wheels": wheels,
         "would_take": _sum_document(status.outlook),
     }

@@ -115,22 +115,35 @@ def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistrySt
     published = {
         name: f"{session.plan.tiers[name].repository}@{one.digest}" for name, one in found.items() if one.digest
     }
-    bare = _bare(session, published)
-    return {name: replace(one, bare=bare.get(name, "")) for name, one in found.items()}
+    signed = _signed(session, published)
+    bare = _bare(session, published, signed)
+    return {name: replace(one, bare=bare.get(name, ""), signed=signed.get(name)) for name, one in found.items()}
 
 
-def _bare(session: Session, refs: Mapping[str, str]) -> Mapping[str, str]:
+def _signed(session: Session, refs: Mapping[str, str]) -> Mapping[str, bool]:
+    """Say by tier whether there is a signature of its published image, `repository@digest`, where this build would sign it.
+
+    Whose it is, a push asks, and so does whoever verifies.
+    """
+    settings = session.plan.pipeline.supply_chain
+    if settings is None or settings.sign is None or not session.trust.trusted:
+        return {}
+    signatures = {name: f"{ref.replace('@sha256:', ':sha256-')}.sig" for name, ref in refs.items()}
+    answers = session.services.registry.look_up(signatures.values())
+    found = {name: answers[ref] for name, ref in signatures.items()}
+    return {name: isinstance(answer, Present) for name, answer in found.items() if not isinstance(answer, Unknown)}
+
+
+def _bare(session: Session, refs: Mapping[str, str], signed: Mapping[str, bool]) -> Mapping[str, str]:
     """Say by tier what is not there beside its published image, `repository@digest`, where this build would put it there.
 
-    Signatures are written last, so that one stands for all the rest. Whose it is, a push asks, and so does whoever verifies.
+    Signatures are written last, so that one stands for all the rest.
     """
     settings, registry = session.plan.pipeline.supply_chain, session.services.registry
     if settings is None or not session.trust.trusted:
         return {}
     if settings.sign is not None:
-        signatures = {name: f"{ref.replace('@sha256:', ':sha256-')}.sig" for name, ref in refs.items()}
-        answers = registry.look_up(signatures.values())
-        return {name: "it is not signed" for name, ref in signatures.items() if isinstance(answers[ref], Absent)}
+        return {name: "it is not signed" for name, there in signed.items() if not there}
     wanted = {KINDS[name].media_type for name in settings.attach}
     names = list(refs)
     lists = in_parallel(lambda name: registry.referrers(refs[name]), names, _THREADS)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import jsonschema
 import pytest
 from rich.console import Console
 
 from imagetiers.config.layout import Layout
-from imagetiers.config.model import Trust
+from imagetiers.config.model import Trust, Waiver
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.decide import decide, tier_decisions
 from imagetiers.planning.forecast import BuildKind, Forecast, Step, TierForecast
@@ -150,6 +150,46 @@ def test_a_pipe_gets_a_line_a_tier(plan: Plan) -> None:
     assert len(rows) == len(plan.tiers)
 
 
+def _waiving(plan: Plan, *waivers: Waiver) -> Plan:
+    return replace(plan, pipeline=replace(plan.pipeline, waivers=waivers))
+
+
+def test_what_is_signed(plan: Plan) -> None:
+    found = {
+        name: RegistryState("sha256:" + 64 * "d", signed=signed)
+        for name, signed in zip(plan.tiers, (True, False, None), strict=True)
+    }
+    asked = seen(registered=found)
+
+    text = _text(status_table(plan, asked, statuses_of(plan, asked), 8200, {}), 250)
+
+    assert [one.signed for one in statuses_of(plan, asked)] == [True, False, None]
+    head, *rows = text.splitlines()[1:]
+    at = head.index("signed")
+    assert [row[at : at + 4].strip() for row in rows] == ["yes", "no", ""]
+    assert "signed" not in _text(status_table(plan, seen(), statuses_of(plan, seen()), 8200, {}), 250)
+
+
+def test_the_waiver_that_runs_out_first(plan: Plan) -> None:
+    today = datetime.fromtimestamp(8200, UTC).date()
+    in_time, soon, over = (str(today + timedelta(days=days)) for days in (90, 3, -1))
+    waiving = _waiving(
+        plan,
+        Waiver("no input reaches it", in_time, vulnerability="CVE-2026-0001"),
+        Waiver("of another tier", soon, vulnerability="CVE-2026-0002", tier="arr-base"),
+        Waiver("of a Dockerfile", over, rule="root-user"),
+        Waiver("its own", over, vulnerability="CVE-2026-0003", tier="arr-training"),
+    )
+
+    statuses = statuses_of(waiving, seen())
+    text = _text(status_table(waiving, seen(), statuses, 8200, {}), 200)
+
+    for line, told in zip(text.splitlines()[2:], ("0001 90 d left", "0002 3 d left", "0003 ran out"), strict=True):
+        assert f"CVE-2026-{told}" in line
+    assert [one.waiver.until for one in statuses if one.waiver is not None] == [in_time, soon, over]
+    assert statuses_of(plan, seen())[0].waiver is None
+
+
 def test_the_document_is_of_its_schema(plan: Plan) -> None:
     schema = json.loads((HERE.parent / "schemas" / "status.schema.json").read_text(encoding="utf-8"))
     images = seen(image(plan, "pytorch-clean"), image(plan, "arr-base", key=OLD))
@@ -159,6 +199,8 @@ def test_the_document_is_of_its_schema(plan: Plan) -> None:
     outlook = {name: TierForecast(name, (step,) if name == "arr-base" else ()) for name in plan.tiers}
 
     statuses = tier_statuses(plan, images, decisions, tiers, outlook)
+    waived = Waiver("no input reaches it", "2027-01-31", vulnerability="CVE-2026-0001")
+    statuses = (replace(statuses[0], waiver=waived), *statuses[1:])
     document = status_document(plan, images, statuses, {"pytorch-clean": "x"}, gpus=[], notes=["a note"])
 
     jsonschema.Draft202012Validator.check_schema(schema)
