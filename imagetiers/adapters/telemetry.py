@@ -38,6 +38,7 @@ def open_spans(say: Callable[[str], None], endpoint: str) -> Events | None:
     if missing is not None:
         say(str(missing))
         return None
+    import requests
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -49,8 +50,9 @@ def open_spans(say: Callable[[str], None], endpoint: str) -> Events | None:
     name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "imagetiers"}
     provider = TracerProvider(resource=Resource.create(name))
     timeout = None if any(os.environ.get(name) for name in _TIMEOUTS) else _SECONDS
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout)))
-    return _Spans(provider)
+    http = requests.Session()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout, session=http)))
+    return _Spans(provider, http.close)
 
 
 class _Once(logging.Handler):
@@ -70,8 +72,9 @@ class _Once(logging.Handler):
 class _Spans:
     """One trace: the run's span, those of its tasks below it, and of their phases below these."""
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, hang_up: Callable[[], None]) -> None:
         self._provider = provider
+        self._hang_up = hang_up  # the SDK leaves its connections open
         self._tracer = provider.get_tracer("imagetiers")
         self._lock = threading.Lock()
         self._run: Span | None = None
@@ -158,6 +161,7 @@ class _Spans:
                 self._run.set_status(StatusCode.ERROR)
             self._run.end()
         self._provider.shutdown()
+        self._hang_up()
 
 
 def _nanoseconds(at: float) -> int:
