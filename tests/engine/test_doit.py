@@ -154,6 +154,7 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
         "plan",
         "pull",
         "push",
+        "report",
         "scan",
         "scan:diff",
         "size",

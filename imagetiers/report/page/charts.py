@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imagetiers.planning.timeline import Span, Timeline
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.page.model import CompileRun, NamespaceView, PageView, TierView
-from imagetiers.report.tables import age_text, size_text
 
 __all__ = [
     "ChartBar",

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from imagetiers import __version__
 from imagetiers.planning.keys import short
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.page import charts
 from imagetiers.report.page.model import BuildState, PageView
-from imagetiers.report.tables import age_text, size_text
 from imagetiers.visible import visible
 
 __all__ = ["page_html"]
