@@ -162,7 +162,10 @@ def newest_records(session: Session, tier: str, kind: str, count: int, key: str 
     return [
         record
         for record in read
-        if record is not None and (record.pipeline, record.variant) in own and key in {"", record.key}
+        if record is not None
+        and (record.tier, record.kind) == (tier, kind)
+        and (record.pipeline, record.variant) in own
+        and key in {"", record.key}
     ]
 
 

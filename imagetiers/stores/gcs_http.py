@@ -31,7 +31,7 @@ from imagetiers.stores.gcs_errors import (
     is_absence,
     server_text,
 )
-from imagetiers.stores.gcs_transport import Transport, moved
+from imagetiers.stores.gcs_transport import ERROR_MAX, Transport, moved
 from imagetiers.stores.port import Blob, BucketSettings
 
 __all__ = ["Content", "GcsHttp", "Upload", "check_crc32c", "crc32c_base64"]
@@ -42,7 +42,6 @@ _WHOLE = 8 << 20  # bytes: more go into a resumable upload
 _FIELDS = "name,size,generation,timeCreated"
 _PAGE = 1000  # the most that GCS gives
 _PIECE = 256 * 1024
-_ERROR_MAX = 64 * 1024
 _READ_MAX = 1 << 30  # bytes: more are read as files
 
 
@@ -131,7 +130,7 @@ class GcsHttp:
         answer = self._session.get(url, params=query, headers=headers, timeout=self._timeout, stream=True)
         try:
             if answer.status_code not in (requests.codes.ok, requests.codes.partial):
-                answer._content = answer.raw.read(_ERROR_MAX)  # noqa: SLF001  a page of any size may come with an error
+                answer._content = answer.raw.read(ERROR_MAX)  # noqa: SLF001  a page of any size may come with an error
                 self._raise_refused(answer, generation)
             return _content(answer, start, length)
         finally:

@@ -23,8 +23,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-__all__ = ["StalledError", "Transport", "moved"]
+__all__ = ["ERROR_MAX", "StalledError", "Transport", "moved"]
 
+ERROR_MAX = 64 * 1024  # bytes that are read of the page that comes with an error
 _PIECE = 256 * 1024
 _LOOK = 0.25
 _HURRY = 1.0  # seconds; with the look and the end of the process it is two
@@ -149,6 +150,10 @@ class _Adapter(HTTPAdapter):
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             date = email.utils.parsedate_to_datetime(answer.headers.get("Date", ""))
             self.ahead = date.timestamp() + 0.5 - time.time()  # Date has no fractions
+        if answer.status_code == requests.codes.unauthorized:
+            # google.auth asks again, or raises, and leaves this answer open: its connection would never be closed.
+            answer._content = answer.raw.read(ERROR_MAX)  # noqa: SLF001  a page of any size may come with an error
+            answer.raw.close()
         return answer
 
 
