@@ -36,7 +36,7 @@ from imagetiers.report.page.model import (
 from imagetiers.report.page.render import page_html
 from imagetiers.session import Session
 from imagetiers.state.objects import known_objects
-from imagetiers.state.records import Record, kept_records
+from imagetiers.state.records import Record, is_own, kept_records
 from imagetiers.state.registry import Verdict, passed_before, publication
 from imagetiers.state.scans import KeptScan, kept_scan
 from imagetiers.stores.timeout import TimeoutStore
@@ -102,14 +102,9 @@ def look_back(session: Session, *, since: float | None) -> PageView:
 
 
 def _records(session: Session, tier: TierPlan, kind: str, since: float | None) -> list[Record]:
-    """Return a tier's records of this pipeline and variant, the newest first. An adopted compile's names neither."""
-    own = {(session.plan.pipeline.name, session.plan.pipeline.variant or ""), ("", "")}
+    """Return a tier's records of this pipeline and variant, the newest first."""
     found = kept_records(session.services.store, session.trust, tier.name, kind)
-    return [
-        record
-        for record in found
-        if (record.pipeline, record.variant) in own and (since is None or record.began >= since)
-    ]
+    return [record for record in found if is_own(session, record) and (since is None or record.began >= since)]
 
 
 def _tier(

@@ -20,7 +20,7 @@ from imagetiers.planning.keys import KeyDocument, short
 from imagetiers.session import Session
 from imagetiers.stores.port import Store
 
-__all__ = ["Record", "inputs_name", "keep", "keep_inputs", "kept_records", "newest_records", "read_record"]
+__all__ = ["Record", "inputs_name", "is_own", "keep", "keep_inputs", "kept_records", "newest_records", "read_record"]
 
 _MOST = 200  # records of a tier's compiles or images that are read at once
 _THREADS = 16
@@ -150,23 +150,27 @@ def _is_number(value: object) -> bool:
 def newest_records(session: Session, tier: str, kind: str, count: int, key: str = "") -> list[Record]:
     """Return the newest records of a tier's builds of that kind (`compile`, `image`) and, with `key`, of that key.
 
-    They are of this pipeline and variant; an adopted compile names neither, and its tier is enough. At most `count`
-    objects are read. Raises StoreError.
+    They are of this pipeline and variant. At most `count` objects are read. Raises StoreError.
     """
     ending = f"-{short(key)}.json" if key else ".json"
     store = session.services.store
     names = [blob.name for blob in store.list(f"{session.trust.prefix}records/{tier}/{kind}/")]
     named = [name for name in reversed(names) if name.endswith(ending) and name.rpartition("/")[2][0].isdigit()]
     read = (_read(store, name) for name in named[:count])
-    own = {(session.plan.pipeline.name, session.plan.pipeline.variant or ""), ("", "")}
     return [
         record
         for record in read
         if record is not None
         and (record.tier, record.kind) == (tier, kind)
-        and (record.pipeline, record.variant) in own
+        and is_own(session, record)
         and key in {"", record.key}
     ]
+
+
+def is_own(session: Session, record: Record) -> bool:
+    """Say whether a record is of this pipeline and variant. An adopted compile names neither, and its tier is enough."""
+    own = (session.plan.pipeline.name, session.plan.pipeline.variant or "")
+    return (record.pipeline, record.variant) in {own, ("", "")}
 
 
 def _read(store: Store, name: str) -> Record | None:
