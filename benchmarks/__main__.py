@@ -62,6 +62,10 @@ BENCHMARKS = (
     Benchmark("wheel_layers_c10", "wheel_layers", (), ("WHEELS",)),
     Benchmark("wheel_layers_torch", "wheel_layers", ("--target", "torch"), ("WHEELS",)),
     Benchmark("pytorch_warm", "pytorch_warm", (), ("--cache", "DIRECTORY", "--name", "PIPELINE")),
+    Benchmark(
+        *("cuda_warm", "pytorch_warm", ("--variant", "cuda", "--only", "compile", "--as", "cuda_warm")),
+        ("--cache", "DIRECTORY", "--name", "PIPELINE"),
+    ),
     Benchmark("sizes", "sizes", (), ("CHECKOUT", "variant=cpu")),
 )
 

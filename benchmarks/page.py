@@ -274,6 +274,7 @@ TABLES: dict[str, Callable[[Sessions], str]] = {
     "fresh_worker": by_case("fresh_worker", "doit", WORKER),
     "shared_layers": builders,
     "pytorch_warm": by_case("pytorch_warm*", "doit on a fresh worker", PYTORCH),
+    "cuda_warm": by_case("cuda_warm*", "doit on a fresh worker", PYTORCH),
     "wheel_layers": updates,
     "sizes": weights,
 }

@@ -17,7 +17,7 @@ from tests.engine.conftest import REPO, Checkout, use_ccache
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
 
-WORDS = 40
+WORDS = 400  # more than are done before it is interrupted
 LINE = re.compile(rf"^compile:pytorch-clean  +\d+/{WORDS}", re.MULTILINE)
 
 
