@@ -27,7 +27,7 @@ class Terminal:
     def __init__(self, checkout: Checkout, columns: int) -> None:
         self._server = f"test-{secrets.token_hex(4)}"
         env = {**os.environ, "PYTHONPATH": str(REPO), "LC_ALL": "C.UTF-8"}
-        for name in ("NO_COLOR", "GITHUB_ACTIONS"):
+        for name in ("NO_COLOR", "GITHUB_ACTIONS", "COLUMNS", "LINES"):  # pytest-xdist says how wide its own is
             env.pop(name, None)
         size = ("-x", str(columns), "-y", "24")
         argv = [
