@@ -48,7 +48,6 @@ class _Collected:
     def __init__(self, session: Session) -> None:
         pipeline = session.plan.pipeline
         self._own = {"pipeline": pipeline.name, "variant": pipeline.variant or ""}
-        self._version = __version__
         store = session.services.store
         self._objects: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
@@ -64,7 +63,7 @@ class _Collected:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the families, as prometheus_client asks for them."""
-        yield self._family("info", "The version that has written this.", ("version",), [((self._version,), 1)])
+        yield self._family("info", "The version that has written this.", ("version",), [((__version__,), 1)])
         yield self._family("cache_objects", "Objects in the cache.", ("part",), _each(self._objects))
         yield self._family("cache_bytes", "Bytes of the objects in the cache.", ("part",), _each(self._bytes))
         sizes = [((space.name,), space.size) for space in self._spaces]

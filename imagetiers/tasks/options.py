@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+from doit import get_initial_workdir
 from doit.exceptions import InvalidDodoFile
 
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.errors import Problem
 from imagetiers.visible import visible
 
-__all__ = ["age", "duration", "form", "number", "option", "refused", "size", "split_hint", "string", "switch"]
+__all__ = [
+    "age",
+    "duration",
+    "form",
+    "number",
+    "option",
+    "refused",
+    "size",
+    "split_hint",
+    "string",
+    "switch",
+    "where_called",
+]
 
 Type = Callable[[str], Any]
 _HINT = "\n  hint: "
@@ -117,3 +131,8 @@ def form(pattern: str, what: str, hint: str) -> Type:
         return value
 
     return read
+
+
+def where_called(path: str) -> str:
+    """Return a path, which is relative to where doit was called, as seen from where dodo.py is; '' and '-' as they are."""
+    return path if path in {"", "-"} else str(Path(get_initial_workdir() or ".", path))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from imagetiers.tasks.act import Act
-from imagetiers.tasks.options import option, string, switch
+from imagetiers.tasks.options import option, string, switch, where_called
 
 __all__ = ["plan_task"]
 
@@ -20,8 +18,7 @@ def plan_task(act: Act) -> dict[str, Any]:
     def show(json: str, why: bool, require_built: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
         from imagetiers.operations.plan import show_plan
 
-        # doit has gone to where dodo.py is; the path is relative to where it was called.
-        to = json if json in {"", "-"} else str(Path(get_initial_workdir() or ".", json))
+        to = where_called(json)
         return act(lambda session: show_plan(session, to=to, every_reason=why, require_built=require_built))
 
     return {

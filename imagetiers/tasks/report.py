@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from imagetiers.tasks.act import Act
-from imagetiers.tasks.options import age, option, string
+from imagetiers.tasks.options import age, option, string, where_called
 
 __all__ = ["report_task"]
 
@@ -20,8 +19,7 @@ def report_task(act: Act) -> dict[str, Any]:
     def report(out: str, since: int | None) -> TaskFailed | None:
         from imagetiers.operations.report import write_report
 
-        # doit has gone to where dodo.py is; the path is relative to where it was called.
-        to = Path("/dev/stdout") if out == "-" else Path(get_initial_workdir() or ".", out)
+        to = Path("/dev/stdout" if out == "-" else where_called(out))
         return act(lambda session: write_report(session, to=to, since=since))
 
     return {

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from doit import get_initial_workdir
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
 from imagetiers.extras import missing_extra
 from imagetiers.session import Session
 from imagetiers.tasks.act import Act
-from imagetiers.tasks.options import duration, option, string
+from imagetiers.tasks.options import duration, option, string, where_called
 
 __all__ = ["seeing_tasks", "status_task"]
 
@@ -26,9 +24,7 @@ def status_task(act: Act) -> dict[str, Any]:
 
         if watch:
             return act(lambda session: watch_status(session, watch))
-        # doit has gone to where dodo.py is; the path is relative to where it was called.
-        to = json if json in {"", "-"} else str(Path(get_initial_workdir() or ".", json))
-        return act(lambda session: show_status(session, to=to))
+        return act(lambda session: show_status(session, to=where_called(json)))
 
     return {
         "actions": [show],
@@ -52,9 +48,7 @@ def seeing_tasks(act: Act, whole: Callable[[], Session]) -> Iterator[dict[str, A
     def metrics(out: str) -> TaskFailed | None:
         from imagetiers.operations.metrics import show_metrics
 
-        # doit has gone to where dodo.py is; the path is relative to where it was called.
-        to = out if out == "-" else str(Path(get_initial_workdir() or ".", out))
-        return act(lambda session: show_metrics(session, to=to))
+        return act(lambda session: show_metrics(session, to=where_called(out)))
 
     def tui() -> TaskFailed | None:
         from imagetiers.tui.app import TiersApp

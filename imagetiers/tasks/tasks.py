@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from doit import get_initial_workdir
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from imagetiers.building.deadline import Deadline
@@ -32,7 +31,7 @@ from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.check import check_task
 from imagetiers.tasks.gc import gc_task
-from imagetiers.tasks.options import duration, form, option, refused, string, switch
+from imagetiers.tasks.options import duration, form, option, refused, string, switch, where_called
 from imagetiers.tasks.plan import plan_task
 from imagetiers.tasks.report import report_task
 from imagetiers.tasks.scan import scan_tasks
@@ -491,10 +490,8 @@ class Tasks:
         if gpu == "vertex":
             return self._act(lambda _: verify_on_vertex(self._whole(), self._whole().plan.tiers[tier.name]))
         task = f"verify:{tier.name}"
-        # doit has gone to where dodo.py is; paths are relative to where it was called.
-        folder = get_initial_workdir() or "."
         given = {"junit": junit, "json": json}
-        reports = {name: to if to == "-" else str(Path(folder, to)) for name, to in given.items() if to}
+        reports = {name: where_called(to) for name, to in given.items() if to}
 
         def work(session: Session, tier: TierPlan) -> None:
             force = rebuild or self._forgotten(task)
