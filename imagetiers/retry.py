@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from imagetiers.errors import ImagetiersError
 
-__all__ = ["RetryDecision", "RetryPolicy", "ask_to_stop", "asked_to_stop", "pause", "retry"]
+__all__ = ["RetryDecision", "RetryPolicy", "ask_to_stop", "asked_to_stop", "jitter", "pause", "retry"]
 
 _Result = TypeVar("_Result")
 _SLICE = 0.25
@@ -24,6 +24,7 @@ _LAST = (
     1.0  # seconds after somebody has asked to stop in which short pauses are still made: a last push may win its race
 )
 _SHORT = 0.1
+_random = random.Random()  # noqa: S311  of our own: a program that seeds the shared one would let all of us wait alike
 
 
 @dataclass
@@ -46,6 +47,11 @@ def ask_to_stop() -> None:
 def asked_to_stop() -> bool:
     """Say whether this process was asked to stop."""
     return _stop.asked.is_set()
+
+
+def jitter(most: float) -> float:
+    """Return a pause of 0 to `most` seconds, so that those who met once do not meet again."""
+    return _random.uniform(0, most)
 
 
 def pause(seconds: float) -> bool:
@@ -78,8 +84,8 @@ class RetryPolicy:
 
     def pause(self, tries: int, *, throttled: bool) -> float:
         """Return how long to wait after so many failed tries."""
-        pause = random.uniform(0, min(self.most, self.first * 2 ** min(tries - 1, 30)))  # noqa: S311
-        return max(pause, self.throttled * random.uniform(1, 2)) if throttled else pause  # noqa: S311
+        pause = jitter(min(self.most, self.first * 2 ** min(tries - 1, 30)))
+        return max(pause, self.throttled + jitter(self.throttled)) if throttled else pause
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ _MAX_PAGES = 100
 _CHUNK = 1 << 20
 _LONG = (5.0, 300.0)  # to connect and to answer: a registry may move gigabytes before it says that it has them
 _LATER = {requests.codes.request_timeout, requests.codes.too_many_requests}
+_TORN = "DIGEST_INVALID"  # bytes hurt on their way, or distribution read a link that another push was just writing
 _HUB = "registry-1.docker.io"
 _ABSENT = {"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND", "MANIFEST_BLOB_UNKNOWN"}
 NO_ANSWER = "nothing is rebuilt and nothing is pushed on a guess; try again when it answers"
@@ -390,6 +391,8 @@ def _judge_status(ref: str, error: HttpError) -> RetryDecision:
         return RetryDecision(RegistryError(Problem(ref, what, _LOG_IN)))
     if error.status == requests.codes.too_many_requests:
         return RetryDecision(RegistryError(Problem(ref, what, NO_ANSWER)), None, throttled=True)
+    if error.status == requests.codes.bad_request and error.text.startswith(_TORN):
+        return RetryDecision(RegistryError(Problem(ref, what, NO_ANSWER)), 4)
     if error.status >= requests.codes.server_error or error.status == requests.codes.request_timeout:
         return RetryDecision(RegistryError(Problem(ref, what, NO_ANSWER)), None)
     return RetryDecision(RegistryError(Problem(ref, what)))

@@ -72,10 +72,11 @@ class CompileWatch:
         self._jobs.extend(read_jobs(self._job_log.lines()))
         calls = [*self._calls, *self._reader.rest()]
         load = self._load()
-        if not calls:
+        if not calls and not (load is not None and load.jobs):
             return None
         now = self._services.now()
-        self._began = self._began or now - _EVERY
+        if calls and self._began is None:
+            self._began = now - _EVERY
         rates = hit_rates(calls, self._jobs, self._known)
         total = rates.total
         units_left = None if self._units is None else self._units[1] - self._units[0]
@@ -86,7 +87,7 @@ class CompileWatch:
             total.misses,
             saved=total.saved if total.rate is not None else None,
             compiled=total.compiled,
-            left=seconds_left(self._known, ended, now - self._began, units_left),
+            left=seconds_left(self._known, ended, now - self._began, units_left) if self._began is not None else None,
             jobs=load.jobs if load is not None else None,
             waiting=load.waiting if load is not None else None,
             memory=load.memory if load is not None else None,

@@ -16,6 +16,7 @@ from imagetiers.stores.port import Blob, Store
 __all__ = ["StoredNamespace", "draw", "stored_namespaces"]
 
 _ROOT = "ccache/"
+_random = random.Random()  # noqa: S311  no secret
 _Item = TypeVar("_Item")
 
 
@@ -63,6 +64,6 @@ def draw(items: Iterable[_Item], most: int) -> tuple[list[_Item], int]:
     for count, item in enumerate(items, 1):
         if len(chosen) < most:
             chosen.append((count, item))
-        elif (place := random.randrange(count)) < most:  # noqa: S311  no secret
+        elif (place := _random.randrange(count)) < most:
             chosen[place] = (count, item)
     return [item for _, item in sorted(chosen, key=lambda pair: pair[0])], count

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import random
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,7 +47,7 @@ from imagetiers.ccache.format.pack import PackRef, pack_ref
 from imagetiers.errors import CorruptError, NotFoundError, PreconditionError, Problem, StoreError, UnavailableError
 from imagetiers.naming import ending_in_hash
 from imagetiers.parallel import map_parallel
-from imagetiers.retry import pause
+from imagetiers.retry import jitter, pause
 from imagetiers.stores.port import Blob, Store
 
 __all__ = [
@@ -180,7 +179,7 @@ class Namespace:
         """
         for attempt in range(_LOADS):
             if attempt:
-                self.pause(random.uniform(0, min(2.0, 0.1 * 2**attempt)))  # noqa: S311  jitter
+                self.pause(jitter(min(2.0, 0.1 * 2**attempt)))
             found = self._head()
             if found is None:
                 return Loaded(View())
@@ -289,7 +288,7 @@ class Namespace:
                 generation = self.store.write(self.object("head"), data, if_generation=loaded.generation)
                 return Loaded(View(head, rows), generation, sha256)
             except PreconditionError:
-                self.pause(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311  jitter
+                self.pause(jitter(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))
                 loaded = self.load()
                 if loaded.sha256 == sha256:  # it was written after all, only the answer was lost
                     return loaded

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import random
 import secrets
 import stat
 import time
@@ -32,7 +31,7 @@ from imagetiers.errors import (
     Problem,
     UnavailableError,
 )
-from imagetiers.retry import asked_to_stop
+from imagetiers.retry import asked_to_stop, jitter
 from imagetiers.stores.files import atomic_write, local_errors, read_chunks
 from imagetiers.stores.names import check_name, name_to_path, path_to_component
 from imagetiers.stores.port import Blob
@@ -258,7 +257,7 @@ class DirectoryStore:
                                 str(path), f"locked by another process for {now - began:.0f} s", f"see `fuser {path}`"
                             )
                         ) from None
-                time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
+                time.sleep(jitter(pause))
                 pause = min(pause * 2, 0.02)
             yield fd
         finally:

@@ -142,6 +142,12 @@ def test_a_moment_of_trouble_is_sat_out(fake: FakeRegistry) -> None:
     assert ask(fake) == GOOD
 
 
+def test_a_link_that_another_push_was_writing_is_read_again(fake: FakeRegistry) -> None:
+    fake.answers = [error(400, "DIGEST_INVALID"), error(400, "DIGEST_INVALID"), (200, {}, MANIFEST)]
+
+    assert ask(fake) == GOOD
+
+
 def test_a_host_that_is_down_is_waited_for_once(fake: FakeRegistry) -> None:
     registry = HttpRegistry(QUICK)
     fake.answers = [error(503)]

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagetiers.errors import NotFoundError, PreconditionError, StoreError
+from imagetiers.retry import jitter
 from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.gcs import GcsStore
 from imagetiers.stores.port import Store
@@ -324,7 +325,7 @@ def test_a_counter_loses_nothing(store: Store) -> None:
                     store.write("counter", b"%d" % (int(data) + 1), if_generation=generation)
                     break
                 except PreconditionError:
-                    time.sleep(random.uniform(0, 0.01))
+                    time.sleep(jitter(0.01))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(count, range(8)))

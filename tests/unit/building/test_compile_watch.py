@@ -12,6 +12,7 @@ from imagetiers.building.compile_watch import CompileWatch
 from imagetiers.events import Compiling
 from imagetiers.planning.commands import CALL_LOG, JOB_LOG
 from imagetiers.planning.objects import KnownObject, KnownObjects
+from imagetiers.services import ContainerLoad
 from imagetiers.stores.directory import DirectoryStore
 from tests.planning.world import FakeEngine, FakeRegistry, Shown, services
 
@@ -54,7 +55,8 @@ def watched(tmp_path: Path) -> Watched:
 
 
 def test_it_reads_logs_as_they_grow(watched: Watched) -> None:
-    assert watched.look() is None, "nothing was compiled yet"
+    began = watched.look()
+    watched.now += 100
     watched.call([1, 2], "direct_cache_hit")
     first = watched.look()
     watched.call([3], "cache_miss")
@@ -64,6 +66,8 @@ def test_it_reads_logs_as_they_grow(watched: Watched) -> None:
     watched.now += 4
     second = watched.look()
 
+    assert began is not None
+    assert (began.jobs, began.memory, began.hits, began.misses, began.left) == (2, 1 << 30, 0, 0, None)
     assert first is not None
     assert second is not None
     assert (first.hits, first.misses, first.saved, first.left) == (2, 0, 20.0, None)
@@ -71,6 +75,12 @@ def test_it_reads_logs_as_they_grow(watched: Watched) -> None:
     assert second.left == pytest.approx(70.0 * 6 / 30)  # 30 of 100 known seconds went by in 6
     assert second.rate == pytest.approx(0.8)
     assert (second.jobs, second.waiting, second.memory, second.memory_limit) == (2, 1, 1 << 30, 4 << 30)
+
+
+def test_nothing_is_told_before_a_compiler_runs(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeEngine, "load", lambda *_: ContainerLoad(1 << 30, 4 << 30, jobs=0, waiting=0))
+
+    assert watched.look() is None
 
 
 def test_the_build_tools_count_says_how_much_of_what_is_known_is_built(watched: Watched) -> None:
