@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -282,6 +283,17 @@ def test_a_tag_is_moved_and_read_back(registry_server: RegistryServer) -> None:
     tags = registry.tags(repository)
     assert isinstance(tags, tuple)
     assert set(tags) == {"moved", "one", "two"}
+
+
+def test_those_who_copy_one_image_at_once_all_have_it(registry_server: RegistryServer) -> None:
+    """Distribution writes links in place, so some of them read one half written."""
+    digest = upload(registry_server.host, "client/tier", "copied", CONFIG)
+    source = f"{registry_server.host}/client/tier"
+
+    for number in range(20):
+        ref = f"{registry_server.host}/channel-{number}/tier:latest"
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda ref: HttpRegistry().set_tag(ref, digest, source), [ref] * 4))
 
 
 BLOBS = {digest_of(CONFIG): CONFIG, digest_of(b"x" * 3_000_000): b"x" * 3_000_000}
