@@ -267,7 +267,7 @@ class DockerEngine:
                 host_config=api.create_host_config(
                     mounts=[_mount(mount) for mount in given.mounts],
                     init=True,  # a shell as process 1 would ignore SIGTERM
-                    network_mode="bridge" if given.network else "none",
+                    network_mode=given.network,
                     tmpfs=dict(given.tmpfs) or None,
                     device_requests=_all_gpus() if given.gpus else None,
                     mem_limit=given.memory,

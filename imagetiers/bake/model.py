@@ -11,7 +11,8 @@ from imagetiers.errors import PipelineError, Problem
 __all__ = ["BakeFile", "BakeTarget", "parse_print"]
 
 _KNOWN = frozenset(
-    {"context", "contexts", "dockerfile", "dockerfile-inline", "args", "tags", "target", "platforms", "secret"}
+    {"context", "contexts", "dockerfile", "dockerfile-inline", "args", "tags", "target", "platforms"}
+    | {"secret", "ssh", "network"}
 )
 
 
@@ -19,7 +20,8 @@ _KNOWN = frozenset(
 class BakeTarget:
     """A target with everything that it inherits. An argument that is None comes from bake's environment.
 
-    `rest` is what it says beyond that, by attribute.
+    `ssh` are agents by id, with their sockets or keys: none for the usual agent. `network` is '' where it says none. `rest`
+    is what it says beyond that, by attribute.
     """
 
     name: str
@@ -32,6 +34,8 @@ class BakeTarget:
     target: str | None
     platforms: tuple[str, ...]
     secrets: tuple[Mapping[str, str], ...]
+    ssh: Mapping[str, tuple[str, ...]]
+    network: str
     rest: Mapping[str, Any]
 
 
@@ -78,6 +82,8 @@ def _target(name: str, given: Mapping[str, Any]) -> BakeTarget:
         target=given.get("target"),
         platforms=tuple(map(str, given.get("platforms") or ())),
         secrets=tuple(_fields(entry) for entry in given.get("secret") or ()),
+        ssh=dict(_agent(entry) for entry in given.get("ssh") or ()),
+        network=str(given.get("network") or ""),
         rest={key: value for key, value in given.items() if key not in _KNOWN and value not in (None, [], {}, "")},
     )
 
@@ -87,3 +93,11 @@ def _fields(entry: Any) -> Mapping[str, str]:
     if isinstance(entry, Mapping):
         return {str(key): str(value) for key, value in entry.items()}
     return dict(part.strip().partition("=")[::2] for part in str(entry).split(","))
+
+
+def _agent(entry: Any) -> tuple[str, tuple[str, ...]]:
+    """Read `default`, `git=PATH,PATH`, or the mapping that newer versions print."""
+    if isinstance(entry, Mapping):
+        return str(entry.get("id") or "default"), tuple(map(str, entry.get("paths") or ()))
+    id_, _, paths = str(entry).partition("=")
+    return id_, tuple(path for path in paths.split(",") if path)

@@ -23,6 +23,7 @@ from imagetiers.scaffold.files import NewFile
 
 __all__ = ["Port", "port"]
 
+_NETWORKS = ("none", "host")
 _PLATFORMS = ("linux/amd64", "linux/arm64")
 _STAGE = re.compile(r"[a-z][a-z0-9_.-]*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -368,18 +369,42 @@ def _settings(tier: _Tier, notes: _Notes) -> dict[str, Any]:
             given["tag"] = friendly
         kept = f"the tag is {friendly} of NAME/{tier.name}" if number == 0 else "a tier has one tag"
         notes.left.append(f"{where}: tags: {tag}: {kept}")
-    secrets = {}
-    for secret in tier.target.secrets:
-        id_, env, file = secret.get("id", ""), secret.get("env"), secret.get("src", secret.get("source"))
-        if id_ and (env or file):
-            secrets[id_] = {"env": env} if env else {"file": file}
-        else:
-            notes.left.append(
-                f"{where}: secret: {','.join(f'{key}={value}' for key, value in secret.items())}: name its env or src"
-            )
+    network, secrets = _network(tier, notes), _secrets(tier, notes)
+    if network is not None:
+        given["network"] = network
     if secrets:
         given["secrets"] = secrets
     return given
+
+
+def _network(tier: _Tier, notes: _Notes) -> str | None:
+    given = tier.target.network
+    if given in _NETWORKS:
+        return given
+    if given not in {"", "default"}:
+        notes.left.append(f"target {tier.target.name}: network: {given}: only {' and '.join(_NETWORKS)} can be said")
+    return None
+
+
+def _secrets(tier: _Tier, notes: _Notes) -> dict[str, dict[str, str]]:
+    """Return secrets and SSH agents by id."""
+    where = f"target {tier.target.name}"
+    secrets: dict[str, dict[str, str]] = {}
+    for id_, paths in tier.target.ssh.items():
+        if len(paths) > 1:
+            notes.left.append(f"{where}: ssh: {id_}={','.join(paths)}: an agent has one socket or key")
+        else:
+            secrets[id_] = {"ssh": paths[0] if paths else "default"}
+    for secret in tier.target.secrets:
+        id_, env, file = secret.get("id", ""), secret.get("env"), secret.get("src", secret.get("source"))
+        shown = f"{where}: secret: {','.join(f'{key}={value}' for key, value in secret.items())}"
+        if id_ in secrets:
+            notes.left.append(f"{shown}: an SSH agent has that id, too; call one of them otherwise")
+        elif id_ and (env or file):
+            secrets[id_] = {"env": env} if env else {"file": str(file)}
+        else:
+            notes.left.append(f"{shown}: name its env or src")
+    return secrets
 
 
 def _with_aliases(tier: _Tier) -> str:

@@ -471,7 +471,11 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         verify=_verify(given.get("verify", {})),
         budget=Budget(**{key: parse_size(value) for key, value in budget.items()}),
         refresh=Refresh(given.get("refresh", "never")),
-        secrets=tuple(Secret(id_, s.get("env"), s.get("file")) for id_, s in sorted(given.get("secrets", {}).items())),
+        secrets=tuple(
+            Secret(id_, s.get("env"), s.get("file"), s.get("ssh"))
+            for id_, s in sorted(given.get("secrets", {}).items())
+        ),
+        network=given.get("network"),
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PARENT_ARG",
     "REFRESH_ARG",
+    "SSH_AGENT",
     "Budget",
     "BuildFolderSettings",
     "CcacheSettings",
@@ -43,6 +44,7 @@ __all__ = [
 # Build arguments that the plan sets: the parent's image, and the calendar period of a tier with `refresh`.
 PARENT_ARG = "PARENT"
 REFRESH_ARG = "REFRESH_EPOCH"
+SSH_AGENT = "default"  # the agent that SSH_AUTH_SOCK names
 _BRANCH_MAX = 30
 
 
@@ -151,11 +153,15 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret of image builds and compiles: its id, and the environment variable or file that holds it on this machine."""
+    """A secret of image builds and compiles: its id, and the environment variable or file that holds it on this machine.
+
+    `ssh` is none that has a value: SSH_AGENT, or the path of an agent's socket or of a private key, for image builds alone.
+    """
 
     id: str
     env: str | None = None
     file: str | None = None
+    ssh: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +184,10 @@ class GitRef:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One image of the chain; `images/<name>/` is its folder. It has a `parent`, or `bases`, or both."""
+    """One image of the chain; `images/<name>/` is its folder. It has a `parent`, or `bases`, or both.
+
+    `network` is what its builds and its compile may reach: "none", "host", or None for the usual.
+    """
 
     name: str
     tag: str
@@ -192,6 +201,7 @@ class Tier:
     budget: Budget = field(default_factory=Budget)
     refresh: Refresh = Refresh.NEVER
     secrets: tuple[Secret, ...] = ()
+    network: str | None = None
 
 
 def branch_name(branch: str) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from imagetiers.dockerfile.expand import LexError
 
-__all__ = ["BIND", "Mount", "parse_mount", "with_origin"]
+__all__ = ["BIND", "SSH", "Mount", "parse_mount", "with_origin"]
 
 BIND = "bind"
-_TYPES = frozenset({"bind", "cache", "tmpfs", "secret", "ssh"})
+SSH = "ssh"
+_TYPES = frozenset({BIND, "cache", "tmpfs", "secret", SSH})
 _WITHOUT_VALUE = frozenset({"readonly", "ro", "readwrite", "rw", "required"})
 _SAME = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
 _KEYS = frozenset(
@@ -24,17 +25,18 @@ _QUOTING = frozenset("\"'$\\`")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A mount, its values still unexpanded; `origin` is its `from=`, which takes no variables."""
+    """A mount, its values still unexpanded; `origin` is its `from=`, which takes no variables, `id` '' where it has none."""
 
     type: str
     origin: str | None
     source: str
     target: str = ""
+    id: str = ""
 
 
 def parse_mount(text: str) -> Mount:
     """Read the value of one `--mount=`. Raises LexError for what BuildKit refuses or its versions read differently."""
-    kind, origin, source, target = BIND, None, "", ""
+    kind, origin, source, target, id_ = BIND, None, "", "", ""
     for field in _fields(text):
         key, equals, value = field.partition("=")
         key = _SAME.get(key.lower(), key.lower())
@@ -50,9 +52,11 @@ def parse_mount(text: str) -> Mount:
             source = value
         elif key == "target":
             target = value
-    if kind.lower() in {"secret", "ssh"} and origin:
+        elif key == "id":
+            id_ = value
+    if kind.lower() in {"secret", SSH} and origin:
         raise LexError(f"a mount of type {kind} has no 'from'")
-    return Mount(kind, origin or None, source, target)
+    return Mount(kind, origin or None, source, target, id_)
 
 
 def with_origin(text: str, origin: str) -> str:

@@ -21,6 +21,7 @@ from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
+from imagetiers.inputs.agents import agent_problems
 from imagetiers.inputs.snapshot import TierFiles, take_snapshot
 from imagetiers.repository_file import Reads
 from imagetiers.suggestions import did_you_mean
@@ -186,6 +187,8 @@ def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bo
         yield from _tier_problems(config, inputs, reached, has_children=has_children)
         yield from _remote_problems(inputs, reached)
         yield from _context_problems(inputs, reached)
+        compiled = inputs.reading.reach(inputs.compile_stage) if inputs.tier.compile is not None else ()
+        yield from agent_problems(inputs.tier, dockerfile, dict.fromkeys((*reached, *compiled)))
     except Unresolved as name:
         hint = f"give it a default in the Dockerfile, or a value under tiers.{inputs.tier.name}.args"
         yield Problem(f"{dockerfile.name}:{name.line}", f"the argument {name} has no value that is known here", hint)

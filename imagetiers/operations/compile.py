@@ -23,7 +23,7 @@ from imagetiers.building.compile_watch import CompileWatch
 from imagetiers.building.deadline import Deadline
 from imagetiers.building.jobs import Measured, last_compile, launcher_files, measured
 from imagetiers.building.preconditions import check_may_build, parent_reference
-from imagetiers.building.secrets import read_secrets
+from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
 from imagetiers.ccache.format.fingerprint import Fingerprint
@@ -59,19 +59,22 @@ _KILLED = 137
 _OUT_OF_MEMORY = "Killed signal"  # what GCC's driver says of a compiler that the kernel has killed
 
 
-def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, force: bool = False) -> None:
+def compile_wheels(
+    session: Session, tier: TierPlan, deadline: Deadline, *, force: bool = False, no_cache: bool = False
+) -> None:
     """Make sure that the wheels of the tier's compile key are here: kept, fetched from the cache, or compiled.
 
-    With `force` they are compiled (through ccache) although they are there. The `deadline` is for all of it, from the
-    first request to the last, and for waiting for others; the compile is ended before, as by Ctrl-C. Raises BuildError,
-    EngineError or Interrupted. However it ends, the ccache directory keeps what was compiled.
+    With `force` they are compiled (through ccache) although they are there; with `no_cache` too, in a builder image that is
+    built anew, without BuildKit's layer cache. The `deadline` is for all of it, from the first request to the last, and for
+    waiting for others; the compile is ended before, as by Ctrl-C. Raises BuildError, EngineError or Interrupted. However it
+    ends, the ccache directory keeps what was compiled.
     """
     session = session.with_store(deadline.limited(session.services.store))
     session = session.with_engine(deadline.limited_engine(session.services.engine, f"compile:{tier.name}"))
     step = tier.compile
     assert step is not None  # noqa: S101  only such tiers have the task
     try:
-        done = _with_the_lock(session, tier, step, deadline=deadline, force=force)
+        done = _with_the_lock(session, tier, step, deadline=deadline, force=force or no_cache, no_cache=no_cache)
     except LockedError as error:
         deadline.reached = True
         raise deadline.error(f"compile:{tier.name}", f": it {error.problems[0].what}") from None
@@ -83,7 +86,9 @@ def compile_wheels(session: Session, tier: TierPlan, deadline: Deadline, *, forc
         session.services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
 
 
-def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, force: bool) -> bool:
+def _with_the_lock(
+    session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, force: bool, no_cache: bool
+) -> bool:
     """Do so while no other doit of this checkout does; say whether anything was compiled."""
     task = f"compile:{tier.name}"
     with session.services.locks.hold(f"compile-{step.key}", task, deadline.for_work):
@@ -102,18 +107,12 @@ def _with_the_lock(session: Session, tier: TierPlan, step: CompilePlan, *, deadl
             check_may_build(session.plan, tier, seen, task, force=force)
         deadline.within(task, lambda: RegistryError.raise_if(parent_signature_problems(session, tier)))
         secrets = read_secrets(tier.config, session.layout, session.trust)
-        _compile(session, tier, step, deadline=deadline, secrets=secrets)
+        with CompileFolder(session, step) as folder:
+            _compile(folder, session, tier, step, deadline=deadline, secrets=secrets, no_cache=no_cache)
     return True
 
 
 def _compile(
-    session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, secrets: Mapping[str, bytes]
-) -> None:
-    with CompileFolder(session, step) as folder:
-        _compile_in(folder, session, tier, step, deadline=deadline, secrets=secrets)
-
-
-def _compile_in(
     folder: CompileFolder,
     session: Session,
     tier: TierPlan,
@@ -121,10 +120,11 @@ def _compile_in(
     *,
     deadline: Deadline,
     secrets: Mapping[str, bytes],
+    no_cache: bool,
 ) -> None:
     watch = Stopwatch(session.services.now)
     task = f"compile:{tier.name}"
-    _builder(session, tier, step, deadline=deadline, secrets=secrets)
+    _builder(session, tier, step, deadline=deadline, secrets=secrets, no_cache=no_cache)
     watch.lap("builder image")
     toolchain = deadline.within(task, lambda: probe(step, session.services))
     warm = warmth(tier.name, step, toolchain, session.layout, session.trust)
@@ -261,17 +261,30 @@ def _judge(
 
 
 def _builder(
-    session: Session, tier: TierPlan, step: CompilePlan, *, deadline: Deadline, secrets: Mapping[str, bytes]
+    session: Session,
+    tier: TierPlan,
+    step: CompilePlan,
+    *,
+    deadline: Deadline,
+    secrets: Mapping[str, bytes],
+    no_cache: bool,
 ) -> None:
     task = f"compile:{tier.name}"
     title = f"{task}: builder image"
-    if deadline.within(task, lambda: session.services.engine.has_image(step.builder)):
+    if not no_cache and deadline.within(task, lambda: session.services.engine.has_image(step.builder)):
         return
     parent = None
     if step.in_parent:
         seen = deadline.within(task, lambda: observe(session))
         parent = parent_reference(session.plan, tier, seen, task)
-    build = build_builder(step, tier, session.plan.pipeline.platform, parent=parent)
+    build = build_builder(
+        step,
+        tier,
+        session.plan.pipeline.platform,
+        secrets=given_secrets(tier.config, session.layout, session.trust),
+        parent=parent,
+        no_cache=no_cache,
+    )
     path = session.layout.log(tier.name, "builder", step.key)
     with (
         session.services.console.progress(title, path) as bar,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.preconditions import check_may_build, parent_reference
-from imagetiers.building.secrets import read_secrets
+from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.errors import BuildError, EngineError, Problem, RegistryError
 from imagetiers.inputs.context import context_tar
 from imagetiers.operations.signed_parents import parent_signature_problems
@@ -43,7 +43,15 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         if tier.compile is not None and not wheels.have(session.layout, tier.compile.key):
             raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
         secrets = read_secrets(tier.config, session.layout, session.trust)
-        build = build_image(tier, session.plan.pipeline, folder, session.trust, parent=parent, no_cache=force)
+        build = build_image(
+            tier,
+            session.plan.pipeline,
+            folder,
+            session.trust,
+            secrets=given_secrets(tier.config, session.layout, session.trust),
+            parent=parent,
+            no_cache=force,
+        )
         title = f"image:{tier.name}"
         path = session.layout.log(tier.name, "image", tier.key)
         with (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagetiers.config.checks import CommandCheck
-from imagetiers.config.model import PARENT_ARG, Pipeline, Trust
+from imagetiers.config.model import PARENT_ARG, Pipeline, Secret, Trust
 from imagetiers.planning.containers import LAUNCHER, BindMount, BuildImage, Container
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
 from imagetiers.planning.labels import Label
@@ -102,12 +102,14 @@ def build_image(
     wheels: Path | None,
     trust: Trust,
     *,
+    secrets: tuple[Secret, ...] = (),
     parent: str | None = None,
     no_cache: bool = False,
 ) -> BuildImage:
     """Return the build of a tier's image; the wheels' folder stands in for the stage of that name.
 
-    `parent` takes the place of the parent's reference by key: the same image by its digest in the registry.
+    `secrets` are those of the tier's that this build gets. `parent` takes the place of the parent's reference by key: the same
+    image by its digest in the registry.
     """
     contexts = {tier.compile.config.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
     return BuildImage(
@@ -126,21 +128,32 @@ def build_image(
             "org.opencontainers.image.version": tier.config.tag,
         },
         contexts=contexts,
-        secrets=tier.config.secrets,
+        secrets=secrets,
         no_cache=no_cache,
+        network=tier.config.network,
     )
 
 
-def build_builder(plan: CompilePlan, tier: TierPlan, platform: str, *, parent: str | None = None) -> BuildImage:
-    """Return the build of the image that a compile step runs in; `parent` as for `build_image`."""
+def build_builder(
+    plan: CompilePlan,
+    tier: TierPlan,
+    platform: str,
+    *,
+    secrets: tuple[Secret, ...] = (),
+    parent: str | None = None,
+    no_cache: bool = False,
+) -> BuildImage:
+    """Return the build of the image that a compile step runs in; `secrets` and `parent` as for `build_image`."""
     return BuildImage(
         tags=(plan.builder,),
         target=plan.config.stage,
         platform=platform,
         args=plan.args if parent is None else {**plan.args, PARENT_ARG: parent},
         labels={Label.COMPILE_KEY: plan.key},
-        secrets=tier.config.secrets,
+        secrets=secrets,
+        no_cache=no_cache,
         layers=plan.layers,
+        network=tier.config.network,
     )
 
 
@@ -156,7 +169,7 @@ def compile_container(
     secrets: int = 0,
     folder: Path | None = None,
 ) -> Container:
-    """Return the container that compiles: ccache and wheels are folders of the host, and there is no network.
+    """Return the container that compiles: ccache and wheels are folders of the host, and there is no network but the host's.
 
     The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
     All compilers together may have `room` bytes of memory. With so many `secrets` it first reads `secrets_stream` from
@@ -197,6 +210,7 @@ def compile_container(
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
         tmpfs={SECRETS: options} if secrets else {},
         memory=plan.config.memory,
+        network=plan.key_document.network or "none",
     )
 
 

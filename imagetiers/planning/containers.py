@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imagetiers.config.layout import Volume
-from imagetiers.config.model import Secret
+from imagetiers.config.model import SSH_AGENT, Secret
 
 __all__ = ["LAUNCHER", "BindMount", "BuildImage", "Container", "VolumeMount", "through_volume"]
 
@@ -20,6 +20,7 @@ LAUNCHER = (
 class BuildImage:
     """A `docker buildx build` with the context as a tar on stdin.
 
+    `network` is "none", "host", or None for BuildKit's usual.
     `layers` is an image in a registry whose layers are taken where they would be made again, and says of the new image how
     its own are made (BuildKit's inline cache). One that is not there is no failure.
     """
@@ -33,6 +34,7 @@ class BuildImage:
     secrets: tuple[Secret, ...] = ()
     no_cache: bool = False
     layers: str | None = None
+    network: str | None = None
 
     def argv(self) -> tuple[str, ...]:
         """Return the command. Values of secrets are in none of its words."""
@@ -44,14 +46,21 @@ class BuildImage:
         words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
         words += [f"--build-context={name}={path}" for name, path in sorted(self.contexts.items())]
         words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
-        for secret in self.secrets:
-            source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
-            words.append(f"--secret=id={secret.id},{source}")
+        words += [_secret(secret) for secret in self.secrets]
+        if self.network is not None:
+            words.append(f"--network={self.network}")
         if self.layers is not None:
             words += [f"--cache-from=type=registry,ref={self.layers}", "--cache-to=type=inline"]
         if self.no_cache:
             words.append("--no-cache")
         return (*words, "-")
+
+
+def _secret(secret: Secret) -> str:
+    if secret.ssh is not None:
+        return f"--ssh={secret.id}" if secret.ssh == SSH_AGENT else f"--ssh={secret.id}={secret.ssh}"
+    source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
+    return f"--secret=id={secret.id},{source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ class Container:
     """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
 
     `tmpfs` are folders in memory, with their mount options. `memory` is its limit in bytes, and it has no swap beyond that.
-    `gpus`: it gets all GPUs of the host, as by `--gpus all`.
+    `gpus`: it gets all GPUs of the host, as by `--gpus all`. `network` is "none" or "host".
     """
 
     name: str
@@ -88,7 +97,7 @@ class Container:
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[BindMount | VolumeMount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    network: bool = False
+    network: str = "none"
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
     gpus: bool = False

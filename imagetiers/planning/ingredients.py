@@ -59,7 +59,8 @@ def compile_document(
         args=_args(inputs, stages),
         bases=_bases(inputs, stages, pins),
         files=_files(inputs, stages, pins),
-        secrets=tuple(secret.id for secret in inputs.tier.secrets),
+        secrets=_secrets(inputs),
+        network=inputs.tier.network,
         run=step.run if step else (),
         parent=parent,
     )
@@ -88,7 +89,8 @@ def image_document(
         args=args,
         bases=_bases(inputs, stages, pins),
         files=_files(inputs, stages, pins),
-        secrets=tuple(secret.id for secret in inputs.tier.secrets),
+        secrets=_secrets(inputs),
+        network=inputs.tier.network,
         parent=parent,
         wheels=wheels,
         refresh=epoch,
@@ -191,6 +193,10 @@ def _bases(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str
         outside.add(inputs.dockerfile.syntax)
         named.add(inputs.dockerfile.syntax)
     return {ref: _pin(ref, pins) for ref in sorted(outside) if ref in named}
+
+
+def _secrets(inputs: TierInputs) -> tuple[str, ...]:
+    return tuple(f"ssh:{secret.id}" if secret.ssh is not None else secret.id for secret in inputs.tier.secrets)
 
 
 def _pin(ref: str, pins: Mapping[str, str]) -> str:

@@ -13,7 +13,8 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     files       path, kind (644, 755, link) and sha256 of those listed files that these stages take
     run         of a compile key: the command
     refresh     the calendar day, week or month, where the tier asks for it
-    secrets     ids, never values
+    secrets     ids, never values; `ssh:ID` for an agent
+    network     none or host, where the tier says it
 
 Instructions, not the Dockerfile's bytes: a comment rebuilds nothing, and the runtime stage is no part of a compile key.
 """
@@ -67,6 +68,7 @@ class KeyDocument:
     wheels: str | None = None
     run: tuple[str, ...] = ()
     refresh: str | None = None
+    network: str | None = None
     recipe: int = RECIPE
     key: str = field(init=False)
 
@@ -74,7 +76,7 @@ class KeyDocument:
         object.__setattr__(self, "key", hashlib.sha256(self.json().encode()).hexdigest())
 
     def content(self) -> dict[str, Any]:
-        """Return the document as JSON knows it."""
+        """Return the document as JSON knows it. What came later is there only where it is used: so keys stay what they were."""
         return {
             "recipe": self.recipe,
             "kind": self.kind,
@@ -90,6 +92,7 @@ class KeyDocument:
             "files": {path: [kind, digest] for path, kind, digest in self.files},
             "refresh": self.refresh,
             "secrets": list(self.secrets),
+            **({"network": self.network} if self.network is not None else {}),
         }
 
     def json(self) -> str:
@@ -160,7 +163,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[KeyChange
     scalar("parent")
     scalar("wheels")
     mapping("files", "file")
-    for part in ("run", "refresh", "secrets"):
+    for part in ("run", "refresh", "secrets", "network"):
         scalar(part)
     return tuple(changes)
 

@@ -63,11 +63,13 @@ def _where(value: str) -> str:
 
 _FILE = string("names no file", "a path, or - for the standard output")
 REBUILD = switch("rebuild", "do it although it need not be done")
+NO_CACHE = switch("no-cache", "do it without the layers that BuildKit has cached, although it need not be done")
 
 _AS_JSON, _OBJECTS = "--json", "--objects"  # which doit leaves among the names when they stand behind one
 TIMEOUT = option("timeout", "end it gracefully after so long, such as 3h30m", duration, default=None)
 COMPILE_PARAMS = [
     REBUILD,
+    NO_CACHE,
     switch("if-needed", "only when the image that takes the wheels must be built"),
     TIMEOUT,
 ]
@@ -313,7 +315,7 @@ class Tasks:
     def _image_task(self, tier: TierPlan) -> Task:
         task = self._task(tier, "image", "image", self._image, clean="clean_image")
         task["meta"]["missing"] = functools.partial(self._missing, tier)
-        return task
+        return task | {"params": [REBUILD, NO_CACHE]}
 
     def _verify_task(self, tier: TierPlan) -> Task:
         task = self._task(tier, "verify", "verified", self._verify, clean="clean_verdicts", asked=(*_REPORTS, "gpu"))
@@ -455,7 +457,13 @@ class Tasks:
                 raise
             return error.problems[0].what
 
-    def _compile(self, tier: TierPlan, rebuild: bool, timeout: int | None) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+    def _compile(
+        self,
+        tier: TierPlan,
+        rebuild: bool,  # noqa: FBT001  doit passes options so
+        no_cache: bool,  # noqa: FBT001
+        timeout: int | None,
+    ) -> TaskFailed | None:
         from imagetiers.operations.compile import compile_wheels
 
         task = f"compile:{tier.name}"
@@ -464,15 +472,15 @@ class Tasks:
         def work(session: Session, tier: TierPlan) -> None:
             deadline.check(task)
             force = rebuild or self._forgotten(task)
-            compile_wheels(session, tier, deadline, force=force)
+            compile_wheels(session, tier, deadline, force=force, no_cache=no_cache)
 
         return self._make(task, work)
 
-    def _image(self, tier: TierPlan, rebuild: bool) -> TaskFailed | None:  # noqa: FBT001
+    def _image(self, tier: TierPlan, rebuild: bool, no_cache: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.image import ensure_image
 
         task = f"image:{tier.name}"
-        force = rebuild or self._forgotten(task)
+        force = rebuild or no_cache or self._forgotten(task)
         return self._make(task, lambda session, tier: ensure_image(session, tier, force=force))
 
     def _verify(  # noqa: PLR0917  doit passes options so

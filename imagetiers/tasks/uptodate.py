@@ -7,6 +7,8 @@ from typing import Any
 
 __all__ = ["UpToDate"]
 
+_AFRESH = ("rebuild", "no_cache")  # options by which a task runs that need not
+
 
 class UpToDate:
     """A doit `uptodate` callable whose repr is the reason: `doit info` shows it.
@@ -60,7 +62,8 @@ class UpToDate:
         asked = next((name for name in self._asked if options.get(name, "auto") not in {"", "auto"}), "")
         if asked:
             return f"--{asked}"
-        return "--rebuild" if self._rebuild and options.get("rebuild") else self._check()
+        afresh = next((name for name in _AFRESH if options.get(name)), "") if self._rebuild else ""
+        return f"--{afresh.replace('_', '-')}" if afresh else self._check()
 
     def __repr__(self) -> str:
         return self._details(self._reason) if self._reason else "up to date"

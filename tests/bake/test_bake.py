@@ -15,6 +15,7 @@ from imagetiers.bake.model import parse_print
 from imagetiers.bake.port import port
 from imagetiers.cli import main
 from imagetiers.config.layout import Layout
+from imagetiers.config.model import Secret
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.scaffold.files import write_new
@@ -158,3 +159,34 @@ def test_texts_and_their_holes() -> None:
     made = evaluate(load_blocks(text, "x.hcl"), "x.hcl", {})
 
     assert made["target"]["a"]["args"] == {"A": "x${V}v", "B": "v", "C": 3, "D": True, "E": None}
+
+
+def test_agents_and_networks(tmp_path: Path) -> None:
+    """Not in the files above: buildx prints agents only where there are some, and networks in newer versions alone."""
+    inline = {"dockerfile-inline": "FROM debian:trixie-slim\nRUN --mount=type=ssh true\n"}
+    text = json.dumps(
+        {
+            "target": {
+                "old": {**inline, "ssh": ["default", "git=keys/id"], "secret": ["id=git,env=GIT"], "network": "none"},
+                "new": {
+                    **inline,
+                    "network": "mine",
+                    "ssh": [{"id": "default"}, {"id": "two", "paths": ["one", "other"]}],
+                },
+            }
+        }
+    )
+    name = "docker-bake.json"
+
+    ported = port(parse_print(json.loads(text), name), outline_of(text, name), tmp_path, name, "agents")
+    write_new(tmp_path, ported.files)
+
+    tiers = load_repository(Layout(tmp_path), None).pipeline.tiers
+    assert tiers["old"].secrets == (Secret("default", ssh="default"), Secret("git", ssh="keys/id"))
+    assert tiers["new"].secrets == (Secret("default", ssh="default"),)
+    assert (tiers["old"].network, tiers["new"].network) == ("none", None)
+    assert ported.left == (
+        "target new: network: mine: only none and host can be said",
+        "target new: ssh: two=one,other: an agent has one socket or key",
+        "target old: secret: id=git,env=GIT: an SSH agent has that id, too; call one of them otherwise",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def test_commands(plan: Plan, golden: Golden) -> None:
             Trust(trusted=False, branch="pr-7"),
             parent="host/tiny/pytorch-clean@sha256:0",
             no_cache=True,
+        ),
+        "build_image with an agent, a key and the host's network": build_image(
+            replace(plan.tiers["arr-base"], config=replace(plan.tiers["arr-base"].config, network="host")),
+            plan.pipeline,
+            None,
+            Trust(),
+            secrets=(Secret("default", ssh="default"), Secret("git", ssh="keys/id"), Secret("token", env="A_TOKEN")),
         ),
         "compile_container": compile_container(
             tier.compile, user=(1000, 1000), jobs=2, room=6 << 30, ccache=ccache, wheels=wheels, checkout="0123abcd"
