@@ -33,6 +33,7 @@ __all__ = [
     "LocalEntry",
     "Look",
     "Stamp",
+    "entry_file",
     "look",
     "new_token",
     "put",
@@ -184,16 +185,22 @@ def look(path: str) -> Look | None:
 
 
 def read_entry(directory: Path, key: str) -> bytes | None:
-    """Return the manifest of that key, as ccache's log names it: without a suffix. None where it cannot be read.
-
-    A directory of many files has its entries one or two levels deeper.
-    """
+    """Return the manifest of that key, as ccache's log names it: without a suffix. None where it cannot be read."""
     for name in filter(is_name, (f"{key}M", key)):
-        for depth in range(2, 5):
-            path = directory.joinpath(*name[:depth], name[depth:])
-            with contextlib.suppress(OSError):
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= PAYLOAD_MAX:
-                    return path.read_bytes()
+        path = entry_file(directory, name)
+        with contextlib.suppress(OSError):
+            if path is not None and path.stat().st_size <= PAYLOAD_MAX:
+                return path.read_bytes()
+    return None
+
+
+def entry_file(directory: Path, name: str) -> Path | None:
+    """Return the file of an entry, None where there is none. A directory of many files has it one or two levels deeper."""
+    for depth in range(_SHALLOWEST, _DEEPEST + 1):
+        path = directory.joinpath(*name[:depth], name[depth:])
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.is_symlink():
+                return path
     return None
 
 

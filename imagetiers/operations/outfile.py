@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from imagetiers.errors import OutputError, Problem, os_problem
+from imagetiers.visible import visible_json
 
-__all__ = ["write_out"]
+__all__ = ["write_json", "write_out"]
 
 _OUR_OWN = ((1, "stdout"), (2, "stderr"))
+
+
+def write_json(to: str, document: Mapping[str, object]) -> None:
+    """Write a document where `--json TO` says, `-` being the standard output. Raises OutputError."""
+    text = visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
+    write_out(Path("/dev/stdout" if to == "-" else to), text, f"--json {to}")
 
 
 def write_out(to: Path, text: str, where: str) -> None:

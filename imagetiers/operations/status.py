@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rich.console import Group
 
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import StoreError
-from imagetiers.operations.outfile import write_out
+from imagetiers.operations.outfile import write_json
 from imagetiers.planning.decide import decide, forgotten, tier_decisions
 from imagetiers.planning.device_code import promise
 from imagetiers.planning.forecast import TierForecast
@@ -32,7 +29,6 @@ from imagetiers.state.observe import observe
 from imagetiers.state.records import newest_records
 from imagetiers.state.registry import Verdict, passed_before
 from imagetiers.stores.timeout import TimeoutStore
-from imagetiers.visible import visible_json
 
 __all__ = ["Status", "device_tables", "look", "show_status", "watch_status"]
 
@@ -57,11 +53,7 @@ def show_status(session: Session, *, to: str = "") -> None:
     """
     status = look(session)
     if to:
-        text = _document(session, status)
-        if to == "-":
-            sys.stdout.write(text)
-        else:
-            write_out(Path(to), text, f"--json {to}")
+        write_json(to, _document(session, status))
         return
     console = session.services.console
     console.print(_table(session, status))
@@ -143,16 +135,15 @@ def _lines(session: Session, status: Status) -> list[str]:
     return [*lines, *status.notes]
 
 
-def _document(session: Session, status: Status) -> str:
+def _document(session: Session, status: Status) -> dict[str, object]:
     gpus = [gpu_document(compiled) for compiled in compiled_for(session.plan)]
     code = {
         name: device_document(session.plan.tiers[name].verify.device, verdict.libraries)
         for name, verdict in status.verdicts.items()
     }
-    document = status_document(
+    return status_document(
         session.plan, status.seen, status.tiers, status.warmth, gpus=gpus, notes=list(status.notes), device_code=code
     )
-    return visible_json(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)) + "\n"
 
 
 def _warmth(session: Session) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The tasks `ccache:<verb>`: housekeeping of the cache."""
+"""The tasks `ccache:<verb>`: housekeeping of the compiler cache; `ccache_looking` has those that only look."""
 
 from __future__ import annotations
 
@@ -30,11 +30,6 @@ def ccache_tasks(act: Act) -> Iterator[Task]:
         from imagetiers.operations import ccache as ccache_verbs
 
         return act(ccache_verbs.push_all)
-
-    def stats(namespace: str) -> TaskFailed | None:
-        from imagetiers.operations import ccache as ccache_verbs
-
-        return act(lambda session: ccache_verbs.show_stats(session, namespace=namespace))
 
     def prune(  # doit passes options so, by their names
         namespace: str,
@@ -87,11 +82,10 @@ def ccache_tasks(act: Act) -> Iterator[Task]:
         )
 
     loss = switch("accept-loss", "give up what the index lists and cannot be read")
-    named = string("names none", "doit ccache:stats shows them; without --namespace all are meant")
+    named = string("names none", "doit ccache:ls lists them; without --namespace all are meant")
     space = option("namespace", "only this namespace", named, default="")
     yield _task(pull, "restore working sets from the cache", space, switch("all", "everything"))
     yield _task(push, "store what the cache does not have")
-    yield _task(stats, "show what the cache holds", space)
     yield _task(
         prune,
         "drop what was not used for long",

@@ -38,7 +38,9 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, StoreError
 from imagetiers.operations import ccache as ccache_verbs
-from imagetiers.operations.ccache import prune_report, rollback_report, stats_report, verify_report
+from imagetiers.operations import ccache_namespaces
+from imagetiers.operations.ccache import prune_report, rollback_report, verify_report
+from imagetiers.operations.ccache_stats import show_stats, stats_report
 from imagetiers.planning.plan import Plan
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
@@ -217,9 +219,9 @@ def test_every_verb_reads_a_namespace_of_others_in_a_process_of_its_own(
         asked.append(name)
         return apart(name, work)
 
-    monkeypatch.setattr(ccache_verbs, "apart", noted)
+    monkeypatch.setattr(ccache_namespaces, "apart", noted)
     verbs: dict[str, Callable[[str], None]] = {
-        "stats": lambda name: ccache_verbs.show_stats(session, namespace=name),
+        "stats": lambda name: show_stats(session, namespace=name),
         "verify": lambda name: ccache_verbs.verify_all(
             session, namespace=name, drop_bad=False, accept_loss=False, repair=False
         ),

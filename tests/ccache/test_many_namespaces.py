@@ -17,6 +17,8 @@ from imagetiers.ccache.push import push
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.operations import ccache as ccache_verbs
+from imagetiers.operations import ccache_namespaces
+from imagetiers.operations.ccache_stats import show_stats
 from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
 from imagetiers.stores.directory import DirectoryStore
@@ -48,7 +50,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(name)
         return Report("looked after")
 
-    monkeypatch.setattr(ccache_verbs, "apart", noted)
+    monkeypatch.setattr(ccache_namespaces, "apart", noted)
     return asked
 
 
@@ -72,10 +74,10 @@ def test_none_of_others_is_passed_over_for_ever(
     names = {of_others(number) for number in range(5)}
     for name in names:
         store.write(f"ccache/{name}/head", b"whatever")
-    monkeypatch.setattr(ccache_verbs, "_OTHERS_MAX", 2)
+    monkeypatch.setattr(ccache_namespaces, "_OTHERS_MAX", 2)
     asked = asked_for(monkeypatch)
     for run in range(1, 101):  # that a given one is not drawn in any of them: once in 10^22
-        ccache_verbs.show_stats(session[0], namespace="")
+        show_stats(session[0], namespace="")
         assert len(asked) == 2 * run
     assert set(asked) == names
 
@@ -85,8 +87,8 @@ def test_those_that_are_drawn_are_really_looked_after(
 ) -> None:
     for number in range(3):
         store.write(f"ccache/{of_others(number)}/head", encode_head(Head(NamespaceState(7 + number))))
-    monkeypatch.setattr(ccache_verbs, "_OTHERS_MAX", 2)
-    ccache_verbs.show_stats(session[0], namespace="")
+    monkeypatch.setattr(ccache_namespaces, "_OTHERS_MAX", 2)
+    show_stats(session[0], namespace="")
     told = [line for line in session[1] if line.startswith("untrusted.")]
     assert len(told) == 2
     assert all(

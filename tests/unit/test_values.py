@@ -17,7 +17,7 @@ from imagetiers.config.layout import Layout, Volume, parse_volume
 from imagetiers.config.model import Secret, Trust
 from imagetiers.config.quantities import parse_duration
 from imagetiers.inputs.repository import load_repository
-from imagetiers.operations.ccache import bucket_lines
+from imagetiers.operations.ccache_stats import bucket_lines
 from imagetiers.planning.commands import build_builder, build_image, compile_container, max_jobs, verify_container
 from imagetiers.planning.containers import BindMount, BuildImage, Container, VolumeMount, through_volume
 from imagetiers.planning.decide import TierState

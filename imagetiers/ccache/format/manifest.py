@@ -10,19 +10,37 @@ The payload is, in big-endian numbers (as ccache 4.11 and 4.14 write them):
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
-from imagetiers.ccache.format.entry import Kind, check_entry, payload_of
+from imagetiers.ccache.format.entry import Kind, check_entry, payload_of, suffix_kind
 from imagetiers.errors import CorruptError
 
-__all__ = ["changed_files", "read_manifest"]
+__all__ = ["ManifestResult", "changed_files", "read_manifest"]
 
 _DIGEST = 20
 _FILE = struct.Struct(f">I{_DIGEST}sQqq")
 _NUMBER = struct.Struct(">I")
 _LENGTH = struct.Struct(">H")
+_HEX_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestResult:
+    """A result that a manifest knows: the files that it included, with their digests, and its key (20 bytes)."""
+
+    files: Mapping[str, bytes]
+    key: bytes
+
+    def name(self, manifest: str) -> str:
+        """Return the result's name, as ccache writes it whose entry `manifest` is."""
+        if suffix_kind(manifest) is None:
+            return self.key.hex()
+        rest = base64.b32hexencode(self.key[_HEX_BYTES:]).decode().rstrip("=").lower()
+        return f"{self.key[:_HEX_BYTES].hex()}{rest}R"
 
 
 def changed_files(data: bytes) -> tuple[str, ...]:
@@ -32,12 +50,12 @@ def changed_files(data: bytes) -> tuple[str, ...]:
     except CorruptError:
         return ()
     for before, after in pairwise(results[-2:]):
-        return tuple(path for path, digest in before.items() if after.get(path) != digest)
+        return tuple(path for path, digest in before.files.items() if after.files.get(path) != digest)
     return ()
 
 
-def read_manifest(data: bytes) -> tuple[Mapping[str, bytes], ...]:
-    """Return for each result of a manifest's entry the files that it included, with their digests. Raises CorruptError."""
+def read_manifest(data: bytes) -> tuple[ManifestResult, ...]:
+    """Return the results of a manifest's entry, the newest last. Raises CorruptError."""
     header = check_entry(data)
     payload = payload_of(data, header)
     if header.kind is not Kind.MANIFEST or payload is None or payload[:1] != b"\1":
@@ -48,7 +66,7 @@ def read_manifest(data: bytes) -> tuple[Mapping[str, bytes], ...]:
         raise CorruptError.of("", "a manifest that is not whole") from None
 
 
-def _results(payload: bytes) -> tuple[Mapping[str, bytes], ...]:
+def _results(payload: bytes) -> tuple[ManifestResult, ...]:
     at = 1
 
     def number() -> int:
@@ -68,9 +86,10 @@ def _results(payload: bytes) -> tuple[Mapping[str, bytes], ...]:
         path, digest, *_ = _FILE.unpack_from(payload, at)
         files.append((paths[path], digest))
         at += _FILE.size
-    results: list[Mapping[str, bytes]] = []
+    results: list[ManifestResult] = []
     for _ in range(number()):
-        results.append(dict(files[number()] for _ in range(number())))
+        included = dict(files[number()] for _ in range(number()))
+        results.append(ManifestResult(included, payload[at : at + _DIGEST]))
         at += _DIGEST
     if at != len(payload):
         raise IndexError

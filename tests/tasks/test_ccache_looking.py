@@ -1,0 +1,168 @@
+"""ccache:ls and ccache:show, on what a real ccache has written and a push has stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from imagetiers.ccache.push import push
+from imagetiers.stores.directory import DirectoryStore
+from tests.conftest import HERE
+from tests.engine.conftest import Checkout
+
+SPACE = "trusted.main.tiny.builder.ccache-4.14"
+OTHERS = "untrusted.pr-7.tiny.builder.ccache-4.14"
+CCACHE = Path(sysconfig.get_path("scripts")) / "ccache"
+SCHEMA = json.loads((HERE.parent / "schemas" / "ccache.schema.json").read_text())
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc"),
+    pytest.mark.skipif(not CCACHE.exists(), reason="needs ccache"),
+]
+
+
+def compiled(folder: Path, headers: Sequence[str]) -> Path:
+    """Compile a file once with each text of its header, through ccache; return ccache's directory."""
+    folder.mkdir()
+    (folder / "answer.c").write_text('#include "answer.h"\nint answer(void) { return ANSWER; }\n')
+    env = {
+        **os.environ,
+        "CCACHE_DIR": str(folder / "cache"),
+        "CCACHE_SLOPPINESS": "include_file_mtime,include_file_ctime",
+    }
+    for header in headers:
+        (folder / "answer.h").write_text(header)
+        command = [str(CCACHE), "gcc", "-c", "-MD", "answer.c", "-o", "answer.o"]
+        subprocess.run(command, cwd=folder, env=env, check=True)
+    return folder / "cache"
+
+
+@pytest.fixture
+def filled(offline: Checkout, tmp_path: Path) -> Checkout:
+    """The tiny pipeline, with one source that was compiled twice in its cache, by a trusted build and a pull request."""
+    cache = compiled(tmp_path / "project", ["#define ANSWER 41\n", "#define ANSWER 42\n"])
+    store = cache_of(offline)
+    push(store, SPACE, cache, step="pytorch-clean")
+    push(store, OTHERS, cache, step="pytorch-clean")
+    return offline
+
+
+def cache_of(checkout: Checkout) -> DirectoryStore:
+    return DirectoryStore(checkout.root / ".imagetiers" / "cache")
+
+
+def listed(checkout: Checkout, *words: str) -> dict[str, Any]:
+    run = checkout.doit("ccache:ls", "--json", "-", *words)
+    assert run.code == 0, run.text
+    document: dict[str, Any] = json.loads(run.out)
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def test_namespaces_are_listed_with_who_writes_them(filled: Checkout) -> None:
+    found = listed(filled)
+    assert {one["name"]: one["whose"] for one in found["namespaces"]} == {SPACE: "this build", OTHERS: "others"}
+    (own,) = (one["bytes"] for one in found["namespaces"] if one["name"] == SPACE)
+    assert own == sum(blob.size for blob in cache_of(filled).list(f"ccache/{SPACE}/"))
+
+    assert SPACE in filled.doit("ccache:ls").out
+    assert listed(filled, "--limit", "1")["total"] == 2
+
+
+@pytest.mark.parametrize("space", [SPACE, OTHERS])
+def test_entries_of_a_namespace_in_each_order(filled: Checkout, space: str) -> None:
+    found = listed(filled, space)
+    assert (found["total"], len(found["entries"])) == (3, 3)
+    assert sorted(entry["kind"] for entry in found["entries"]) == ["manifest", "result", "result"]
+    assert all(entry["sets"] == [["pytorch-clean", "good"]] for entry in found["entries"])
+    for order, falling in (("used", True), ("created", True), ("size", True), ("name", False)):
+        values = [entry[order] for entry in listed(filled, "--sort", order, space)["entries"]]
+        assert values == sorted(values, reverse=falling)
+
+    shown = filled.doit("ccache:ls", "--limit", "2", space).out
+    assert "and 1 more: --limit shows more at once (at most 1,000)" in shown
+    assert "pytorch-clean good" in shown
+
+
+def test_a_manifest_names_its_results_and_what_they_have_read(filled: Checkout) -> None:
+    entries = listed(filled, SPACE)["entries"]
+    manifest = next(entry for entry in entries if entry["kind"] == "manifest")
+    results = {entry["name"] for entry in entries if entry["kind"] == "result"}
+
+    out = filled.doit("ccache:show", manifest["name"][:8]).out
+
+    assert f"{manifest['name']} of {SPACE}" in out
+    assert "2 results, the newest first:" in out
+    assert all(result in out for result in results)
+    assert "not as in the one before: answer.h" in out
+    assert "the newest has included" in out
+    assert "in the working sets of: pytorch-clean good" in out
+    assert f"pack {manifest['pack'][:16]}..." in out
+    assert "with 3 live entries" in out
+    assert "written by ccache 4." in out
+    assert OTHERS not in out
+
+
+def test_a_result_says_what_the_compiler_has_written(filled: Checkout) -> None:
+    result = next(entry for entry in listed(filled, OTHERS)["entries"] if entry["kind"] == "result")
+    out = filled.doit("ccache:show", "--namespace", OTHERS, result["name"]).out
+    assert "file: object, " in out
+    assert "file: dependencies, " in out
+    assert f"result, {result['size']:.0f} B as a file" in out
+
+
+def test_an_entry_that_is_here_says_where(filled: Checkout, tmp_path: Path) -> None:
+    here = filled.root / ".imagetiers" / "ccache" / SPACE
+    shutil.copytree(tmp_path / "project" / "cache", here)
+    name = listed(filled, SPACE)["entries"][0]["name"]
+    out = filled.doit("ccache:show", name).out
+    assert f"  here: .imagetiers/ccache/{SPACE}/{name[0]}/{name[1]}/{name[2:]}" in out.replace(f"{filled.root}/", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (("ccache:ls", "a", "b"), 3, "doit ccache:ls: lists one namespace, and was given 2"),
+        (("ccache:ls", "a", "--json", "-"), 3, "doit ccache:ls: --json stands too late: options come first"),
+        (("ccache:ls", "--sort", "age"), 3, "'age' is no order"),
+        (("ccache:ls", "--limit", "0"), 3, "0 is too small"),
+        (("ccache:ls", "trusted.main.other.x"), 1, "holds no namespace trusted.main.other.x"),
+        (("ccache:ls", "../x"), 1, "holds no namespace ../x"),
+        (("ccache:show",), 3, "takes one entry, and was given 0"),
+        (("ccache:show", "ab/../cd"), 3, "is no beginning of an entry's name"),
+        (("ccache:show", "00000000zz"), 1, "lists 00000000zz"),
+    ],
+)
+def test_what_is_asked_wrongly(filled: Checkout, words: tuple[str, ...], code: int, what: str) -> None:
+    run = filled.doit(*words)
+    assert run.code == code, run.text
+    assert what in run.text
+    assert "Traceback" not in run.text
+
+
+def test_a_damaged_pack_is_said(filled: Checkout) -> None:
+    name = listed(filled, SPACE)["entries"][0]["name"]
+    store = cache_of(filled)
+    for blob in list(store.list(f"ccache/{SPACE}/packs/")):
+        data, generation = store.read(blob.name)
+        store.write(blob.name, bytes(len(data)), if_generation=generation)
+    run = filled.doit("ccache:show", name)
+    assert run.code == 1
+    assert "the entry is not the one that the index says" in run.err
+    assert "Traceback" not in run.text
+
+
+def test_an_empty_cache(offline: Checkout) -> None:
+    run = offline.doit("ccache:ls")
+    assert run.code == 0
+    assert "holds no ccache of this pipeline yet" in run.out
+    assert listed(offline)["namespaces"] == []
