@@ -171,6 +171,20 @@ def gpu_kernels(_params):
 
 
 @gpu_check
+def gpu_patches(_params):
+    """What source/patches mends: without it, this ends the process (CVE-2025-3730)."""
+    import torch
+    from torch.nn import functional
+
+    none = torch.tensor([], device="cuda", dtype=torch.long)
+    try:
+        functional.ctc_loss(torch.rand(0, 0, 4, device="cuda"), none, none, none, reduction="none")
+    except RuntimeError:
+        return "ctc_loss refuses what is empty"
+    raise Failed("ctc_loss takes a log_probs without elements: the patch of CVE-2025-3730 is missing")
+
+
+@gpu_check
 def gpu_libraries(_params):
     """cuBLAS, cuDNN, cuSOLVER, cuFFT and cuSPARSE are here and find each other."""
     import torch

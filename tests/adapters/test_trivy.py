@@ -14,6 +14,7 @@ from imagetiers.config.model import ScanClass, ScanPolicy, Waiver
 from imagetiers.planning.observed import Unknown
 from imagetiers.planning.vulnerabilities import ScanReport, SeverityLevel, Vulnerability, judge_scan, read_report
 from imagetiers.services import Scan
+from tests.conftest import HERE
 from tests.scanner.database import write_database
 from tests.scanner.image import debian
 
@@ -69,6 +70,24 @@ def test_a_statement_of_ours_takes_away_what_a_build_has_patched(sbom: bytes, da
 
     assert isinstance(report, ScanReport), report
     assert [each.id for each in report.found] == ["CVE-2026-0002", "CVE-2026-0003"]
+
+
+def test_the_statements_of_pytorch_clean_rule_out_what_its_patches_fix_and_nothing_else(tmp_path: Path) -> None:
+    fixed, other = "CVE-2025-3730", "CVE-2025-2953"
+    advisories = {"pip::GitHub Security Advisory Pip": {"torch": {fixed: "2.8.0", other: "2.7.1"}}}
+    database = write_database(tmp_path, advisories, {fixed: "MEDIUM", other: "LOW"}, UPDATED)
+    statements = (HERE.parent / "images" / "pytorch-clean" / "patched.openvex.json").read_bytes()
+
+    left = {}
+    for version in ("2.6.0", "2.6.0+cu124", "2.6.0+debian", "2.7.0"):
+        made = Trivy().sbom([debian({"bash": "5.2"}, python={"torch": version})])
+        assert isinstance(made, bytes), made
+        reports = scanned(made, database), scanned(made, database, statements)
+        assert all(isinstance(report, ScanReport) for report in reports), reports
+        left[version] = [{each.id for each in report.found} for report in reports if isinstance(report, ScanReport)]
+
+    assert left.pop("2.7.0") == [{fixed, other}] * 2, "we have patched no other version"
+    assert all(those == [{fixed, other}, {other}] for those in left.values()), left
 
 
 def test_without_a_database_nothing_is_known(sbom: bytes, tmp_path: Path) -> None:

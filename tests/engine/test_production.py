@@ -96,6 +96,9 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     made = make_checkout(REPO, folder / "checkout")
     context = folder / "bases"
     shutil.copytree(HERE / "repos" / "production", context)
+    patches = made.root / "images" / "pytorch-clean" / "source" / "patches"
+    shutil.rmtree(patches)
+    shutil.copytree(context / "patches", patches)
     commits = make_repositories(context / "repositories")
     lock = "".join(f"  {source}: {commits[name]}\n" for name, source in upstream(made).items())
     (made.root / "pipeline.lock.yaml").write_text(f"images: {{}}\ngit:\n{lock}")
@@ -151,10 +154,11 @@ def test_the_image_is_built_and_holds_what_it_should(production: Production) -> 
     assert run.code == 0, run.text
     report = (
         "import json, torch, torchvision, torchaudio; "
-        "print(json.dumps([torch.__version__, torch.answer(), torchvision.compiled_with, torchvision.told, torchaudio.told]))"
+        "print(json.dumps([torch.__version__, torch.patched, torch.answer(), torchvision.compiled_with, "
+        "torchvision.told, torchaudio.told]))"
     )
-    version, answer, compiled_with, *told = json.loads(production.inside("python3", "-c", report))
-    assert (version, answer, compiled_with) == ("2.6.0+cu124", 42, "2.6.0+cu124")
+    version, patched, answer, compiled_with, *told = json.loads(production.inside("python3", "-c", report))
+    assert (version, patched, answer, compiled_with) == ("2.6.0+cu124", True, 42, "2.6.0+cu124")
     assert told == [{"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": "7.5;8.0;8.6;8.9;9.0"}] * 2
     installed = dict(line.split("==") for line in production.inside("pip", "list", "--format", "freeze").split())
     assert {name: installed[name] for name in ("torch", "torchvision", "torchaudio", "triton")} == {

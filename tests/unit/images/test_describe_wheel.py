@@ -95,6 +95,10 @@ def document_of(path: Path) -> dict[str, Any]:
     return found
 
 
+def vendored_in(path: Path) -> set[str]:
+    return {each["name"] for each in document_of(path)["components"] if each["bom-ref"].startswith("vendored:")}
+
+
 def test_what_was_compiled_in(source: Path, tmp_path: Path) -> None:
     made = wheel(tmp_path)
     done = describe(made, source)
@@ -149,3 +153,20 @@ def test_what_ninja_does_not_know_is_said(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "ninja knows of nothing that was compiled" in done.stdout
     assert document_of(made)["components"] == []
+
+
+def test_an_extension_that_was_built_over_by_the_next_one_counts(source: Path, tmp_path: Path) -> None:
+    """torch's extensions have one folder, in which each writes its build.ninja in the place of the one before."""
+    build = source / "build"
+    (build / "build.ninja").write_text(NINJA.replace("own.o", "next.o").replace("own.cpp", "next.cpp"))
+    (source / "next.cpp").write_text("int next() { return 0; }\n")
+    subprocess.run(["ninja", "-C", build], check=True, capture_output=True)
+    made = wheel(tmp_path)
+    assert describe(made, source).returncode == 0
+    both = vendored_in(made)
+
+    (build / "CMakeCache.txt").write_text("")  # of CMake's, a target that is gone does not count: the folder may be kept
+    assert describe(made := wheel(tmp_path), source).returncode == 0
+
+    assert both == {"miniz", "source"}
+    assert vendored_in(made) == {"source"}
