@@ -31,7 +31,7 @@ needs_patch = pytest.mark.skipif(shutil.which("patch") is None, reason="needs pa
 
 
 def apply(folder: Path) -> subprocess.CompletedProcess[str]:
-    argv = ["bash", PROGRAM, folder / "patches", folder / "src"]
+    argv = ["bash", str(PROGRAM), str(folder / "patches"), str(folder / "src")]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
