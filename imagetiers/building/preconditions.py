@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from imagetiers.config.layout import PIPELINE_LOCK
 from imagetiers.config.model import Trust
 from imagetiers.errors import BuildError, PipelineError, Problem, RegistryError
@@ -9,7 +11,7 @@ from imagetiers.planning.decide import decide
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan, unpinned
 
-__all__ = ["check_may_build", "parent_reference", "push_problems"]
+__all__ = ["check_may_build", "images_made_from", "push_problems"]
 
 
 def push_problems(plan: Plan, trust: Trust) -> tuple[Problem, ...]:
@@ -44,17 +46,25 @@ def check_may_build(plan: Plan, tier: TierPlan, seen: ObservedState, task: str, 
         )
 
 
-def parent_reference(plan: Plan, tier: TierPlan, seen: ObservedState, task: str) -> str | None:
-    """Return the parent's reference by digest when the registry holds it; None: the one by key, on this machine.
+def images_made_from(
+    plan: Plan, tier: TierPlan, names: Iterable[str], seen: ObservedState, task: str
+) -> dict[str, str]:
+    """Return references of the tiers `names`: by digest when the registry holds the image, else by key, on this machine.
 
-    With --continue doit goes on to a child whose parent failed: say so, instead of an error from the FROM line.
+    With --continue doit goes on to a tier although one that it is made from has failed: say so, instead of an error from
+    BuildKit. Raises BuildError.
     """
-    if tier.config.parent is None:
-        return None
-    parent = plan.tiers[tier.config.parent]
-    published = seen.published(parent)
-    if published is not None:
-        return f"{parent.repository}@{published.digest}"
-    if seen.image(parent) is None:
-        raise BuildError(Problem(task, f"its parent {parent.name} is not built", f"doit image:{parent.name}"))
-    return None
+    found: dict[str, str] = {}
+    missing: list[Problem] = []
+    for name in names:
+        earlier = plan.tiers[name]
+        published = seen.published(earlier)
+        if published is not None:
+            found[name] = f"{earlier.repository}@{published.digest}"
+        elif seen.image(earlier) is not None:
+            found[name] = earlier.ref
+        else:
+            which = "its parent" if name == tier.config.parent else "the tier"
+            missing.append(Problem(task, f"{which} {name} is not built", f"doit image:{name}"))
+    BuildError.raise_if(missing)
+    return found

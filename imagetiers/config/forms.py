@@ -74,6 +74,8 @@ def _endless(tree: Node) -> Iterator[tuple[KeyPath, Problem]]:
 
 def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield from (((*tier, "bases", name), check_image) for name in _keys(tree, (*tier, "bases")))
+    contexts = (*tier, "contexts")
+    yield from (((*contexts, name, "image"), check_image) for name in _keys(tree, contexts))
     yield from (((*tier, "args", name), _argument) for name in _keys(tree, (*tier, "args")))
     yield from (((*tier, "sources", name, "git"), _port) for name in _keys(tree, (*tier, "sources")))
     yield (*tier, "tag"), _tag

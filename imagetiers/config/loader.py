@@ -13,11 +13,13 @@ from typing import Any
 
 from imagetiers.config.check_problems import check_problems
 from imagetiers.config.checks import read_checks
+from imagetiers.config.contexts import context_problems, read_contexts
 from imagetiers.config.forms import form_problems
 from imagetiers.config.gpu_problems import gpu_problems, read_gpus, toolkit_of
 from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.config.lockfile import GIT, IMAGES
 from imagetiers.config.model import (
+    MOST_ANCESTORS,
     Budget,
     BuildFolderSettings,
     CcacheSettings,
@@ -53,7 +55,6 @@ _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
 }
 _RESERVED = {"PARENT": "the parent's image, which the plan sets", "REFRESH_EPOCH": "what refresh sets"}
 _MOST_TIERS, _MOST_VARIANTS = 10_000, 100  # as the schema has them
-_MOST_ANCESTORS = 100  # an image has at most 127 layers, and each tier adds some
 _SHOWN = 8  # tiers of a chain in a message
 _NOT_IN_VARIANTS = ("version", "name", "variants")
 
@@ -200,6 +201,7 @@ def _target_problems(base: Node, tree: Node, variant: str) -> Iterator[Problem]:
 def _reference_problems(tree: Node) -> Iterator[Problem]:
     """What a schema cannot say. Reads the tree and not the model, so that a wrong type elsewhere hides nothing."""
     yield from _parent_problems(tree)
+    yield from context_problems(tree)
     yield from gpu_problems(tree)
     yield from _channel_problems(tree)
     yield from _trust_problems(tree)
@@ -258,9 +260,9 @@ def _parent_problems(tree: Node) -> Iterator[Problem]:
             told.update(circle)
             if circle:
                 yield Problem(where, f"is its own ancestor: {_chain([*circle, name])}", "give one of them other bases")
-        elif above[name] == _MOST_ANCESTORS + 1:  # the first that is too deep; its children are no news
+        elif above[name] == MOST_ANCESTORS + 1:  # the first that is too deep; its children are no news
             what = (
-                f"has {above[name]} ancestors; the limit is {_MOST_ANCESTORS}, because an image has at most 127 layers"
+                f"has {above[name]} ancestors; the limit is {MOST_ANCESTORS}, because an image has at most 127 layers"
             )
             yield Problem(where, what, "give one of them other bases")
 
@@ -462,6 +464,7 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         tag=given.get("tag") or variant or "latest",
         parent=given.get("parent"),
         bases=MappingProxyType(given.get("bases", {})),
+        contexts=read_contexts(given.get("contexts", {})),
         args=MappingProxyType(given.get("args", {})),
         sources=MappingProxyType(
             {name: GitRef(source["git"], source["ref"]) for name, source in sorted(given.get("sources", {}).items())}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imagetiers.config.gpus import Architecture
 
 __all__ = [
+    "MOST_ANCESTORS",
     "PARENT_ARG",
     "REFRESH_ARG",
     "SSH_AGENT",
@@ -25,6 +26,7 @@ __all__ = [
     "CloudBuild",
     "CompileStep",
     "GitRef",
+    "NamedContext",
     "Pipeline",
     "Refresh",
     "ScanClass",
@@ -45,6 +47,7 @@ __all__ = [
 PARENT_ARG = "PARENT"
 REFRESH_ARG = "REFRESH_EPOCH"
 SSH_AGENT = "default"  # the agent that SSH_AUTH_SOCK names
+MOST_ANCESTORS = 100  # an image has at most 127 layers, and each tier adds some
 _BRANCH_MAX = 30
 
 
@@ -183,8 +186,19 @@ class GitRef:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedContext:
+    """What a Dockerfile takes from by a name of pipeline.yaml's, as by that of a stage. One of the two is set.
+
+    `tier` is another tier, of which it is the image, and `image` an outside image's reference.
+    """
+
+    tier: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
-    """One image of the chain; `images/<name>/` is its folder. It has a `parent`, or `bases`, or both.
+    """One image of the chain; `images/<name>/` is its folder. It has at least one of `parent`, `bases` and `contexts`.
 
     `network` is what its builds and its compile may reach: "none", "host", or None for the usual.
     """
@@ -202,6 +216,19 @@ class Tier:
     refresh: Refresh = Refresh.NEVER
     secrets: tuple[Secret, ...] = ()
     network: str | None = None
+    contexts: Mapping[str, NamedContext] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """The tiers that it names: its parent first, and those of its contexts."""
+        parent = () if self.parent is None else (self.parent,)
+        return (*parent, *(context.tier for context in self.contexts.values() if context.tier is not None))
+
+    @property
+    def outside(self) -> frozenset[str]:
+        """The outside images that it names."""
+        named = {context.image for context in self.contexts.values() if context.image is not None}
+        return frozenset({*self.bases.values(), *named})
 
 
 def branch_name(branch: str) -> str:
@@ -414,14 +441,14 @@ class Pipeline:
         return source.ref if source.fixed else self.commits.get(source.name)
 
     def order(self) -> tuple[Tier, ...]:
-        """Return the tiers parents first, otherwise in the order of the file. The parents must form no cycle."""
+        """Return the tiers in the order of the file, but each behind those that it is made from, which form no circle."""
         done: dict[str, Tier] = {}
 
         def visit(tier: Tier) -> None:
             if tier.name in done:
                 return
-            if tier.parent is not None:
-                visit(self.tiers[tier.parent])
+            for name in tier.made_from:
+                visit(self.tiers[name])
             done[tier.name] = tier
 
         for tier in self.tiers.values():

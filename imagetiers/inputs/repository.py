@@ -22,6 +22,7 @@ from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.agents import agent_problems
+from imagetiers.inputs.named_contexts import named_context_problems
 from imagetiers.inputs.snapshot import TierFiles, take_snapshot
 from imagetiers.repository_file import Reads
 from imagetiers.suggestions import did_you_mean
@@ -72,6 +73,17 @@ class TierInputs:
         stage = self.dockerfile.stage(self.tier.compile.stage if self.tier.compile else None)
         assert stage is not None, "checked by load_repository"  # noqa: S101
         return stage
+
+    def takes_from(self, stages: tuple[Stage, ...], replaced: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Return the names of the contexts that stages take from. Raises Unresolved."""
+        outside = self.reading.outside(stages, replaced)
+        return tuple(name for name in self.tier.contexts if name in outside)
+
+    def outside_image(self, name: str) -> str | None:
+        """Return the outside image that a reference means which is no stage's; None for a tier's image and scratch."""
+        if name in self.tier.contexts:
+            return self.tier.contexts[name].image
+        return None if name in {self.parent, SCRATCH} else name
 
     def chain(self, stage: Stage) -> tuple[Stage, ...]:
         """Return a stage and those that it is FROM, the first one first."""
@@ -183,6 +195,13 @@ def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bo
     try:
         reached = inputs.reading.reach(inputs.target)
         yield from _reference_problems(inputs, reached)
+        yield from named_context_problems(
+            inputs.tier,
+            dockerfile,
+            inputs.takes_from(reached),
+            inputs.reading.base_of(inputs.chain(inputs.target)[0]),
+            lambda name: config.place("tiers", inputs.tier.name, "contexts", name),
+        )
         yield from _unneeded_problems(inputs, reached)
         yield from _tier_problems(config, inputs, reached, has_children=has_children)
         yield from _remote_problems(inputs, reached)
@@ -266,7 +285,7 @@ def _stage_problems(config: Config, inputs: TierInputs) -> Iterator[Problem]:
 def _reference_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterator[Problem]:
     """Hold what the stages take from elsewhere against the earlier stages and the images that the pipeline names."""
     tier, dockerfile = inputs.tier, inputs.dockerfile
-    expected = {*tier.bases.values(), inputs.parent, SCRATCH}
+    expected = {*tier.bases.values(), *tier.contexts, inputs.parent, SCRATCH}
     seen: set[str] = set()
     for stage in reached:
         for reference in inputs.reading.references(stage):
@@ -319,7 +338,7 @@ def _unneeded_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterat
 def _outside_problem(dockerfile: Dockerfile, stage: Stage, tier: Tier, reference: Reference, where: str) -> Problem:
     image = reference.name
     earlier = [other.name for other in dockerfile.stages[: stage.index] if other.name]
-    close = did_you_mean(image.lower(), earlier, "its stages")
+    close = did_you_mean(image.lower(), [*earlier, *tier.contexts], "its stages")
     if close.startswith("did you mean"):
         return Problem(where, f"there is no stage '{image}'", close)
     wrong = check_reference(image)

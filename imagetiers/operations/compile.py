@@ -22,7 +22,7 @@ from imagetiers.building.ccache_session import (
 from imagetiers.building.compile_watch import CompileWatch
 from imagetiers.building.deadline import Deadline
 from imagetiers.building.jobs import Measured, last_compile, launcher_files, measured
-from imagetiers.building.preconditions import check_may_build, parent_reference
+from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
@@ -273,16 +273,16 @@ def _builder(
     title = f"{task}: builder image"
     if not no_cache and deadline.within(task, lambda: session.services.engine.has_image(step.builder)):
         return
-    parent = None
-    if step.in_parent:
+    images: dict[str, str] = {}
+    if step.made_from:
         seen = deadline.within(task, lambda: observe(session))
-        parent = parent_reference(session.plan, tier, seen, task)
+        images = images_made_from(session.plan, tier, step.made_from, seen, task)
     build = build_builder(
         step,
         tier,
         session.plan.pipeline.platform,
+        images=images,
         secrets=given_secrets(tier.config, session.layout, session.trust),
-        parent=parent,
         no_cache=no_cache,
     )
     path = session.layout.log(tier.name, "builder", step.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imagetiers.building.buildlog import BuildLog
-from imagetiers.building.preconditions import check_may_build, parent_reference
+from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.errors import BuildError, EngineError, Problem, RegistryError
 from imagetiers.inputs.context import context_tar
@@ -36,7 +36,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
             return
         check_may_build(session.plan, tier, seen, f"image:{tier.name}", force=force)
         RegistryError.raise_if(parent_signature_problems(session, tier))
-        parent = parent_reference(session.plan, tier, seen, f"image:{tier.name}")
+        images = images_made_from(session.plan, tier, tier.made_from, seen, f"image:{tier.name}")
         expected = expect_image(session, tier, seen, force=force)
         began = session.services.now()
         folder = session.layout.wheels(tier.compile.key) if tier.compile is not None else None
@@ -48,8 +48,8 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
             session.plan.pipeline,
             folder,
             session.trust,
+            images=images,
             secrets=given_secrets(tier.config, session.layout, session.trust),
-            parent=parent,
             no_cache=force,
         )
         title = f"image:{tier.name}"

@@ -46,7 +46,7 @@ def lock_pins(session: Session, variants: Iterable[str], *, check: bool, keep: b
 def _images(
     tiers: Iterable[Tier], before: Mapping[str, str], services: Services, problems: list[Problem], *, keep: bool
 ) -> dict[str, str]:
-    refs = sorted({ref for tier in tiers for ref in tier.bases.values() if "@" not in ref})
+    refs = sorted({ref for tier in tiers for ref in tier.outside if "@" not in ref})
     after = {ref: before[ref] for ref in refs if ref in before}
     for ref, answer in services.registry.look_up([ref for ref in refs if not (keep and ref in before)]).items():
         if isinstance(answer, Present):
@@ -54,7 +54,7 @@ def _images(
         elif isinstance(answer, Unknown):
             problems.append(Problem(ref, f"cannot be resolved: {answer.reason}", f"{PIPELINE_LOCK} stays as it is"))
         else:
-            problems.append(Problem(ref, "its registry has no such image", "correct tiers.*.bases in pipeline.yaml"))
+            problems.append(Problem(ref, "its registry has no such image", "correct it in pipeline.yaml"))
     return after
 
 

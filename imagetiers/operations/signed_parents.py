@@ -33,12 +33,12 @@ def parent_signature_problems(session: Session, tier: TierPlan) -> Iterator[Prob
             for rule in outside:
                 if fnmatchcase(ref, rule.images or ""):
                     yield from _unsigned(session, rule, ref, "" if digest == UNPINNED else digest)
-    above = [rule for rule in rules if rule.tiers is not None and fnmatchcase(tier.config.parent or "", rule.tiers)]
-    if above and tier.config.parent is not None:
-        parent = session.plan.tiers[tier.config.parent]
-        published = observe(session).published(parent)
+    for name in tier.made_from:
+        above = [rule for rule in rules if rule.tiers is not None and fnmatchcase(name, rule.tiers)]
+        published = observe(session).published(session.plan.tiers[name]) if above else None
         for rule in above if published is not None else ():
-            yield from _unsigned(session, rule, parent.repository, published.digest if published is not None else "")
+            repository = session.plan.tiers[name].repository
+            yield from _unsigned(session, rule, repository, published.digest if published is not None else "")
 
 
 def _unsigned(session: Session, rule: SignedParents, ref: str, digest: str) -> Iterator[Problem]:

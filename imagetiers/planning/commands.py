@@ -11,7 +11,7 @@ from imagetiers.config.model import PARENT_ARG, Pipeline, Secret, Trust
 from imagetiers.planning.containers import LAUNCHER, BindMount, BuildImage, Container
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
 from imagetiers.planning.labels import Label
-from imagetiers.planning.plan import CompilePlan, TierPlan
+from imagetiers.planning.plan import CompilePlan, Contexts, TierPlan
 
 __all__ = [
     "BUILD_FOLDER",
@@ -102,21 +102,21 @@ def build_image(
     wheels: Path | None,
     trust: Trust,
     *,
+    images: Mapping[str, str],
     secrets: tuple[Secret, ...] = (),
-    parent: str | None = None,
     no_cache: bool = False,
 ) -> BuildImage:
     """Return the build of a tier's image; the wheels' folder stands in for the stage of that name.
 
-    `secrets` are those of the tier's that this build gets. `parent` takes the place of the parent's reference by key: the same
-    image by its digest in the registry.
+    `images` are references of the tiers that it is made from: by key, or by the digest in the registry. `secrets` are those of
+    the tier's that this build gets.
     """
-    contexts = {tier.compile.config.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
+    folders = {tier.compile.config.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
     return BuildImage(
         tags=(tier.ref,),
         target=tier.target,
         platform=pipeline.platform,
-        args=tier.args if parent is None else {**tier.args, PARENT_ARG: parent},
+        args=_args(tier.args, tier.config.parent, images),
         labels={
             Label.KEY: tier.key,
             Label.TIER: tier.name,
@@ -127,7 +127,7 @@ def build_image(
             "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
             "org.opencontainers.image.version": tier.config.tag,
         },
-        contexts=contexts,
+        contexts=_contexts(tier.contexts, images, folders),
         secrets=secrets,
         no_cache=no_cache,
         network=tier.config.network,
@@ -139,22 +139,35 @@ def build_builder(
     tier: TierPlan,
     platform: str,
     *,
+    images: Mapping[str, str],
     secrets: tuple[Secret, ...] = (),
-    parent: str | None = None,
     no_cache: bool = False,
 ) -> BuildImage:
-    """Return the build of the image that a compile step runs in; `secrets` and `parent` as for `build_image`."""
+    """Return the build of the image that a compile step runs in; `images` and `secrets` as for `build_image`."""
     return BuildImage(
         tags=(plan.builder,),
         target=plan.config.stage,
         platform=platform,
-        args=plan.args if parent is None else {**plan.args, PARENT_ARG: parent},
+        args=_args(plan.args, plan.parent, images),
         labels={Label.COMPILE_KEY: plan.key},
+        contexts=_contexts(plan.contexts, images, {}),
         secrets=secrets,
         no_cache=no_cache,
         layers=plan.layers,
         network=tier.config.network,
     )
+
+
+def _args(args: Mapping[str, str], parent: str | None, images: Mapping[str, str]) -> Mapping[str, str]:
+    return args if parent is None else {**args, PARENT_ARG: images[parent]}
+
+
+def _contexts(contexts: Contexts, images: Mapping[str, str], folders: Mapping[str, Path]) -> dict[str, str]:
+    """Return named contexts as buildx is told of them."""
+    named = {**contexts.images, **{name: images[tier] for name, tier in contexts.tiers.items()}}
+    return {name: f"docker-image://{ref}" for name, ref in named.items()} | {
+        name: str(path) for name, path in folders.items()
+    }
 
 
 def compile_container(

@@ -18,7 +18,7 @@ LAUNCHER = (
 
 @dataclass(frozen=True, slots=True)
 class BuildImage:
-    """A `docker buildx build` with the context as a tar on stdin.
+    """A `docker buildx build` with the context as a tar on stdin, and named `contexts` as buildx writes them.
 
     `network` is "none", "host", or None for BuildKit's usual.
     `layers` is an image in a registry whose layers are taken where they would be made again, and says of the new image how
@@ -30,7 +30,7 @@ class BuildImage:
     platform: str
     args: Mapping[str, str]
     labels: Mapping[str, str]
-    contexts: Mapping[str, Path] = field(default_factory=dict)
+    contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     no_cache: bool = False
     layers: str | None = None
@@ -44,7 +44,7 @@ class BuildImage:
             words.append(f"--target={self.target}")
         words += [f"--tag={tag}" for tag in self.tags]
         words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
-        words += [f"--build-context={name}={path}" for name, path in sorted(self.contexts.items())]
+        words += [f"--build-context={name}={source}" for name, source in sorted(self.contexts.items())]
         words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
         words += [_secret(secret) for secret in self.secrets]
         if self.network is not None:

@@ -86,22 +86,21 @@ def run_before(plan: Plan, task: str) -> tuple[str, ...]:
     """Return what a task needs once it must run itself, and not otherwise: doit's `setup`."""
     verb, _, name = task.partition(":")
     tier = plan.tiers[name]
-    parent = (f"image:{tier.config.parent}",) if tier.config.parent is not None else ()
-    if verb == "compile" and tier.compile is not None and tier.compile.in_parent:
-        return parent
+    if verb == "compile" and tier.compile is not None:
+        return tuple(f"image:{earlier}" for earlier in tier.compile.made_from)
     if verb == "image":
-        return (*parent, *((f"compile:{name}",) if tier.compile is not None else ()))
+        images = tuple(f"image:{earlier}" for earlier in tier.made_from)
+        return (*images, *((f"compile:{name}",) if tier.compile is not None else ()))
     return {"verify": (f"image:{name}",), "push": (f"verify:{name}",)}.get(verb, ())
 
 
 def run_after(plan: Plan, task: str) -> tuple[str, ...]:
     """Return what a task waits for in any case: doit's `task_dep`.
 
-    Parents are published first, so that a child is built FROM what everybody has agreed on.
+    What a tier is made from is published first, so that it is built from what everybody has agreed on.
     """
     verb, _, name = task.partition(":")
-    parent = plan.tiers[name].config.parent
-    return (f"push:{parent}",) if verb == "push" and parent is not None else ()
+    return tuple(f"push:{earlier}" for earlier in plan.tiers[name].made_from) if verb == "push" else ()
 
 
 def forgotten(decisions: Decisions) -> tuple[str, ...]:
@@ -198,7 +197,8 @@ def _tier_decision(
     if image is not None and image.fails:
         return TierDecision(tier, TierState.UNKNOWN, image.lines, runs)
     if image is not None:
-        waits = (f"it waits for its parent {tier.config.parent}, which cannot be had",)
+        waited = f"one of {', '.join(tier.made_from)}" if tier.contexts.tiers else f"its parent {tier.config.parent}"
+        waits = (f"it waits for {waited}, which cannot be had",)
         why = image.lines if f"image:{tier.name}" in runs else image.lines + waits
         return TierDecision(tier, TierState.BUILD, why, runs)
     others: dict[Reason, str] = {}

@@ -17,7 +17,7 @@ from imagetiers.dockerfile.parser import parse_dockerfile
 from imagetiers.errors import PipelineError
 from imagetiers.planning.decide import decide
 from imagetiers.planning.ingredients import instruction_lines
-from imagetiers.planning.keys import UNPINNED, KeyChange, diff
+from imagetiers.planning.keys import UNPINNED, KeyChange, diff, is_key
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import Plan, TierPlan
 
@@ -39,6 +39,7 @@ class Cause(Enum):
     BASE = "base digest moved"
     REFRESH = "refresh epoch"
     PARENT = "parent changed"
+    CONTEXT = "context changed"
 
 
 _ORDER = tuple(Cause)
@@ -169,12 +170,18 @@ def _origins(
     plan: Plan, tier: TierPlan, before: Mapping[str, Any], before_key: str, sources: Sources
 ) -> Iterator[Origin]:
     after = tier.key_document.content()
-    own = [change for change in diff(before, after) if change.part not in {"parent", "wheels"}]
+    tiers = _changed_tiers(tier, before)
+    own = [
+        change
+        for change in diff(before, after)
+        if change.part not in {"parent", "wheels"} and not (change.part == "context" and change.name in tiers)
+    ]
     if before.get("refresh") != after["refresh"]:
         own = [change for change in own if (change.part, change.name) != ("arg", REFRESH_ARG)]
     other = before.get("parent") != after["parent"]
     wheels = _wheels(tier, before, sources) if before.get("wheels") != after["wheels"] else None
     causes = {_cause(change) for change in own} | ({Cause.PARENT} if other else set())
+    causes |= {Cause.CONTEXT} if tiers else set()
     causes |= set(wheels.causes) if wheels is not None else set()
     texts = sources.texts(before_key) if any(change.part == "file" for change in own) else {}
     details = tuple(_detail(tier, change, before, texts, sources) for change in own)
@@ -183,6 +190,19 @@ def _origins(
         yield wheels
     if other:
         yield from _parent(plan, tier, before, sources)
+    for context, changed in tiers.items():
+        yield from _earlier(plan, tier, f"context {context}", changed, sources)
+
+
+def _changed_tiers(tier: TierPlan, before: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the contexts that are a tier's image, and were one's of another key: the tier, and the key before."""
+    old = before.get("contexts") or {}
+    now = tier.key_document.contexts
+    return {
+        context: (name, str(old[context]))
+        for context, name in tier.contexts.tiers.items()
+        if is_key(old.get(context)) and old[context] != now[context]
+    }
 
 
 def _wheels(tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Origin:
@@ -207,16 +227,20 @@ def _parent(plan: Plan, tier: TierPlan, before: Mapping[str, Any], sources: Sour
         told = "it had no parent before" if old is None else "it has no parent any more"
         yield Origin(f"parent of {tier.name}", (Cause.INPUTS,), (), told)
         return
-    found = sources.document(str(old))
+    yield from _earlier(plan, tier, "parent", (name, str(old)), sources)
+
+
+def _earlier(plan: Plan, tier: TierPlan, role: str, changed: tuple[str, str], sources: Sources) -> Iterator[Origin]:
+    """Follow a tier that this one is made from, and whose key has `changed`, to the document of its key before."""
+    name, old = changed
+    found = sources.document(old)
     if found is None:
-        note = f"its key changed; nobody has kept the key document of {str(old)[:12]}"
+        note = f"its key changed; nobody has kept the key document of {old[:12]}"
         yield Origin(f"image {name}", (Cause.INPUTS,), (), note)
-        return
-    if found.get("tier") != name:
-        note = f"the parent was {found.get('tier')} before"
-        yield Origin(f"parent of {tier.name}", (Cause.INPUTS,), (), note)
-        return
-    yield from _origins(plan, plan.tiers[name], found, str(old), sources)
+    elif found.get("tier") != name:
+        yield Origin(f"{role} of {tier.name}", (Cause.INPUTS,), (), f"the {role} was {found.get('tier')} before")
+    else:
+        yield from _origins(plan, plan.tiers[name], found, old, sources)
 
 
 def _cause(change: KeyChange) -> Cause:

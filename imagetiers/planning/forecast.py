@@ -199,7 +199,7 @@ def image_change(tier: TierPlan, here: Collection[str], *, force: bool) -> Build
     """
     if force:
         return BuildKind.IMAGE_AFRESH
-    return BuildKind.IMAGE if tier.config.parent is None or tier.config.parent in here else BuildKind.IMAGE_PARENT
+    return BuildKind.IMAGE if all(name in here for name in tier.made_from) else BuildKind.IMAGE_PARENT
 
 
 def expected_steps(
@@ -235,8 +235,8 @@ def pulls(
         found.append(Pull(f"wheels {short(decision.tier.compile.key)}", wheels.size))
     elif wheels is not None and wheels.pull:
         found.append(Pull(f"ccache of {name}", wheels.pull))
-    parent = decision.tier.config.parent
-    pulled = [parent] if parent is not None and BuildKind.IMAGE_PARENT in changes else []
+    made_from = decision.tier.made_from if BuildKind.IMAGE_PARENT in changes else ()
+    pulled = [each for each in made_from if len(made_from) == 1 or seen.image(plan.tiers[each]) is None]
     if decision.state is TierState.FOUND_IN_REGISTRY and f"verify:{name}" in decision.runs:
         pulled.append(name)
     for tier in pulled:

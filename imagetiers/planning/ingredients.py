@@ -14,14 +14,17 @@ from imagetiers.dockerfile.render import render_dockerfile
 from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.inputs.repository import TierInputs
 from imagetiers.planning.keys import UNPINNED, KeyDocument
+from imagetiers.planning.plan import Contexts
 
 __all__ = [
     "compile_args",
+    "compile_contexts",
     "compile_dockerfile",
     "compile_document",
     "compile_files",
     "compiles_in_parent",
     "image_args",
+    "image_contexts",
     "image_dockerfile",
     "image_document",
     "image_files",
@@ -42,9 +45,16 @@ def refresh_epoch(refresh: Refresh, today: date) -> str | None:
 
 
 def compile_document(
-    inputs: TierInputs, platform: str, pins: Mapping[str, str], *, parent: str | None = None
+    inputs: TierInputs,
+    platform: str,
+    pins: Mapping[str, str],
+    *,
+    keys: Mapping[str, str],
+    parent: str | None = None,
 ) -> KeyDocument:
     """Return what the wheels of a tier with a compile step are made from; `parent` is the key of what it compiles in, if that.
+
+    `keys` are those of earlier tiers.
 
     The refresh epoch is no part of it: updates of the distribution reach the image, but compile nothing anew.
     """
@@ -63,6 +73,7 @@ def compile_document(
         network=inputs.tier.network,
         run=step.run if step else (),
         parent=parent,
+        contexts=_taken_from(inputs, inputs.takes_from(stages), keys),
     )
 
 
@@ -71,11 +82,11 @@ def image_document(
     platform: str,
     pins: Mapping[str, str],
     *,
-    parent: str | None,
+    keys: Mapping[str, str],
     wheels: str | None,
     epoch: str | None,
 ) -> KeyDocument:
-    """Return what the image of a tier is made from, given its parent's key and its wheels' compile key."""
+    """Return what the image of a tier is made from, given the `keys` of earlier tiers and its wheels' compile key."""
     stages = image_stages(inputs)
     args = _args(inputs, stages)
     if epoch is not None and REFRESH_ARG in _declared(inputs, stages):
@@ -91,7 +102,8 @@ def image_document(
         files=_files(inputs, stages, pins),
         secrets=_secrets(inputs),
         network=inputs.tier.network,
-        parent=parent,
+        parent=keys[inputs.tier.parent] if inputs.tier.parent is not None else None,
+        contexts=_taken_from(inputs, inputs.takes_from(stages, inputs.replaced), keys),
         wheels=wheels,
         refresh=epoch,
     )
@@ -110,6 +122,16 @@ def compiles_in_parent(inputs: TierInputs) -> bool:
 def image_stages(inputs: TierInputs) -> tuple[Stage, ...]:
     """Return the stages that run for the image when the wheels are there."""
     return inputs.reading.reach(inputs.target, replaced=inputs.replaced)
+
+
+def compile_contexts(inputs: TierInputs, pins: Mapping[str, str]) -> Contexts:
+    """Return what the compile stages take from by a name."""
+    return _contexts(inputs, inputs.takes_from(compile_stages(inputs)), pins)
+
+
+def image_contexts(inputs: TierInputs, pins: Mapping[str, str]) -> Contexts:
+    """Return what the image's stages take from by a name."""
+    return _contexts(inputs, inputs.takes_from(image_stages(inputs), inputs.replaced), pins)
 
 
 def compile_files(inputs: TierInputs) -> tuple[InputFile, ...]:
@@ -186,9 +208,26 @@ def _args(inputs: TierInputs, stages: tuple[Stage, ...]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _contexts(inputs: TierInputs, names: tuple[str, ...], pins: Mapping[str, str]) -> Contexts:
+    given = {name: inputs.tier.contexts[name] for name in names}
+    return Contexts(
+        {name: context.tier for name, context in given.items() if context.tier is not None},
+        {name: _pinned(context.image, pins) for name, context in given.items() if context.image is not None},
+    )
+
+
+def _taken_from(inputs: TierInputs, names: tuple[str, ...], keys: Mapping[str, str]) -> dict[str, str]:
+    """Return what each named context is, as a key document has it. The digests of outside images are among the bases."""
+    given = {name: inputs.tier.contexts[name] for name in names}
+    return {
+        name: keys[context.tier] if context.tier is not None else context.image or "" for name, context in given.items()
+    }
+
+
 def _bases(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> dict[str, str]:
-    outside = set(inputs.reading.outside(stages, inputs.replaced))
-    named = set(inputs.tier.bases.values())
+    found = (inputs.outside_image(name) for name in inputs.reading.outside(stages, inputs.replaced))
+    outside = {image for image in found if image is not None}
+    named = set(inputs.tier.outside)
     if inputs.dockerfile.syntax is not None:
         outside.add(inputs.dockerfile.syntax)
         named.add(inputs.dockerfile.syntax)

@@ -9,6 +9,7 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     args        build arguments that these stages declare (the arch list of `gpus` is one of them)
     bases       outside images, by digest where pipeline.lock.yaml pins them
     parent      the parent tier's key
+    contexts    what the Dockerfile takes from by a name, where there is any: a tier's key, an outside image
     wheels      the compile key of the wheels that are installed
     files       path, kind (644, 755, link) and sha256 of those listed files that these stages take
     run         of a compile key: the command
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +38,7 @@ __all__ = [
     "KeyChange",
     "KeyDocument",
     "diff",
+    "is_key",
     "read_key_document",
     "short",
 ]
@@ -44,11 +47,17 @@ RECIPE = 1
 UNPINNED = "unpinned"
 FILES_LEFT_OUT = "(too many for a label)"
 SHORT = 12
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def short(key: str) -> str:
     """Return a key as people read it: 12 hex digits."""
     return key[:SHORT]
+
+
+def is_key(text: object) -> bool:
+    """Say whether it is a whole key."""
+    return isinstance(text, str) and _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,7 @@ class KeyDocument:
     refresh: str | None = None
     network: str | None = None
     recipe: int = RECIPE
+    contexts: Mapping[str, str] = field(default_factory=dict)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +97,7 @@ class KeyDocument:
             "args": dict(self.args),
             "bases": dict(self.bases),
             "parent": self.parent,
+            **({"contexts": dict(self.contexts)} if self.contexts else {}),
             "wheels": self.wheels,
             "run": list(self.run),
             "files": {path: [kind, digest] for path, kind, digest in self.files},
@@ -114,7 +125,9 @@ def read_key_document(text: str | bytes, key: str) -> Mapping[str, Any] | None:
 
 
 def _has_form(document: Mapping[str, Any]) -> bool:
-    mappings = all(isinstance(document.get(part, {}), dict) for part in ("stages", "args", "bases", "files"))
+    mappings = all(
+        isinstance(document.get(part, {}), dict) for part in ("stages", "args", "bases", "contexts", "files")
+    )
     lists = all(isinstance(document.get(part, []), list) for part in ("run", "secrets"))
     return mappings and lists and all(isinstance(lines, list) for lines in document.get("stages", {}).values())
 
@@ -132,7 +145,8 @@ class KeyChange:
         name = f"{self.part} {self.name}".strip()
         if self.part == "file":
             return f"{self.name} " + ("added" if self.before is None else "removed" if self.after is None else "edited")
-        if self.part in {"parent", "wheels", "stage"}:
+        of_a_tier = self.part == "context" and is_key(self.before) and is_key(self.after)
+        if of_a_tier or self.part in {"parent", "wheels", "stage"}:
             return f"{name} changed"
         return f"{name}: {self.before or 'none'} -> {self.after or 'none'}"
 
@@ -161,6 +175,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[KeyChange
     mapping("args", "arg")
     mapping("bases", "base")
     scalar("parent")
+    mapping("contexts", "context")
     scalar("wheels")
     mapping("files", "file")
     for part in ("run", "refresh", "secrets", "network"):

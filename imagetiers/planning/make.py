@@ -41,13 +41,14 @@ def make_plan(repository: Repository, today: date) -> Plan:
 def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, TierPlan], today: date) -> TierPlan:
     pipeline, tier = repository.pipeline, inputs.tier
     parent = done[tier.parent] if tier.parent is not None else None
-    compile_plan = _compile_plan(pipeline, inputs, parent) if tier.compile is not None else None
+    keys = {name: done[name].key for name in tier.made_from}
+    compile_plan = _compile_plan(pipeline, inputs, parent, keys) if tier.compile is not None else None
     epoch = ingredients.refresh_epoch(tier.refresh, today)
     document = ingredients.image_document(
         inputs,
         pipeline.platform,
         pipeline.pins,
-        parent=parent.key if parent else None,
+        keys=keys,
         wheels=compile_plan.key if compile_plan else None,
         epoch=epoch,
     )
@@ -68,6 +69,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         compile=compile_plan,
         verify=_verify_plan(pipeline, inputs, parent),
         recipe=lambda: recipe,
+        contexts=ingredients.image_contexts(inputs, pipeline.pins),
     )
 
 
@@ -75,13 +77,15 @@ def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
     return "/".join(part for part in (place, pipeline.name, tier.name) if part)
 
 
-def _compile_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None) -> CompilePlan:
+def _compile_plan(
+    pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None, keys: Mapping[str, str]
+) -> CompilePlan:
     step = inputs.tier.compile
     assert step is not None  # noqa: S101  the caller asked
     if not ingredients.compiles_in_parent(inputs):
         parent = None
     key = parent.key if parent is not None else None
-    document = ingredients.compile_document(inputs, pipeline.platform, pipeline.pins, parent=key)
+    document = ingredients.compile_document(inputs, pipeline.platform, pipeline.pins, keys=keys, parent=key)
     args = ingredients.compile_args(inputs)
     if parent is not None:
         args[PARENT_ARG] = parent.ref
@@ -98,6 +102,8 @@ def _compile_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | Non
         files=ingredients.compile_files(inputs),
         dockerfile=ingredients.compile_dockerfile(inputs, pipeline.pins),
         layers=f"{_repository(place, pipeline, inputs.tier)}-{step.stage}:{namespace}" if place is not None else None,
+        contexts=ingredients.compile_contexts(inputs, pipeline.pins),
+        parent=parent.name if parent is not None else None,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagetiers.config.checks import Declared
-from imagetiers.config.model import PARENT_ARG, Budget, CompileStep, Pipeline, Tier
+from imagetiers.config.model import Budget, CompileStep, Pipeline, Tier
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning import keys
 from imagetiers.planning.keys import KeyDocument
@@ -16,6 +16,7 @@ from imagetiers.rules.finding import Finding
 
 __all__ = [
     "CompilePlan",
+    "Contexts",
     "DeviceCheck",
     "Plan",
     "Recipe",
@@ -30,11 +31,19 @@ DECLARED_RECIPE = 1  # raised when what is declared is read or judged otherwise
 
 
 @dataclass(frozen=True, slots=True)
+class Contexts:
+    """What a build takes from by a name, beside its own context: `images` are outside ones, as they are pinned."""
+
+    tiers: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CompilePlan:
     """How a tier's wheels are made, by `config`: `builder` is the compile stage's image, `namespace` names its ccache.
 
-    `args` hold the parent's reference where the stage takes the parent's image. `layers` is where the registry keeps the
-    builder for other workers' builds, None where it does not.
+    `args` hold the parent's reference where the stage takes the parent's image, and `parent` names that tier, None where it
+    does not. `layers` is where the registry keeps the builder for other workers' builds, None where it does not.
     """
 
     tier: str
@@ -46,6 +55,8 @@ class CompilePlan:
     files: tuple[InputFile, ...]
     dockerfile: bytes
     layers: str | None = None
+    contexts: Contexts = field(default_factory=Contexts)
+    parent: str | None = None
 
     @property
     def key(self) -> str:
@@ -53,9 +64,9 @@ class CompilePlan:
         return self.key_document.key
 
     @property
-    def in_parent(self) -> bool:
-        """Whether it compiles in the parent's image."""
-        return PARENT_ARG in self.args
+    def made_from(self) -> tuple[str, ...]:
+        """The tiers whose images the compile stage is built from, the parent first."""
+        return _made_from(self.parent, self.contexts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +161,17 @@ class TierPlan:
     verify: VerifyPlan
     recipe: Callable[[], Recipe] = field(compare=False, repr=False)
     findings: tuple[Finding, ...] = ()
+    contexts: Contexts = field(default_factory=Contexts)
 
     @property
     def name(self) -> str:
         """The tier's name."""
         return self.config.name
+
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """The tiers whose images this one is built from, the parent first."""
+        return _made_from(self.config.parent, self.contexts)
 
     @property
     def key_document(self) -> KeyDocument:
@@ -177,9 +194,13 @@ class TierPlan:
         return self.ref.rpartition(":")[0]
 
 
+def _made_from(parent: str | None, contexts: Contexts) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*((parent,) if parent is not None else ()), *contexts.tiers.values())))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All tiers, parents first."""
+    """All tiers, each behind those that it is made from."""
 
     pipeline: Pipeline
     tiers: Mapping[str, TierPlan]
@@ -198,6 +219,7 @@ class Plan:
                     "ref": tier.ref,
                     "tags": list(tier.tags),
                     "parent": tier.config.parent,
+                    "contexts": {**tier.contexts.tiers, **tier.contexts.images},
                     "manifest": tier.key_document.content(),
                     "compile": None
                     if tier.compile is None

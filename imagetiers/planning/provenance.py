@@ -65,9 +65,10 @@ def _materials(plan: Plan, tier: TierPlan, parent: str | None) -> Iterator[dict[
     bases = {ref: digest for document in documents for ref, digest in document.bases.items()}
     for ref, digest in sorted(bases.items()):
         yield _material(f"docker://{ref}", "sha256", digest)
-    if tier.config.parent is not None:
-        above = plan.tiers[tier.config.parent]
-        material = _material(f"docker://{above.repository}", "sha256", parent or "")
+    for name in tier.made_from:
+        above = plan.tiers[name]
+        published = (parent or "") if name == tier.config.parent else ""
+        material = _material(f"docker://{above.repository}", "sha256", published)
         yield {**material, "annotations": {"key": above.key}}
     used = {name for document in documents for name in document.args}
     for name, source in tier.config.sources.items():

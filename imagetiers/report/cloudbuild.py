@@ -122,11 +122,11 @@ def _steps(plan: Plan, mode: str) -> list[Json]:
         if tier.compile is not None:
             limit = settings.compile_timeout
             targets = [f"compile:{tier.name}", "--if-needed", f"--timeout={limit - min(_GRACE, limit // 5)}s"]
-            after = [f"image-{tier.config.parent}"] if tier.compile.in_parent else ["plan"]
+            after = [f"image-{name}" for name in tier.compile.made_from] or ["plan"]
             steps.append(step(f"compile-{tier.name}", targets, after, tier.config, limit))
         steps.append(step(f"image-{tier.name}", [_target(plan, tier, mode)], _after(tier), tier.config))
-    parents = {tier.config.parent for tier in plan.tiers.values()}
-    steps.append(step("status", ["status"], [f"image-{name}" for name in plan.tiers if name not in parents]))
+    earlier = {name for tier in plan.tiers.values() for name in tier.made_from}
+    steps.append(step("status", ["status"], [f"image-{name}" for name in plan.tiers if name not in earlier]))
     return steps
 
 
@@ -138,8 +138,7 @@ def _target(plan: Plan, tier: TierPlan, mode: str) -> str:
 
 def _after(tier: TierPlan) -> list[str]:
     after = [f"compile-{tier.name}"] if tier.compile is not None else []
-    if tier.config.parent is not None:
-        after.append(f"image-{tier.config.parent}")
+    after += [f"image-{name}" for name in tier.made_from]
     return after or ["plan"]
 
 

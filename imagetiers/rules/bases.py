@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imagetiers.dockerfile.model import SCRATCH, Stage
+from imagetiers.dockerfile.model import Stage
 from imagetiers.rules.rule import Rule, Severity, Spot
 from imagetiers.rules.subject import Subject
 
@@ -17,11 +17,9 @@ _TOOLCHAINS = frozenset({"buildpack-deps", "gcc", "golang", "rust", "maven", "gr
 
 
 def _outside(subject: Subject, stage: Stage) -> str | None:
-    """Return the outside image that a stage is FROM, None for a stage, the parent's image or scratch."""
+    """Return the outside image that a stage is FROM, None for a stage, another tier's image or scratch."""
     reference = subject.inputs.reading.references(stage)[0]
-    if reference.stage is not None or reference.name in {subject.inputs.parent, SCRATCH}:
-        return None
-    return reference.name
+    return None if reference.stage is not None else subject.inputs.outside_image(reference.name)
 
 
 def _split(reference: str) -> tuple[str, str, str]:
@@ -55,10 +53,10 @@ def _mutable(subject: Subject) -> Iterator[Spot]:
     seen: set[str] = set()
     for stage in subject.stages:
         for reference in reading.references(stage):
-            name = reference.name
-            if reference.stage is not None or name in {subject.inputs.parent, SCRATCH} or name in seen:
+            if reference.stage is not None or reference.name.lower() in subject.inputs.replaced:
                 continue
-            if name.lower() in subject.inputs.replaced:
+            name = subject.inputs.outside_image(reference.name)
+            if name is None or name in seen:
                 continue
             seen.add(name)
             _, tag, digest = _split(name)

@@ -58,13 +58,13 @@ _CLASSES = {
     "imagetiers.config.checks": {"Checks", "CommandCheck", "Declared", "FileCheck", "Forbidden", "PythonCheck"},
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
-        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef", "Pipeline", "Refresh",
-        "ScanClass", "ScanPolicy", "SignedParents", "SupplyChain", "Secret", "Tier",
+        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef",
+        "NamedContext", "Pipeline", "Refresh", "ScanClass", "ScanPolicy", "SignedParents", "SupplyChain", "Secret", "Tier",
         "TrustSettings", "TrustedKey", "Verify", "Waiver",
     },
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},
-    "imagetiers.planning.plan": {"CompilePlan", "DeviceCheck", "Plan", "Recipe", "TierPlan", "VerifyPlan"},
+    "imagetiers.planning.plan": {"CompilePlan", "Contexts", "DeviceCheck", "Plan", "Recipe", "TierPlan", "VerifyPlan"},
     "imagetiers.rules.finding": {"Finding"},
     "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_nothing", "_put_together"},
 }  # fmt: skip

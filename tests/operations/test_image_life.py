@@ -36,7 +36,7 @@ def test_it_is_built_once_of_its_wheels(here: Machine) -> None:
 
     assert here.engine.made == ["image:pytorch-clean"]
     (build,) = here.engine.builds
-    assert build.contexts == {"wheels": here.layout.wheels(here.step.key)}
+    assert build.contexts == {"wheels": str(here.layout.wheels(here.step.key))}
     assert build.tags == (here.tier.ref,)
     assert not build.no_cache
     assert "image:pytorch-clean:" in here.said

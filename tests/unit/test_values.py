@@ -49,14 +49,14 @@ def test_commands(plan: Plan, golden: Golden) -> None:
     assert tier.compile is not None
     wheels, ccache = Path("/checkout/wheels"), Path("/checkout/ccache")
     values: dict[str, BuildImage | Container] = {
-        "build_builder": build_builder(tier.compile, tier, "linux/amd64"),
-        "build_image of a tier with wheels": build_image(tier, plan.pipeline, wheels, Trust()),
+        "build_builder": build_builder(tier.compile, tier, "linux/amd64", images={}),
+        "build_image of a tier with wheels": build_image(tier, plan.pipeline, wheels, Trust(), images={}),
         "build_image of a child, without BuildKit's cache": build_image(
             plan.tiers["arr-base"],
             plan.pipeline,
             None,
             Trust(trusted=False, branch="pr-7"),
-            parent="host/tiny/pytorch-clean@sha256:0",
+            images={"pytorch-clean": "host/tiny/pytorch-clean@sha256:0"},
             no_cache=True,
         ),
         "build_image with an agent, a key and the host's network": build_image(
@@ -64,6 +64,7 @@ def test_commands(plan: Plan, golden: Golden) -> None:
             plan.pipeline,
             None,
             Trust(),
+            images={"pytorch-clean": plan.tiers["pytorch-clean"].ref},
             secrets=(Secret("default", ssh="default"), Secret("git", ssh="keys/id"), Secret("token", env="A_TOKEN")),
         ),
         "compile_container": compile_container(
