@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imagetiers.layers.image_config import ImageConfig
     from imagetiers.layers.model import ReadOptions
     from imagetiers.planning.containers import BuildImage, Container
-    from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
+    from imagetiers.planning.observed import Absent, Answer, CacheRecord, ImageInfo, Present, Stored, Unknown
     from imagetiers.stores.port import BucketSettings, Store
 
 __all__ = [
@@ -115,6 +115,18 @@ class Engine(Protocol):
 
     def untag(self, ref: str) -> bool:
         """Remove a reference, and the image when it was the last one. Say whether there was one."""
+        ...
+
+    def stored(self) -> Stored:
+        """Return all images, ours or not, with what they take, and which compiles have a container."""
+        ...
+
+    def build_cache(self) -> tuple[CacheRecord, ...]:
+        """Return the layers that BuildKit keeps, of whoever builds on this engine."""
+        ...
+
+    def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
+        """Let BuildKit forget these records, but for those that it still needs; return which are gone."""
         ...
 
     def push(self, ref: str, on_line: OnLine) -> str:

@@ -21,7 +21,7 @@ from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
 from imagetiers.planning.labels import Label
-from imagetiers.planning.observed import ImageInfo
+from imagetiers.planning.observed import CacheRecord, ImageInfo, Stored
 from imagetiers.retry import RetryDecision, RetryPolicy, retry
 from imagetiers.services import Cancellation, ContainerLoad, ContainerState, EngineInfo, OnLine
 
@@ -86,22 +86,7 @@ class DockerEngine:
         listed = self._ask_socket(f"/images/json?filters={quote(json.dumps(filters))}")
         if listed is None:
             listed = self._ask(lambda api: api.images(filters=filters))
-        return tuple(
-            ImageInfo(
-                id=image["Id"],
-                refs=tuple(image.get("RepoTags") or ()),
-                pipeline=image["Labels"].get(Label.PIPELINE, ""),
-                variant=image["Labels"].get(Label.VARIANT, ""),
-                tier=image["Labels"].get(Label.TIER, ""),
-                key=image["Labels"].get(Label.KEY, ""),
-                created=int(image["Created"]),
-                size=int(image["Size"]),
-                key_document=image["Labels"].get(Label.KEY_DOCUMENT, ""),
-                trust=image["Labels"].get(Label.TRUST, ""),
-                digests=tuple(image.get("RepoDigests") or ()),
-            )
-            for image in listed
-        )
+        return tuple(_image_info(image) for image in listed)
 
     def has_image(self, ref: str) -> bool:
         """Say whether the engine holds an image of that reference or id."""
@@ -179,6 +164,24 @@ class DockerEngine:
                 Problem(ref, f"cannot be removed: {error.explanation}", "end its containers first")
             ) from error
         return True
+
+    def stored(self) -> Stored:
+        """Return all images, ours or not, with what they take, and which compiles have a container."""
+        from imagetiers.adapters.docker_room import read_stored
+
+        return self._ask(lambda api: read_stored(api, _image_info))
+
+    def build_cache(self) -> tuple[CacheRecord, ...]:
+        """Return the layers that BuildKit keeps, of whoever builds on this engine."""
+        from imagetiers.adapters.docker_room import read_records
+
+        return self._ask(read_records)
+
+    def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
+        """Let BuildKit forget these records, but for those that it still needs; return which are gone."""
+        from imagetiers.adapters.docker_room import prune_records
+
+        return self._ask(lambda api: prune_records(api, ids))
 
     def push(self, ref: str, on_line: OnLine) -> str:
         """Push an image under its reference; return the manifest's digest. Raises RegistryError when it is refused.
@@ -406,6 +409,23 @@ def _count_jobs(processes: Iterable[list[str]]) -> tuple[int, int] | None:
     launchers = {row[0] for row in processes if row[2] == LAUNCHER}
     running = launchers & {row[1] for row in processes}
     return (len(running), len(launchers - running)) if launchers else None
+
+
+def _image_info(image: Mapping[str, Any]) -> ImageInfo:
+    labels = image["Labels"]
+    return ImageInfo(
+        id=image["Id"],
+        refs=tuple(image.get("RepoTags") or ()),
+        pipeline=labels.get(Label.PIPELINE, ""),
+        variant=labels.get(Label.VARIANT, ""),
+        tier=labels.get(Label.TIER, ""),
+        key=labels.get(Label.KEY, ""),
+        created=int(image["Created"]),
+        size=int(image["Size"]),
+        key_document=labels.get(Label.KEY_DOCUMENT, ""),
+        trust=labels.get(Label.TRUST, ""),
+        digests=tuple(image.get("RepoDigests") or ()),
+    )
 
 
 def _momentary(error: Exception) -> RetryDecision:

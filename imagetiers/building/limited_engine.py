@@ -13,7 +13,7 @@ from imagetiers.stores.patience import answer_within
 if TYPE_CHECKING:
     from imagetiers.layers.image_config import ImageConfig
     from imagetiers.planning.containers import BuildImage, Container
-    from imagetiers.planning.observed import ImageInfo
+    from imagetiers.planning.observed import CacheRecord, ImageInfo, Stored
     from imagetiers.services import ContainerLoad, ContainerState, Engine, EngineInfo, OnLine
 
 __all__ = ["LimitedEngine"]
@@ -74,6 +74,18 @@ class LimitedEngine:
     def untag(self, ref: str) -> bool:
         """Pass on."""
         return self._ask(lambda: self._engine.untag(ref))
+
+    def stored(self) -> Stored:
+        """Pass on."""
+        return self._ask(self._engine.stored)
+
+    def build_cache(self) -> tuple[CacheRecord, ...]:
+        """Pass on."""
+        return self._ask(self._engine.build_cache)
+
+    def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
+        """Pass on."""
+        return self._ask(lambda: self._engine.prune_build_cache(ids))
 
     def push(self, ref: str, on_line: OnLine) -> str:
         """Pass on, without a limit."""

@@ -24,10 +24,10 @@ from imagetiers.operations.gc_ccache import listed, plan_abandoned, remove_names
 from imagetiers.operations.gc_local import local_items, needed_here, remove
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.forecast import READ, Sample
-from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, by_kind, decode_marks, encode_marks, plan_sweep
+from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, decode_marks, encode_marks, plan_sweep
 from imagetiers.planning.keys import SHORT
 from imagetiers.planning.plan import Plan
-from imagetiers.report.amounts import age_text, size_text
+from imagetiers.report.swept import swept_lines
 from imagetiers.session import Session
 from imagetiers.state.aggregates import AGGREGATE, Aggregate, decode_aggregate, encode_aggregate, fold
 from imagetiers.stores.port import Store
@@ -169,7 +169,12 @@ def sweep_part(part: Part, live: frozenset[str], options: GcOptions, pipelines: 
         kept = [item for item in abandoned.delete if not remove_namespace(part.store, item, now)]
         lines += [f"  {item.name[:-1]} stays, for somebody has written it meanwhile" for item in kept]
     sweep = _both(sweep, abandoned)
-    lines += _said(f"cache {part.store.url}{part.trust.prefix and '/'}{part.trust.prefix[:-1]}", sweep, options)
+    lines += swept_lines(
+        f"cache {part.store.url}{part.trust.prefix and '/'}{part.trust.prefix[:-1]}",
+        sweep,
+        options.grace,
+        dry_run=options.dry_run,
+    )
     lines += listed(abandoned, now, dry_run=options.dry_run)
     if reading.foreign:
         lines.append(f"  {reading.foreign} objects are none of imagetiers': left alone")
@@ -274,30 +279,6 @@ def _here(session: Session, options: GcOptions, keys: frozenset[str]) -> None:
             temporary.replace(path)
         for item in sweep.delete:
             remove(session.layout, item)
-    session.services.console.line("\n".join(_said(str(session.layout.work), sweep, options)))
-
-
-# ---- what is said ----
-
-
-def _said(where: str, sweep: Sweep, options: GcOptions) -> list[str]:
-    kept, marked, deleted = (by_kind(items) for items in (sweep.keep, sweep.marked, sweep.delete))
-    would = "would be " if options.dry_run else ""
-    lines = [f"{where}:"]
-    for kind in sorted({*kept, *marked, *deleted}):
-        parts = [f"{_counted(*kept.get(kind, (0, 0)))} kept"]
-        if kind in marked:
-            parts.append(f"{_counted(*marked[kind])} {would}marked")
-        if kind in deleted:
-            parts.append(f"{_counted(*deleted[kind])} {would}removed")
-        lines.append(f"  {kind}: {', '.join(parts)}")
-    if sweep.marked:
-        after = age_text(options.grace)
-        lines.append(f"  what is marked is removed by a cache:gc in {after} or later, unless it is used before")
-    if sweep.unmarked:
-        lines.append(f"  {sweep.unmarked} that were marked are needed or were used: unmarked")
-    return lines
-
-
-def _counted(count: int, size: int) -> str:
-    return f"{count} ({size_text(size)})"
+    session.services.console.line(
+        "\n".join(swept_lines(str(session.layout.work), sweep, options.grace, dry_run=options.dry_run))
+    )

@@ -1,4 +1,4 @@
-"""What lies in this checkout's `.imagetiers/` and could be had again, as items for `cache:gc`, and its removal."""
+"""What lies in this checkout's `.imagetiers/` and could be had again, as items for `gc` and `cache:gc`, and its removal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from imagetiers.config.layout import Layout
 from imagetiers.planning.housekeeping import Item
 
-__all__ = ["local_items", "needed_here", "remove"]
+__all__ = ["held_locks", "local_items", "needed_here", "remove"]
 
 _REMOVED = ".removed-"
 UNTRUSTED = "untrusted"
@@ -57,6 +57,11 @@ def _items(layout: Layout, root: Path) -> Iterator[Item]:
     for name in MARKS:
         for path in _inside(layout.state / name):
             yield _file(path, "marks here", root)
+
+
+def held_locks(layout: Layout, held: Callable[[Path], frozenset[str]]) -> frozenset[str]:
+    """Return the names of the locks that builds in this checkout hold, those of untrusted branches included."""
+    return held(layout.locks).union(*(held(branch.locks) for branch in _branches(layout)))
 
 
 def needed_here(

@@ -23,6 +23,7 @@ __all__ = [
     "decode_marks",
     "encode_marks",
     "plan_sweep",
+    "sweep_now",
 ]
 
 GRACE_MIN = 7200.0
@@ -118,6 +119,16 @@ def plan_sweep(  # noqa: PLR0917  one value each
         written[item.name] = mark or Mark(now, item.generation)
     unmarked = sum(item.name in marks for item in keep)
     return Sweep(tuple(keep), tuple(marked), tuple(delete), written, unmarked)
+
+
+def sweep_now(items: Iterable[Item], needed: Collection[str], limits: Mapping[str, Limits], now: float) -> Sweep:
+    """Decide for things that nobody can begin to use unnoticed: what a limit speaks against goes at once, without a mark."""
+    every = sorted(items, key=lambda item: (-item.used, item.name))
+    unwanted = _unwanted(every, needed, limits, now, None)
+    return Sweep(
+        tuple(item for item in every if item.name not in unwanted),
+        delete=tuple(item for item in every if item.name in unwanted),
+    )
 
 
 def _unwanted(

@@ -8,7 +8,19 @@ from typing import Protocol
 
 from imagetiers.config.model import Trust
 
-__all__ = ["Absent", "Answer", "ImageInfo", "ObservedState", "Present", "RegistryState", "Sought", "Unknown"]
+__all__ = [
+    "Absent",
+    "Answer",
+    "CacheRecord",
+    "ImageInfo",
+    "ObservedState",
+    "Present",
+    "RegistryState",
+    "Sought",
+    "Stored",
+    "StoredImage",
+    "Unknown",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,38 @@ class ImageInfo:
     def usable(self, trust: Trust) -> bool:
         """Say whether a build of that trust may take it: what pull requests have built is for themselves alone."""
         return self.trust in {Trust().label, trust.label}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image with what it takes on the engine, ours or not: what no label tells of it is empty in `info`.
+
+    `compile_key` is a builder's. `used` is when it was built or last tagged (Unix s). `layers` are chain IDs (a layer with
+    all below it) and bytes, the first one first. `held`: there is a container of it.
+    """
+
+    info: ImageInfo
+    compile_key: str
+    used: float
+    layers: tuple[tuple[str, int], ...]
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """All images of an engine, and the compile keys that have a container there, running or not."""
+
+    images: tuple[StoredImage, ...] = ()
+    compiling: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRecord:
+    """A layer that BuildKit keeps, `size` in bytes. `shared`: an image has it, too, so that it goes only when both do."""
+
+    id: str
+    size: int
+    shared: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""The task `cache:gc`: housekeeping of everything but ccache's packs."""
+"""The tasks `gc` and `cache:gc`: room on this machine, and housekeeping of everything in the cache but ccache's packs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from doit.exceptions import TaskFailed
@@ -12,7 +12,7 @@ from imagetiers.planning.plan import Plan
 from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import number, option, size, switch
 
-__all__ = ["gc_task"]
+__all__ = ["gc_tasks"]
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
@@ -26,8 +26,33 @@ def _grace(value: str) -> int:
     return hours
 
 
-def gc_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
-    """Return the task; `plans` makes the plans of all variants, `act` runs the work in a session."""
+def gc_tasks(act: Act, plans: Callable[[], Iterable[Plan]]) -> Iterator[dict[str, Any]]:
+    """Yield the tasks; `plans` makes the plans of all variants, `act` runs the work in a session."""
+    yield _room_task(act, plans)
+    yield _cache_task(act, plans)
+
+
+def _room_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
+    def gc(dry_run: bool, days: int, keep: int) -> TaskFailed | None:  # noqa: FBT001  doit passes options so, by their names
+        from imagetiers.operations.room import RoomOptions, make_room
+
+        options = RoomOptions(days * _DAY, keep, dry_run)
+        return act(lambda session: make_room(session, plans(), options))
+
+    return {
+        "basename": "gc",
+        "doc": "remove images, wheels and logs from this machine that nobody needs (--dry-run: say how much)",
+        "params": [
+            switch("dry-run", "only say what would be removed, and the bytes that would come back"),
+            option("days", "keep what was used in so many days", number(0), default=14),
+            option("keep", "keep so many of the newest images and logs of each tier and variant", number(0), default=2),
+        ],
+        "actions": [gc],
+        "meta": {"quiet": True},
+    }
+
+
+def _cache_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
 
     def gc(  # noqa: PLR0917
         dry_run: bool,  # noqa: FBT001  doit passes options so, by their names

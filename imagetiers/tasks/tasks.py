@@ -30,7 +30,7 @@ from imagetiers.state.observe import clear_forced, forced_tasks, mark_forced, ob
 from imagetiers.suggestions import did_you_mean
 from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.check import check_task
-from imagetiers.tasks.gc import gc_task
+from imagetiers.tasks.gc import gc_tasks
 from imagetiers.tasks.options import duration, form, option, refused, string, switch, where_called
 from imagetiers.tasks.plan import plan_task
 from imagetiers.tasks.report import report_task
@@ -265,9 +265,9 @@ class Tasks:
         """trust:<verb>: keys that sign what trusted builds share."""
         return trust_tasks(self._act)
 
-    def gc(self) -> Task:
-        """cache:gc: housekeeping of everything else."""
-        return gc_task(self._act, self._plans)
+    def gc(self) -> Iterator[Task]:
+        """gc, cache:gc: room on this machine, and housekeeping of everything else in the cache."""
+        return gc_tasks(self._act, self._plans)
 
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""

@@ -22,7 +22,7 @@ _NEEDS = {
     "pull": {"pull"},
 }
 _OTHERS = frozenset(
-    {"cache", "ccache", "check", "cloudbuild", "lock", "metrics", "plan", "report", "status", "trust", "tui"}
+    {"cache", "ccache", "check", "cloudbuild", "gc", "lock", "metrics", "plan", "report", "status", "trust", "tui"}
 )
 
 

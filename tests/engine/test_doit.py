@@ -148,6 +148,7 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
         "cloudbuild",
         "compile",
         "explain",
+        "gc",
         "image",
         "lock",
         "metrics",

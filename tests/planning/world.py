@@ -22,7 +22,7 @@ from imagetiers.layers.image_config import ImageConfig
 from imagetiers.layers.model import ReadOptions
 from imagetiers.planning.containers import BindMount, BuildImage, Container
 from imagetiers.planning.labels import Label
-from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
+from imagetiers.planning.observed import Absent, Answer, CacheRecord, ImageInfo, Present, Stored, StoredImage, Unknown
 from imagetiers.services import ContainerLoad, ContainerState, EngineInfo, OnLine, Referrer, Services
 from imagetiers.stores.port import Store
 from tests.registry.harness import Lines, NoCancellation, NoLocks
@@ -88,7 +88,10 @@ class FakeRegistry:
 
 @dataclass
 class FakeEngine:
-    """Images by id, and references to them. What it is asked to run ends at once, and well but for checks of `broken`."""
+    """Images by id, and references to them. What it is asked to run ends at once, and well but for checks of `broken`.
+
+    `builders` are compile keys by image; `layers_of` it are chain IDs with bytes, and `cached` what BuildKit keeps of them.
+    """
 
     registry: FakeRegistry
     down: bool = False
@@ -97,6 +100,9 @@ class FakeEngine:
     made: list[str] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     started: dict[str, Container] = field(default_factory=dict)
+    builders: dict[str, str] = field(default_factory=dict)
+    layers_of: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    cached: dict[str, int] = field(default_factory=dict)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def _up(self) -> None:
@@ -139,6 +145,11 @@ class FakeEngine:
             labels.get(Label.TRUST, ""),
         )  # fmt: skip
         self.add(image, *build.tags)
+        if Label.COMPILE_KEY in labels:
+            self.builders[image.id] = labels[Label.COMPILE_KEY]
+        below = self.layers_of.get(self.refs.get(parent or "", ""), ())
+        self.layers_of[image.id] = (*below, (f"layer of {image.id}", 100))
+        self.cached |= dict(self.layers_of[image.id])
         self.made.append(f"image:{image.tier}" if image.tier else "builder")
 
     def tag(self, ref: str, tags: tuple[str, ...]) -> None:
@@ -150,6 +161,30 @@ class FakeEngine:
 
     def layers(self, ref: str) -> tuple[str, ...]:
         raise NotImplementedError
+
+    def stored(self) -> Stored:
+        self._up()
+        used = {container.image for container in self.started.values()}
+        images = []
+        for id_, image in self.byid.items():
+            refs = tuple(ref for ref, to in self.refs.items() if to == id_)
+            if refs:
+                layers, compiled = self.layers_of.get(id_, ()), self.builders.get(id_, "")
+                held = bool(used & {*refs, id_})
+                images.append(StoredImage(replace(image, refs=refs), compiled, float(image.created), layers, held))
+        labels = [container.labels for container in self.started.values()]
+        return Stored(tuple(images), frozenset(each[Label.COMPILE_KEY] for each in labels if Label.COMPILE_KEY in each))
+
+    def build_cache(self) -> tuple[CacheRecord, ...]:
+        self._up()
+        shared = {chain for id_ in self.refs.values() for chain, _ in self.layers_of.get(id_, ())}
+        return tuple(CacheRecord(chain, size, chain in shared) for chain, size in self.cached.items())
+
+    def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
+        shared = {record.id for record in self.build_cache() if record.shared}
+        gone = frozenset(ids) - shared
+        self.cached = {chain: size for chain, size in self.cached.items() if chain not in gone}
+        return gone
 
     def untag(self, ref: str) -> bool:
         self._up()

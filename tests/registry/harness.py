@@ -31,7 +31,7 @@ from imagetiers.layers.image_config import ImageConfig
 from imagetiers.planning.containers import BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.make import make_plan
-from imagetiers.planning.observed import ImageInfo
+from imagetiers.planning.observed import CacheRecord, ImageInfo, Stored
 from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.retry import RetryPolicy
 from imagetiers.services import Bar, ContainerLoad, ContainerState, EngineInfo, OnLine, Services
@@ -131,6 +131,15 @@ class TableEngine:
         raise NotImplementedError
 
     def layers(self, ref: str) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def stored(self) -> Stored:
+        raise NotImplementedError
+
+    def build_cache(self) -> tuple[CacheRecord, ...]:
+        raise NotImplementedError
+
+    def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
         raise NotImplementedError
 
     def untag(self, ref: str) -> bool:

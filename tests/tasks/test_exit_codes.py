@@ -77,6 +77,7 @@ OPTIONS = [
     ("ccache:pull", ["namespace"]),
     ("ccache:prune", ["namespace", "days", "max_size"]),
     ("ccache:rollback", ["to"]),
+    ("gc", ["days", "keep"]),
     ("cache:gc", ["days", "keep", "max_count", "max_size", "grace"]),
     ("trust:init", ["out", "key"]),
     ("trust:rotate", ["out", "key"]),
@@ -93,10 +94,9 @@ def params() -> list[tuple[str, dict[str, Any]]]:
         tasks.explain(),
         tasks.lock(),
         tasks.status(),
-        tasks.gc(),
         tasks.cloudbuild(),
     ]
-    made += [*tasks.ccache(), *tasks.trust()]
+    made += [*tasks.ccache(), *tasks.trust(), *tasks.gc()]
     found = [
         (str(task.get("basename") or task.get("name")), param) for task in made for param in task.get("params", [])
     ]

@@ -23,7 +23,7 @@ DEFAULT = ("image", "verify")
         (("image:app",), {"compile", "image"}),
         (("push", "--rebuild"), VERBS - {"pull"}),
         (("pull:app", "compile"), {"compile", "image", "pull"}),
-        (("status", "cache:gc", "ccache:stats"), set()),
+        (("status", "gc", "cache:gc", "ccache:stats"), set()),
         (("pull*",), VERBS),
         (("verify", "--timeout", "3h"), VERBS),
         (("imege:app",), VERBS),

@@ -37,7 +37,7 @@ class Silent:
     def wait(self, *_: object) -> None:
         self.let_go.wait(60)
 
-    info = images = has_image = tag = untag = find_containers = stop = wait
+    info = images = has_image = tag = untag = stored = build_cache = prune_build_cache = find_containers = stop = wait
 
 
 CALLS: dict[str, Callable[[Engine], object]] = {
@@ -46,6 +46,9 @@ CALLS: dict[str, Callable[[Engine], object]] = {
     "has_image": lambda engine: engine.has_image("x"),
     "tag": lambda engine: engine.tag("x", ("y",)),
     "untag": lambda engine: engine.untag("x"),
+    "stored": lambda engine: engine.stored(),
+    "build_cache": lambda engine: engine.build_cache(),
+    "prune_build_cache": lambda engine: engine.prune_build_cache(["x"]),
     "find_containers": lambda engine: engine.find_containers("x", "y"),
     "start": lambda engine: engine.start(CONTAINER),
 }
