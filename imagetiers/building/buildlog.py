@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Self
 
+from imagetiers.building.build_tools import BuildTools
 from imagetiers.building.masking import Masker
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.errors import Problem
@@ -15,11 +16,10 @@ from imagetiers.services import Bar
 
 __all__ = ["BuildLog"]
 
-_NINJA = re.compile(r"(?:#\d+ [\d.]+ )?\[(\d+)/(\d+)\]\s*(.*)")
 _STEP = re.compile(r"#(\d+) (\[(?:([^\]]+) )?\d+/(\d+)\].*)")  # BuildKit's `#7 [builder 4/6] RUN ...`
 _STEP_ENDED = re.compile(r"#(\d+) (?:DONE|CACHED|ERROR)")
 _ERROR = re.compile(
-    r"\b(fatal )?error:|CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
+    r"\b(fatal )?error(\[E\d+\])?:|CMake Error|undefined reference|ninja: error|No space left|Killed\b|^E: |"
     r"command not found|ERROR: failed to|Traceback \(most recent"
 )
 _HEADING = "== "
@@ -33,11 +33,21 @@ _TAIL = 12
 class BuildLog:
     """Takes a build's lines one by one. `path` is the file with all of them; the values of `secrets` are masked.
 
-    A line `== NAME` begins a part of the build. `now` is the clock by which the parts are measured.
+    A line `== NAME` begins a part of the build. `now` is the clock by which the parts are measured. `count` is told how many
+    files the build has made, of how many.
     """
 
-    def __init__(self, path: Path, progress: Bar, now: Callable[[], float], secrets: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        progress: Bar,
+        now: Callable[[], float],
+        secrets: Iterable[bytes] = (),
+        count: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> None:
         self.path = path
+        self._tools = BuildTools()
+        self._count = count
         self._watch = Stopwatch(now)
         self._part = ""
         self._masker = Masker(secrets)
@@ -88,9 +98,11 @@ class BuildLog:
             self._watch.lap(self._part)
             self._part = line.removeprefix(_HEADING).strip()
             return
-        ninja = _NINJA.match(line)
-        if ninja is not None:
-            self._progress.update(int(ninja[1]), int(ninja[2]), ninja[3].rsplit("/", 1)[-1])
+        reached = self._tools.read(line)
+        if reached is not None:
+            if reached.files:
+                self._count(reached.done, reached.total)
+            self._progress.update(reached.done, reached.total, reached.note)
             return
         step = _STEP.match(line)
         if step is not None:

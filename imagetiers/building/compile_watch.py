@@ -13,7 +13,7 @@ from imagetiers.planning.commands import CALL_LOG, JOB_LOG
 from imagetiers.planning.hit_rates import hit_rates
 from imagetiers.planning.objects import Job, KnownObjects, read_jobs
 from imagetiers.planning.time_left import seconds_left
-from imagetiers.services import Bar, ContainerLoad, Services
+from imagetiers.services import ContainerLoad, Services
 
 __all__ = ["CompileWatch"]
 
@@ -48,10 +48,6 @@ class CompileWatch:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(timeout=_EVERY)
-
-    def counting(self, bar: Bar) -> Bar:
-        """Return a bar that also lets this know how many files the compile's build tool still makes."""
-        return _Counting(bar, self)
 
     def count(self, done: int, total: int) -> None:
         """Take what the build tool says of itself: so many files of all."""
@@ -99,16 +95,6 @@ class CompileWatch:
             return self._services.engine.load(self._container)
         except ImagetiersError:
             return None  # it has ended, or the engine has gone, which whoever follows it meets, too
-
-
-class _Counting:
-    def __init__(self, bar: Bar, watch: CompileWatch) -> None:
-        self._bar, self._watch = bar, watch
-
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """Move the bar."""
-        self._watch.count(done, total)
-        self._bar.update(done, total, note)
 
 
 class _Growing:

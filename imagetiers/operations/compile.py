@@ -370,7 +370,7 @@ def _follow(
         with (
             CompileWatch(session.services, task, container, folder, known) as looking,
             session.services.console.progress(task, path) as bar,
-            BuildLog(path, looking.counting(bar), session.services.now, secrets.values()) as log,
+            BuildLog(path, bar, session.services.now, secrets.values(), looking.count) as log,
         ):
             return deadline.to_the_end(lambda: session.services.engine.follow(container, log.take)), log
     except TimeoutError:

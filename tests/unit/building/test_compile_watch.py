@@ -86,7 +86,7 @@ def test_nothing_is_told_before_a_compiler_runs(watched: Watched, monkeypatch: p
 def test_the_build_tools_count_says_how_much_of_what_is_known_is_built(watched: Watched) -> None:
     watched.call([1], "cache_miss")
     watched.look()
-    watched.watch.counting(Bar()).update(1, 4)
+    watched.watch.count(1, 4)
     watched.now += 8
 
     told = watched.look()

@@ -9,6 +9,7 @@ import pytest
 
 from imagetiers.adapters.console import RichConsole
 from imagetiers.adapters.display import BuildDisplay, ToldConsole
+from imagetiers.building.build_tools import BuildTools
 from imagetiers.building.buildlog import BuildLog
 
 BUILDKIT = """\
@@ -72,3 +73,71 @@ def test_lines_forecast_what_is_left_of_one_piece_of_work(
         "pull:x: 8/8, 100 %, after 5 min, 2/min",
         "pull:x: 3/9, 33 %, 5 min left, after 7 min",
     ]
+
+
+def reached(text: str) -> list[tuple[int, int, str, bool]]:
+    tools = BuildTools()
+    found = (tools.read(line) for line in text.strip("\n").split("\n"))
+    return [(each.done, each.total, each.note, each.files) for each in found if each is not None]
+
+
+def test_build_tools() -> None:
+    assert reached("[12/340] Building CXX object a/b.cpp.o\n#12 3.4 [2/3] x") == [
+        (12, 340, "b.cpp.o", True),
+        (2, 3, "x", True),
+    ]
+    assert reached(
+        "[  3%] Building CXX object src/a.cpp.o\n[ 12%] Built target a\n[100%] Linking CXX executable b\n[x%] no"
+    ) == [
+        (3, 100, "a.cpp.o", False),
+        (12, 100, "Built target a", False),
+        (100, 100, "Linking CXX executable b", False),
+    ]
+
+
+def test_cargo() -> None:
+    plain = "    Updating crates.io index\n   Compiling libc v0.2.155\n   Compiling hello v0.1.0 (/src)\n    Finished `release`"
+    assert reached(plain) == [(1, 0, "libc v0.2.155", False), (2, 0, "hello v0.1.0", False)]
+    bar = (
+        "    Building [==>   ] 3/10: libc\r\x1b[K    Building [======>    ] 4/10: serde(build)\r\x1b[K   Compiling x v1"
+    )
+    assert reached(bar) == [(4, 10, "serde(build)", False)]
+
+
+def test_pip() -> None:
+    text = """
+Collecting numpy
+Building wheels for collected packages: one, two, three
+  Building wheel for one (pyproject.toml): started
+  Building wheel for one (pyproject.toml): still running...
+  Building wheel for one (pyproject.toml): finished with status 'done'
+  Building wheel for two (setup.py): started
+  Building wheel for two (setup.py): finished with status 'error'
+"""
+    assert reached(text) == [
+        (0, 3, "", False),
+        (0, 3, "one", False),
+        (1, 3, "one", False),
+        (1, 3, "two", False),
+        (2, 3, "two", False),
+    ]
+
+
+def test_what_says_nothing_of_itself(tmp_path: Path) -> None:
+    assert reached("go: downloading x\n[INFO] 3/4\n50%\nmake[1]: Entering directory '/src'") == []
+    counted: list[tuple[int, int]] = []
+    bar = Bar()
+    with BuildLog(tmp_path / "x.log", bar, lambda: 0.0, count=lambda done, total: counted.append((done, total))) as log:
+        for line in (
+            "[ 12%] Built target a",
+            "[3/4] b.o",
+            "error[E0425]: cannot find value `x`",
+            "  --> src/main.rs:2:5",
+        ):
+            log.take(line)
+    assert bar.seen == [(12, 100), (3, 4)]
+    assert counted == [(3, 4)], "what is left is of files, and of no percents"
+    assert (
+        "the first error:\n    error[E0425]: cannot find value `x`\n      --> src/main.rs:2:5"
+        in log.failure("x", "y").what
+    )
