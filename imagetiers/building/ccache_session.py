@@ -92,13 +92,13 @@ def warm_up(warm: CcacheSession, services: Services) -> bool:
 
 @contextmanager
 def checkpoints(
-    warm: CcacheSession, settings: CcacheSettings, since: int, services: Services, with_last: Callable[[], bool]
+    warm: CcacheSession, settings: CcacheSettings | None, since: int, services: Services, with_last: Callable[[], bool]
 ) -> Iterator[Checkpointer | None]:
     """Push while the block runs and once more after it; `since` (Unix ns) is when the compile began.
 
     `with_last` is asked at each push: has this compile what the last one used, without asking ccache for it?
     """
-    if not warm.cached:
+    if not warm.cached or settings is None:
         yield None
         return
 

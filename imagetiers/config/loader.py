@@ -20,6 +20,7 @@ from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK
 from imagetiers.config.lockfile import GIT, IMAGES
 from imagetiers.config.model import (
     MOST_ANCESTORS,
+    ONLY_WHEELS,
     Budget,
     BuildFolderSettings,
     CcacheSettings,
@@ -56,6 +57,7 @@ _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
 _RESERVED = {"PARENT": "the parent's image, which the plan sets", "REFRESH_EPOCH": "what refresh sets"}
 _MOST_TIERS, _MOST_VARIANTS = 10_000, 100  # as the schema has them
 _SHOWN = 8  # tiers of a chain in a message
+_OF_CCACHE = frozenset({"ccache", "build_folder"})  # keys of a compile step
 _NOT_IN_VARIANTS = ("version", "name", "variants")
 
 
@@ -213,6 +215,7 @@ def _reference_problems(tree: Node) -> Iterator[Problem]:
         yield from _twice_problems(tree, name, plain)
         yield from _reserved_problems(tree, name, plain)
         yield from check_problems(tree, name)
+        yield from _cache_problems(tree, name, plain)
         args = plain.get("args") if isinstance(plain, dict) else None
         if isinstance(args, dict):
             yield from _family_problems(tree, name, args)
@@ -237,6 +240,16 @@ def _reserved_problems(tree: Node, tier: str, plain: Any) -> Iterator[Problem]:
         for name in _RESERVED.keys() & set(given if isinstance(given, dict) else ()):
             where = place(tree, ("tiers", tier, section, name), PIPELINE_FILE, key=True)
             yield Problem(where, f"{name} is {_RESERVED[name]}", "remove it")
+
+
+def _cache_problems(tree: Node, tier: str, plain: Any) -> Iterator[Problem]:
+    """Without a compiler cache there is nothing to set of it, and nothing that could make up for what a kept folder lacks."""
+    step = plain.get("compile") if isinstance(plain, dict) else None
+    if not isinstance(step, dict) or step.get("cache") != "none":
+        return
+    for key in _OF_CCACHE & step.keys():
+        where = place(tree, ("tiers", tier, "compile", key), PIPELINE_FILE, key=True)
+        yield Problem(where, "means nothing with cache: none", "remove one of the two")
 
 
 def _parent_problems(tree: Node) -> Iterator[Problem]:
@@ -495,23 +508,28 @@ def _verify(given: dict[str, Any]) -> Verify:
 
 def _compile_step(given: dict[str, Any]) -> CompileStep:
     run = given["run"]
-    ccache = given.get("ccache", {})
+    outputs = tuple(sorted(given.get("outputs", ONLY_WHEELS)))
     return CompileStep(
         stage=given["stage"],
         run=(run,) if isinstance(run, str) else tuple(run),
-        wheels_stage=given.get("wheels_stage", "wheels"),
+        wheels_stage=given.get("wheels_stage", "wheels" if outputs == ONLY_WHEELS else "outputs"),
         cuda=given.get("cuda"),
         share_layers=bool(given.get("share_layers", False)),
         job_memory=parse_size(given.get("job_memory", "1G")),
         memory=parse_size(given["memory"]) if "memory" in given else None,
         build_folder=_build_folder(given["build_folder"]) if "build_folder" in given else None,
-        ccache=CcacheSettings(
-            max_size=parse_size(ccache.get("max_size", "5G")),
-            min_hit_rate=float(ccache.get("min_hit_rate", 0)),
-            strict=bool(ccache.get("strict", False)),
-            checkpoint_minutes=float(ccache.get("checkpoint_minutes", 5)),
-            per_arch=bool(ccache.get("per_arch", True)),
-        ),
+        ccache=_ccache(given.get("ccache", {})) if given.get("cache", "ccache") == "ccache" else None,
+        outputs=outputs,
+    )
+
+
+def _ccache(given: dict[str, Any]) -> CcacheSettings:
+    return CcacheSettings(
+        max_size=parse_size(given.get("max_size", "5G")),
+        min_hit_rate=float(given.get("min_hit_rate", 0)),
+        strict=bool(given.get("strict", False)),
+        checkpoint_minutes=float(given.get("checkpoint_minutes", 5)),
+        per_arch=bool(given.get("per_arch", True)),
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_ANCESTORS",
+    "ONLY_WHEELS",
     "PARENT_ARG",
     "REFRESH_ARG",
     "SSH_AGENT",
@@ -46,6 +47,7 @@ __all__ = [
 # Build arguments that the plan sets: the parent's image, and the calendar period of a tier with `refresh`.
 PARENT_ARG = "PARENT"
 REFRESH_ARG = "REFRESH_EPOCH"
+ONLY_WHEELS = ("*.whl",)  # what a compile step leaves, unless it says otherwise
 SSH_AGENT = "default"  # the agent that SSH_AUTH_SOCK names
 MOST_ANCESTORS = 100  # an image has at most 127 layers, and each tier adds some
 _BRANCH_MAX = 30
@@ -89,24 +91,31 @@ class BuildFolderSettings:
 
 @dataclass(frozen=True, slots=True)
 class CompileStep:
-    """A Dockerfile stage that runs as a container with the ccache directory mounted, and produces wheels.
+    """A Dockerfile stage that runs as a container with the ccache directory mounted, and produces wheels or other `outputs`.
 
     `job_memory` is what a compiler job may need of which nothing is known, in bytes; it bounds MAX_JOBS. `memory` is the
     container's limit in bytes, None: it may have all that the daemon has.
     `cuda` is the version of the CUDA toolkit in the stage, None where its base image says it.
     `share_layers`: the stage's image is kept in the registry, for the layers of other workers. `build_folder`: what it builds
-    in is kept in the cache, None: it is not.
+    in is kept in the cache, None: it is not. `outputs` are patterns of what is kept, in order; `wheels_stage` is what that
+    stands in for. `ccache` is None where the step has no compiler cache.
     """
 
     stage: str
     run: tuple[str, ...]
     wheels_stage: str
     job_memory: int
-    ccache: CcacheSettings
+    ccache: CcacheSettings | None
     cuda: str | None = None
     memory: int | None = None
     share_layers: bool = False
     build_folder: BuildFolderSettings | None = None
+    outputs: tuple[str, ...] = ONLY_WHEELS
+
+    @property
+    def made(self) -> str:
+        """What messages call that which it makes."""
+        return "wheels" if self.outputs == ONLY_WHEELS else "outputs"
 
 
 @dataclass(frozen=True, slots=True)

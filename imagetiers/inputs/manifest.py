@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import decode
 
-__all__ = ["ManifestLine", "read_manifest"]
+__all__ = ["ManifestLine", "read_manifest", "wrong_pattern"]
 
 _SPECIAL = re.compile(r"[*?\[]")
 _MOST_DEEP = 4  # each `**` is tried at every place of a path
@@ -69,7 +69,7 @@ def read_manifest(data: bytes, name: str, problems: list[Problem]) -> Iterator[M
         pattern = (line[2:] if from_root else line.removeprefix("./")).rstrip("/")
         made = ManifestLine(number, pattern, exclude, from_root)
         earlier = seen.setdefault((pattern, from_root), made)
-        wrong = _wrong_pattern(pattern, from_root=from_root) or _wrong_together(earlier, made)
+        wrong = wrong_pattern(pattern, from_root=from_root) or _wrong_together(earlier, made)
         if wrong is not None:
             shown = raw.strip() if len(raw) <= _SHOWN else f"{raw.strip()[:_SHOWN]}…"
             problems.append(Problem(f"{name}:{number}", f"'{shown}' {wrong[0]}", wrong[1]))
@@ -81,7 +81,8 @@ _SHOWN = 60  # characters of a line in a message
 _LONGEST_NAME = 255  # bytes
 
 
-def _wrong_pattern(pattern: str, *, from_root: bool) -> tuple[str, str] | None:  # noqa: PLR0911  one return a rule
+def wrong_pattern(pattern: str, *, from_root: bool = False) -> tuple[str, str] | None:  # noqa: PLR0911  one return a rule
+    """Say what is wrong with a pattern of a manifest, and the cure; None for a good one."""
     if pattern in {"", "."}:
         return "names no file", "write ** for all that lies in the folder, or remove the line"
     if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:

@@ -23,6 +23,7 @@ from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.agents import agent_problems
 from imagetiers.inputs.named_contexts import named_context_problems
+from imagetiers.inputs.outputs import output_problems
 from imagetiers.inputs.snapshot import TierFiles, take_snapshot
 from imagetiers.repository_file import Reads
 from imagetiers.suggestions import did_you_mean
@@ -193,7 +194,9 @@ def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bo
         return
     dockerfile = inputs.dockerfile
     try:
-        reached = inputs.reading.reach(inputs.target)
+        imaged = inputs.reading.reach(inputs.target)
+        compiled = inputs.reading.reach(inputs.compile_stage) if inputs.tier.compile is not None else ()
+        reached = tuple(sorted({*imaged, *compiled}, key=lambda stage: stage.index))
         yield from _reference_problems(inputs, reached)
         yield from named_context_problems(
             inputs.tier,
@@ -206,8 +209,9 @@ def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bo
         yield from _tier_problems(config, inputs, reached, has_children=has_children)
         yield from _remote_problems(inputs, reached)
         yield from _context_problems(inputs, reached)
-        compiled = inputs.reading.reach(inputs.compile_stage) if inputs.tier.compile is not None else ()
-        yield from agent_problems(inputs.tier, dockerfile, dict.fromkeys((*reached, *compiled)))
+        yield from agent_problems(inputs.tier, dockerfile, reached)
+        if inputs.tier.compile is not None:
+            yield from output_problems(config, inputs.tier, inputs.tier.compile, dockerfile, imaged)
     except Unresolved as name:
         hint = f"give it a default in the Dockerfile, or a value under tiers.{inputs.tier.name}.args"
         yield Problem(f"{dockerfile.name}:{name.line}", f"the argument {name} has no value that is known here", hint)
@@ -356,12 +360,6 @@ def _tier_problems(
     if inputs.parent is not None and inputs.parent not in reading.outside(reached):
         where = config.place("tiers", tier.name, "parent")
         yield Problem(where, f"{dockerfile.name} is not built FROM its parent", "ARG PARENT, then FROM ${PARENT}")
-    if tier.compile is not None:
-        wheels = dockerfile.stage(tier.compile.wheels_stage)
-        if wheels not in reached:
-            where = config.place("tiers", tier.name, "compile")
-            what = f"nothing in the image takes the wheels from the stage '{tier.compile.wheels_stage}'"
-            yield Problem(where, what, f"RUN --mount=type=bind,from={tier.compile.wheels_stage},target=/wheels ...")
     bases = {reading.references(stage)[0].stage for stage in reached}
     for stage in reached:
         for instruction in stage.instructions:

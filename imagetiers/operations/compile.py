@@ -1,9 +1,8 @@
-"""compile:<tier>: make the wheels of a compile key, warm, and go on where an interrupted or killed doit stopped."""
+"""compile:<tier>: make the wheels, or other outputs, of a compile key, warm, and resume what a killed doit began."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,11 @@ from pathlib import Path
 from imagetiers.building.build_folder import program_files
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.ccache_session import (
-    CcacheSession,
     checkpoints,
     last_fingerprint,
     toolchain_change,
     warm_up,
     warmth,
-    why_cold,
 )
 from imagetiers.building.compile_watch import CompileWatch
 from imagetiers.building.deadline import Deadline
@@ -26,8 +23,9 @@ from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
-from imagetiers.ccache.format.fingerprint import Fingerprint
+from imagetiers.building.warm_enough import judge
 from imagetiers.config.layout import Layout
+from imagetiers.config.model import ONLY_WHEELS
 from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, RegistryError, StoreError
 from imagetiers.inputs.context import context_tar
 from imagetiers.operations.signed_parents import parent_signature_problems
@@ -43,7 +41,6 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.labels import Label
 from imagetiers.planning.objects import KnownObjects, learn
 from imagetiers.planning.plan import CompilePlan, TierPlan
-from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state import wheels
 from imagetiers.state.compile_folder import CompileFolder
@@ -83,7 +80,8 @@ def compile_wheels(
     try:
         wheels.publish(session, step.key)
     except StoreError as error:
-        session.services.console.line(f"compile:{tier.name}: the wheels were not put into the cache: {error}")
+        told = f"compile:{tier.name}: the {step.config.made} were not put into the cache: {error}"
+        session.services.console.line(told)
 
 
 def _with_the_lock(
@@ -97,10 +95,11 @@ def _with_the_lock(
             return False
         if wrong:
             session.services.console.line(
-                f"{task}: {session.layout.wheels(step.key)}: {wrong}: the wheels count as absent"
+                f"{task}: {session.layout.wheels(step.key)}: {wrong}: the {step.config.made} count as absent"
             )
-        if not force and wheels.restore(session, step.key):
-            session.services.console.line(f"{task}: wheels {short(step.key)} taken from {session.services.store.url}")
+        if not force and wheels.restore(session, step.key, step.config.outputs):
+            told = f"{task}: {step.config.made} {short(step.key)} taken from {session.services.store.url}"
+            session.services.console.line(told)
             return False
         if session.plan.pipeline.registry is not None:
             seen = deadline.within(task, lambda: observe(session))
@@ -126,26 +125,27 @@ def _compile(
     task = f"compile:{tier.name}"
     _builder(session, tier, step, deadline=deadline, secrets=secrets, no_cache=no_cache)
     watch.lap("builder image")
-    toolchain = deadline.within(task, lambda: probe(step, session.services))
+    toolchain = deadline.within(task, lambda: probe(task, step, session.services, takes_secrets=bool(secrets)))
     warm = warmth(tier.name, step, toolchain, session.layout, session.trust)
-    _check_ccache(warm, step)
     partial_wheels = session.layout.partial_wheels(step.key)
     container = deadline.within(task, lambda: _running(session, step))
-    known = known_objects(session, step)
+    settings = step.config.ccache
+    known = known_objects(session, step) if settings is not None else KnownObjects()
     expected = expect_compile(session, tier, warm) if container is None else None
     if container is not None:
         session.services.console.line(f"{task}: resumes the compile that is still running from an earlier doit")
     else:
         watch.lap("probe")
-        warm_up(warm, session.services)
-        watch.lap("pull")
+        if settings is not None:
+            warm_up(warm, session.services)
+            watch.lap("pull")
         deadline.check(task)
         container = _start(session, step, warm.directory, folder.place(), known, secrets)
     since = (partial_wheels / wheels.BEGAN).stat().st_mtime_ns
     stop = partial(session.services.engine.stop, container, COMPILE_STOP_SECONDS)
     with session.services.cancel.on_request(stop), deadline.stops(stop):
         before = last_fingerprint(warm, session.services) if warm.cached else None
-        with checkpoints(warm, step.config.ccache, since, session.services, lambda: folder.has_saved) as keeper:
+        with checkpoints(warm, settings, since, session.services, lambda: folder.has_saved) as keeper:
             code, log = _follow(session, tier, step, container, known, deadline=deadline, secrets=secrets)
             watch.lap("compile container")
             done = measured(partial_wheels, known, warm.directory)
@@ -153,8 +153,8 @@ def _compile(
                 # Before the last push: a compile that is done does not wait for the cache.
                 if code == 0:
                     folder.look()
-                    if not folder.used:
-                        _judge(warm, step, done, before, session.services)
+                    if settings is not None and not folder.used:
+                        judge(warm, settings, done, before, session.services)
                     _commit(session, step, task)
             finally:
                 # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
@@ -163,11 +163,14 @@ def _compile(
                 with folder.publishing(good=code == 0):
                     if keeper is not None:
                         keeper.close(good=code == 0)
-                changed = toolchain_change(warm, before)
-                last = last_compile(step.key, watch.began, done, known, changed)
-                keep_objects(session, step, known, lambda found: learn(found, done.jobs, done.calls, watch.began, last))
+                if settings is not None:
+                    changed = toolchain_change(warm, before)
+                    last = last_compile(step.key, watch.began, done, known, changed)
+                    keep_objects(
+                        session, step, known, lambda found: learn(found, done.jobs, done.calls, watch.began, last)
+                    )
         watch.lap("push")
-    _raise_if_bad(session, task, code, log, done, deadline)
+    _raise_if_bad(session, step, code, log, done, deadline)
     record = _record(session, tier, step, watch=watch, done=done, log=log)
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
     keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
@@ -175,14 +178,16 @@ def _compile(
 
 
 def _raise_if_bad(  # noqa: PLR0917  one value each
-    session: Session, task: str, code: int, log: BuildLog, done: Measured, deadline: Deadline
+    session: Session, step: CompilePlan, code: int, log: BuildLog, done: Measured, deadline: Deadline
 ) -> None:
+    task = f"compile:{step.tier}"
     if code != 0 and session.services.cancel.requested:
-        raise Interrupted(Problem(task, "was interrupted", "run doit again: ccache has kept what was done"))
+        cure = "run doit again: ccache has kept what was done" if step.config.ccache else "run doit again"
+        raise Interrupted(Problem(task, "was interrupted", cure))
     if code != 0 and deadline.reached:
         raise deadline.error(task)
     if code != 0:
-        raise BuildError(*_failure(log, task, code, done))
+        raise BuildError(*_failure(log, step, code, done))
 
 
 def _record(
@@ -190,7 +195,8 @@ def _record(
 ) -> Record:
     """Say how a compile went that is done, and return that as a record."""
     task = f"compile:{tier.name}"
-    session.services.console.line(f"{task}: done in {watch.seconds:.0f} s; {done}")
+    cached = f"; {done}" if step.config.ccache is not None else ""
+    session.services.console.line(f"{task}: done in {watch.seconds:.0f} s{cached}")
     for line in (*done.fed, *done.rates.by_class()):
         session.services.console.line(f"{task}: {line}")
     total = done.rates.total
@@ -210,8 +216,9 @@ def _record(
     )
 
 
-def _failure(log: BuildLog, task: str, code: int, done: Measured) -> tuple[Problem, ...]:
+def _failure(log: BuildLog, step: CompilePlan, code: int, done: Measured) -> tuple[Problem, ...]:
     """Return what a compile that ended badly has to say; compilers that the kernel has killed have a remedy."""
+    task = f"compile:{step.tier}"
     killed = code == _KILLED
     problem = log.failure(
         task, f"the compile step ended with exit code {code}{' (killed; out of memory?)' if killed else ''}"
@@ -221,43 +228,19 @@ def _failure(log: BuildLog, task: str, code: int, done: Measured) -> tuple[Probl
         return problem, *(Problem(task, f"the memory was not enough for {one}", hint) for one in done.starved)
     if not killed and _OUT_OF_MEMORY not in problem.what:
         return (problem,)
-    hint = "a larger compile.job_memory runs fewer jobs at once; what is done is kept in ccache"
+    cached = step.config.ccache is not None
+    hint = "a larger compile.job_memory runs fewer jobs at once" + ("; what is done is kept in ccache" * cached)
     return problem, Problem(task, "the memory was probably not enough for so many jobs", hint)
 
 
 def _commit(session: Session, step: CompilePlan, task: str) -> None:
-    for name in wheels.commit(session.layout, step.key, task):
-        session.services.console.line(f"{task}: left {name} in /wheels; only wheels are kept, so it was removed")
-
-
-def _check_ccache(warm: CcacheSession, step: CompilePlan) -> None:
-    """Refuse, before hours have passed, a compile that can never be warm although `strict` asks for it."""
-    if step.config.ccache.strict and not warm.cached:
-        what = (
-            f"the stage '{step.config.stage}' has no ccache on its PATH, so no compile of it can be warm (strict: true)"
-        )
-        raise BuildError(Problem(warm.task, what, "install ccache there; strict: false compiles without it"))
-
-
-def _judge(
-    warm: CcacheSession, step: CompilePlan, done: Measured, before: Fingerprint | None, services: Services
-) -> None:
-    """Say why a compile was cold, if it need not have been. Raises BuildError where `strict` is set."""
-    settings = step.config.ccache
-    if not done.hits.cacheable:
-        what = "no compiler was called through ccache, so the next compile will be as cold as this one"
-        if settings.strict:
-            hint = "let the compilers be called through ccache, as CC='ccache cc' or by its links on the PATH"
-            raise BuildError(Problem(warm.task, f"{what} (strict: true)", f"{hint}; strict: false only reports"))
-        services.console.line(f"{warm.task}: {what}")
-        return
-    if before is None or done.rate >= settings.min_hit_rate:
-        return
-    what = f"cold, below the {100 * settings.min_hit_rate:.0f} % of min_hit_rate: {why_cold(warm, done, before)}"
-    if settings.strict:
-        hint = "what it compiled is in the cache now, so the next run is warm; strict: false only reports"
-        raise BuildError(Problem(warm.task, what, hint))
-    services.console.line(f"{warm.task}: {what}")
+    others = wheels.commit(session.layout, step.key, task, step.config.outputs)
+    if step.config.outputs == ONLY_WHEELS:
+        for name in others:
+            session.services.console.line(f"{task}: left {name} in /wheels; only wheels are kept, so it was removed")
+    elif others:
+        told = f"{task}: left what no pattern of compile.outputs means, so it was removed: {', '.join(others)}"
+        session.services.console.line(told)
 
 
 def _builder(
@@ -331,10 +314,7 @@ def _start(  # noqa: PLR0917  one folder each
     secrets: Mapping[str, bytes],
 ) -> str:
     info = session.services.engine.info()
-    folder = session.layout.partial_wheels(step.key)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / wheels.BEGAN).touch()
+    folder, made = wheels.begin(session.layout, step.key, step.config.outputs)
     memory = min(info.memory, step.config.memory or info.memory)
     container = compile_container(
         step,
@@ -344,11 +324,14 @@ def _start(  # noqa: PLR0917  one folder each
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
         checkout=_checkout(session.layout),
+        outputs=made.resolve() if made != folder else None,
         secrets=len(secrets),
         folder=build_folder.resolve() if build_folder is not None else None,
     )
     stdin = secrets_stream(secrets) if secrets else None
-    files = launcher_files(known, program_files() if build_folder is not None else ())
+    files = None
+    if step.config.ccache is not None:
+        files = launcher_files(known, program_files() if build_folder is not None else ())
     return session.services.engine.start(container, files, stdin)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
@@ -39,9 +41,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         images = images_made_from(session.plan, tier, tier.made_from, seen, f"image:{tier.name}")
         expected = expect_image(session, tier, seen, force=force)
         began = session.services.now()
-        folder = session.layout.wheels(tier.compile.key) if tier.compile is not None else None
-        if tier.compile is not None and not wheels.have(session.layout, tier.compile.key):
-            raise BuildError(Problem(f"image:{tier.name}", "its wheels are not here", f"doit compile:{tier.name}"))
+        folder = _folder(session, tier)
         secrets = read_secrets(tier.config, session.layout, session.trust)
         build = build_image(
             tier,
@@ -78,6 +78,17 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
         keep(session, tier.key_document, expected.attach_to(record))
         keep_inputs(session, tier.key, tier.files)
+
+
+def _folder(session: Session, tier: TierPlan) -> Path | None:
+    """Return the folder of the wheels or other outputs that the image takes. Raises BuildError where they are not here."""
+    step = tier.compile
+    if step is None:
+        return None
+    if not wheels.have(session.layout, step.key):
+        what = f"its {step.config.made} are not here"
+        raise BuildError(Problem(f"image:{tier.name}", what, f"doit compile:{tier.name}"))
+    return wheels.result(session.layout, step.key, step.config.outputs)
 
 
 def _image(session: Session, tier: TierPlan) -> ImageInfo | None:

@@ -158,6 +158,9 @@ def _warmth(session: Session) -> Mapping[str, str]:
         for record in found[:1]:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"
+            if step is not None and step.config.ccache is None:
+                warmth[tier.name] = f"compiled in {age_text(record.seconds)}"
+                continue
             total = record.saved_seconds + record.compiled_seconds
             if hits and record.saved_seconds:
                 rate += f", {100 * record.saved_seconds / total:.0f} % of the seconds"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagetiers.config.checks import CommandCheck
-from imagetiers.config.model import PARENT_ARG, Pipeline, Secret, Trust
+from imagetiers.config.model import PARENT_ARG, CcacheSettings, Pipeline, Secret, Trust
 from imagetiers.planning.containers import LAUNCHER, BindMount, BuildImage, Container
 from imagetiers.planning.keys import FILES_LEFT_OUT, KeyDocument
 from imagetiers.planning.labels import Label
@@ -44,6 +44,7 @@ JOB_KNOWN = "/imagetiers/known"
 
 BUILD_FOLDER = "/imagetiers/build-folder"  # the program that keeps build folders
 _BUILD_FOLDER_AT = "/build-folder"  # what it keeps
+_CCACHE, _WHEELS, _OUTPUTS, _LOGS = "/ccache", "/wheels", "/outputs", "/imagetiers/logs"
 
 # Compiles the launcher and puts it before whatever command ccache is to put before compilers, and becomes the command.
 # CCACHE_DISABLE: cc may be a link to ccache, and this call is not the step's.
@@ -179,6 +180,7 @@ def compile_container(
     ccache: Path,
     wheels: Path,
     checkout: str,
+    outputs: Path | None = None,
     secrets: int = 0,
     folder: Path | None = None,
 ) -> Container:
@@ -186,11 +188,14 @@ def compile_container(
 
     The name is the compile key's: the engine itself keeps two of them from running at once, and a later doit finds it.
     All compilers together may have `room` bytes of memory. With so many `secrets` it first reads `secrets_stream` from
-    its stdin; they are files of its user, in memory. `folder` is where its build folder comes from and goes to.
+    its stdin; they are files of its user, in memory. `folder` is where its build folder comes from and goes to. `outputs` is
+    where the step leaves what it makes, if that is not in `wheels`.
     """
-    settings = plan.config.ccache
     options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
-    run = ("/bin/sh", "-c", _WITH_LAUNCHER, "imagetiers", *plan.config.run)
+    made, logs = (_WHEELS, _WHEELS) if outputs is None else (_OUTPUTS, _LOGS)
+    settings, run = plan.config.ccache, plan.config.run
+    if settings is not None:
+        run = ("/bin/sh", "-c", _WITH_LAUNCHER, "imagetiers", *run)
     return Container(
         name=f"imagetiers-compile-{plan.key[:12]}-{checkout}",
         image=plan.builder,
@@ -198,16 +203,9 @@ def compile_container(
         user=f"{user[0]}:{user[1]}",
         env={
             "MAX_JOBS": str(jobs),
-            "CCACHE_DIR": "/ccache",
-            "CCACHE_MAXSIZE": str(settings.max_size),
-            "CCACHE_STATSLOG": f"/wheels/{STATS_LOG}",
-            "CCACHE_LOGFILE": f"/wheels/{CALL_LOG}",
-            "IMAGETIERS_JOB_ROOM": str(room),
-            "IMAGETIERS_JOB_MEMORY": str(plan.config.job_memory),
-            "IMAGETIERS_JOB_KNOWN": JOB_KNOWN,
-            "IMAGETIERS_JOB_LOG": f"/wheels/{JOB_LOG}",
-            "NVCC_PER_ARCH": str(int(settings.per_arch)),
-            "WHEELS_DIR": "/wheels",
+            **(_ccache_env(settings, plan.config.job_memory, room, logs) if settings is not None else {}),
+            "WHEELS_DIR": made,
+            "OUTPUTS_DIR": made,
             "HOME": "/tmp",  # noqa: S108  in the container: any user may write there
             **(
                 {"IMAGETIERS_BUILD_FOLDER": BUILD_FOLDER, "IMAGETIERS_BUILD_FOLDER_AT": _BUILD_FOLDER_AT}
@@ -216,8 +214,9 @@ def compile_container(
             ),
         },
         mounts=(
-            BindMount(ccache, "/ccache"),
-            BindMount(wheels, "/wheels"),
+            *((BindMount(ccache, _CCACHE),) if settings is not None else ()),
+            *((BindMount(wheels, logs),) if outputs is None or settings is not None else ()),
+            *((BindMount(outputs, made),) if outputs is not None else ()),
             *((BindMount(folder, _BUILD_FOLDER_AT),) if folder else ()),
         ),
         labels={Label.COMPILE_KEY: plan.key, Label.CHECKOUT: checkout},
@@ -225,6 +224,20 @@ def compile_container(
         memory=plan.config.memory,
         network=plan.key_document.network or "none",
     )
+
+
+def _ccache_env(settings: CcacheSettings, job_memory: int, room: int, logs: str) -> dict[str, str]:
+    return {
+        "CCACHE_DIR": _CCACHE,
+        "CCACHE_MAXSIZE": str(settings.max_size),
+        "CCACHE_STATSLOG": f"{logs}/{STATS_LOG}",
+        "CCACHE_LOGFILE": f"{logs}/{CALL_LOG}",
+        "IMAGETIERS_JOB_ROOM": str(room),
+        "IMAGETIERS_JOB_MEMORY": str(job_memory),
+        "IMAGETIERS_JOB_KNOWN": JOB_KNOWN,
+        "IMAGETIERS_JOB_LOG": f"{logs}/{JOB_LOG}",
+        "NVCC_PER_ARCH": str(int(settings.per_arch)),
+    }
 
 
 def secrets_stream(values: Mapping[str, bytes]) -> bytes:

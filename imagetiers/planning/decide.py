@@ -240,7 +240,8 @@ def _compile(tier: TierPlan, observed: ObservedState, image: Reason | None) -> R
         return None
     if image is not None and image.fails:
         return image
-    return _unless_down(Reason((f"no wheels of the compile key {short(tier.compile.key)}",)), observed)
+    what = f"no {tier.compile.config.made} of the compile key {short(tier.compile.key)}"
+    return _unless_down(Reason((what,)), observed)
 
 
 def _image(tier: TierPlan, observed: ObservedState, here: list[ImageInfo]) -> Reason | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from imagetiers.config.model import CompileStep
 from imagetiers.planning.decide import TierDecision, TierState
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
@@ -59,6 +60,7 @@ class BuildKind(Enum):
     COMPILE_COLD = "compile cold"
     COMPILE_PARTLY = "compile partly warm"
     COMPILE_WARM = "compile warm"
+    COMPILE = "compile"  # without a compiler cache
     IMAGE = "image"
     IMAGE_PARENT = "image, parent pulled"
     IMAGE_AFRESH = "image without layers"
@@ -187,8 +189,10 @@ class TierForecast:
         return add_up(steps | {f"image:{self.tier}": None} if self.unknown else steps)
 
 
-def compile_change(*, good: bool, some: bool) -> BuildKind:
+def compile_change(step: CompileStep, *, good: bool, some: bool) -> BuildKind:
     """Return what kind of compile it will be, by whether a good run of the step is known, or any entries at all."""
+    if step.ccache is None:
+        return BuildKind.COMPILE
     return BuildKind.COMPILE_WARM if good else BuildKind.COMPILE_PARTLY if some else BuildKind.COMPILE_COLD
 
 
@@ -220,7 +224,9 @@ def expected_steps(
         image = Step(f"image:{name}", image_change(decision.tier, here, force=force))
         if f"compile:{name}" in decision.runs and (found is None or found.size is None):
             known = found or Wheels()
-            steps[name] = (Step(f"compile:{name}", compile_change(good=known.good, some=known.some)), image)
+            assert decision.tier.compile is not None  # noqa: S101  only such tiers run compile:
+            change = compile_change(decision.tier.compile.config, good=known.good, some=known.some)
+            steps[name] = (Step(f"compile:{name}", change), image)
         else:
             steps[name] = (image,)
     return steps
@@ -232,7 +238,7 @@ def pulls(
     """Return what a tier would fetch from the cache and the registry. Outside bases are not told: only BuildKit has them."""
     name, changes, found = decision.tier.name, {step.change for step in steps}, []
     if wheels is not None and wheels.size is not None and decision.tier.compile is not None:
-        found.append(Pull(f"wheels {short(decision.tier.compile.key)}", wheels.size))
+        found.append(Pull(f"{decision.tier.compile.config.made} {short(decision.tier.compile.key)}", wheels.size))
     elif wheels is not None and wheels.pull:
         found.append(Pull(f"ccache of {name}", wheels.pull))
     made_from = decision.tier.made_from if BuildKind.IMAGE_PARENT in changes else ()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 
 from imagetiers.config.layout import DOCKERFILE
-from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Refresh
+from imagetiers.config.model import ONLY_WHEELS, PARENT_ARG, REFRESH_ARG, Refresh
 from imagetiers.dockerfile.context import Tree
 from imagetiers.dockerfile.flags import quoted
 from imagetiers.dockerfile.model import Instruction, Stage, stage_args
@@ -72,6 +72,7 @@ def compile_document(
         secrets=_secrets(inputs),
         network=inputs.tier.network,
         run=step.run if step else (),
+        outputs=step.outputs if step and step.outputs != ONLY_WHEELS else (),
         parent=parent,
         contexts=_taken_from(inputs, inputs.takes_from(stages), keys),
     )

@@ -16,6 +16,7 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     refresh     the calendar day, week or month, where the tier asks for it
     secrets     ids, never values; `ssh:ID` for an agent
     network     none or host, where the tier says it
+    outputs     of a compile key: patterns of what is kept, where that is not wheels alone
 
 Instructions, not the Dockerfile's bytes: a comment rebuilds nothing, and the runtime stage is no part of a compile key.
 """
@@ -78,6 +79,7 @@ class KeyDocument:
     run: tuple[str, ...] = ()
     refresh: str | None = None
     network: str | None = None
+    outputs: tuple[str, ...] = ()
     recipe: int = RECIPE
     contexts: Mapping[str, str] = field(default_factory=dict)
     key: str = field(init=False)
@@ -104,6 +106,7 @@ class KeyDocument:
             "refresh": self.refresh,
             "secrets": list(self.secrets),
             **({"network": self.network} if self.network is not None else {}),
+            **({"outputs": list(self.outputs)} if self.outputs else {}),
         }
 
     def json(self) -> str:
@@ -178,7 +181,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[KeyChange
     mapping("contexts", "context")
     scalar("wheels")
     mapping("files", "file")
-    for part in ("run", "refresh", "secrets", "network"):
+    for part in ("run", "refresh", "secrets", "network", "outputs"):
         scalar(part)
     return tuple(changes)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from imagetiers.config.model import CompileStep
 from imagetiers.dockerfile.heredocs import announced_by
 from imagetiers.dockerfile.model import arg_words
 from imagetiers.dockerfile.words import variable_names
@@ -17,7 +18,6 @@ from imagetiers.rules.subject import StageStep, Subject, lies_in
 
 __all__ = ["RULES"]
 
-_COMPILE_MOUNTS = ("/ccache", "/wheels")  # what a compile container mounts
 _CCACHE_SETTINGS = ("-M", "--max-size", "-F", "--max-files", "-o", "--set-config")
 _LINES = 3  # of several, in a message
 _WRITERS = frozenset({"tee", "touch"})
@@ -148,11 +148,17 @@ def _in(words: tuple[str, ...], step: StageStep, folders: list[str]) -> bool:
     return any(lies_in(path, folder) for path in absolute for folder in folders)
 
 
+def _mounted(step: CompileStep) -> tuple[str, ...]:
+    """Return where a compile's container has folders of the host."""
+    return (f"/{step.made}", *(("/ccache",) if step.ccache is not None else ()))
+
+
 def _hidden(subject: Subject) -> Iterator[Spot]:
     told: set[int] = set()
     for stage in subject.stages:
         steps = tuple(subject.steps(*subject.inputs.chain(stage)))
-        compiles = subject.inputs.tier.compile is not None and stage == subject.inputs.compile_stage
+        step_of = subject.inputs.tier.compile
+        mounted = _mounted(step_of) if step_of is not None and stage == subject.inputs.compile_stage else ()
         for at, step in enumerate(steps):
             if step.line in told:
                 continue
@@ -160,7 +166,7 @@ def _hidden(subject: Subject) -> Iterator[Spot]:
                 where = next(
                     (later.line for later in steps[at + 1 :] if any(lies_in(path, c) for c in later.caches)), None
                 )
-                over = compiles and any(lies_in(path, folder) for folder in _COMPILE_MOUNTS)
+                over = any(lies_in(path, folder) for folder in mounted)
                 if step.covers(path) or (where is None and not over):
                     continue
                 told.add(step.line)

@@ -77,7 +77,8 @@ def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Exp
         found = peek(store, warm.chain, warm.directory, step=warm.step) if warm.cached else Peek()
     except (StoreError, OSError):
         return Expected(_like(session.plan, "", 0))
-    return _expect(session, tier, compile_change(good=found.good, some=found.some), store)
+    assert tier.compile is not None  # noqa: S101  it is being compiled
+    return _expect(session, tier, compile_change(tier.compile.config, good=found.good, some=found.some), store)
 
 
 def expect_image(session: Session, tier: TierPlan, seen: ObservedState, *, force: bool) -> Expected:
@@ -154,7 +155,7 @@ def _wheels(session: Session, tier: TierPlan, seen: ObservedState) -> Wheels:
         blob = session.services.store.stat(object_name(step.key, trust))
         if blob is not None:
             return Wheels(size=blob.size)
-    version = _ccache_version(session, step)
+    version = _ccache_version(session, step) if step.config.ccache is not None else None
     if version is None:
         return Wheels()
     chain = namespace_chain(step.namespace, session.trust, version)

@@ -1,4 +1,7 @@
-"""Finished wheels: a folder by compile key, all of them or none, and the same as one object in the cache."""
+"""What compiles have made: a folder by compile key, all of it or none, and the same as one object in the cache.
+
+Wheels are what most of them make. `patterns` that mean anything else let `outputs` keep what they mean.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagetiers.config.layout import Layout
-from imagetiers.config.model import Trust
+from imagetiers.config.model import ONLY_WHEELS, Trust
 from imagetiers.documents import parse_object
 from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.planning.commands import CALL_LOG, JOB_LOG, STATS_LOG
 from imagetiers.session import Session
-from imagetiers.state.wheels_whole import MAX_LIST_BYTES, WHEELS_LIST, file_sha256, mark_whole, what_is_wrong
+from imagetiers.state import outputs
+from imagetiers.state.wheels_whole import (
+    MAX_LIST_BYTES,
+    OUTPUTS,
+    OUTPUTS_LIST,
+    WHEELS_LIST,
+    file_sha256,
+    mark_whole,
+    what_is_wrong,
+)
 
-__all__ = ["BEGAN", "WHEELS_LIST", "commit", "forget", "have", "publish", "restore"]
+__all__ = ["BEGAN", "WHEELS_LIST", "begin", "commit", "forget", "have", "publish", "restore", "result"]
 
 BEGAN = ".began"  # its time is the compile's beginning: entries used since then are the working set
 OURS = frozenset(
@@ -41,13 +53,45 @@ def object_name(key: str, trust: Trust) -> str:
     return f"{trust.prefix}wheels/{key}.tar"
 
 
-def commit(layout: Layout, key: str, task: str) -> tuple[str, ...]:
-    """Turn what a compile has left in its partial folder into the finished wheels.
+def result(layout: Layout, key: str, patterns: tuple[str, ...] = ONLY_WHEELS) -> Path:
+    """Return the folder that stands in for a stage: that of the wheels, or of the other outputs."""
+    return layout.wheels(key) if patterns == ONLY_WHEELS else layout.wheels(key) / OUTPUTS
 
-    Only files called *.whl that are not empty are taken; what else there was is removed, and returned: `NAME (what it is)`.
-    Raises BuildError when there is no wheel, or an empty one; then nothing is removed.
+
+def begin(layout: Layout, key: str, patterns: tuple[str, ...] = ONLY_WHEELS) -> tuple[Path, Path]:
+    """Make the folder of a compile that begins; return it, and where in it the compile leaves what it makes."""
+    partial = layout.partial_wheels(key)
+    shutil.rmtree(partial, ignore_errors=True)
+    made = partial if patterns == ONLY_WHEELS else partial / OUTPUTS
+    made.mkdir(parents=True)
+    (partial / BEGAN).touch()
+    return partial, made
+
+
+def commit(layout: Layout, key: str, task: str, patterns: tuple[str, ...] = ONLY_WHEELS) -> tuple[str, ...]:
+    """Turn what a compile has left in its partial folder into what is finished; return what else there was.
+
+    Of wheels only files called *.whl that are not empty are taken; what else there was is removed, and returned: `NAME (what
+    it is)`. Raises BuildError when there is no wheel, or an empty one, or when outputs cannot be kept; then nothing is removed.
     """
     partial = layout.partial_wheels(key)
+    if patterns == ONLY_WHEELS:
+        others, name, listed = _take_wheels(partial, task)
+    else:
+        others, name = outputs.commit(partial, patterns, task), OUTPUTS_LIST
+        _remove_all_but(partial, {OUTPUTS})
+        listed = outputs.listed(partial)
+    _write_last(partial / name, listed)
+    final = layout.wheels(key)
+    if final.exists():  # incomplete, or `have` had said so
+        shutil.rmtree(final)
+    partial.rename(final)
+    mark_whole(layout, key)
+    return others
+
+
+def _take_wheels(partial: Path, task: str) -> tuple[tuple[str, ...], str, str]:
+    """Leave nothing but wheels in a compile's folder; return what else there was, and the list with its name."""
     left = sorted(path for path in partial.iterdir() if path.name not in OURS)
     found = [path for path in left if path.suffix == ".whl" and path.is_file() and not path.is_symlink()]
     others = tuple(f"{path.name} ({_kind(path)})" for path in left if path not in found)
@@ -59,17 +103,15 @@ def commit(layout: Layout, key: str, task: str) -> tuple[str, ...]:
         what += f", only {_some(others)}" if others else ", which is empty"
         hint = f"it is in {partial}" if others else "let compile.run write *.whl files to $WHEELS_DIR"
         raise BuildError(Problem(task, what, hint))
-    for path in partial.iterdir():
-        if path not in found:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    _remove_all_but(partial, {path.name for path in found})
     listed = {path.name: file_sha256(path) for path in found}
-    _write_last(partial / WHEELS_LIST, json.dumps(listed, indent=1, sort_keys=True))
-    final = layout.wheels(key)
-    if final.exists():  # incomplete, or `have` had said so
-        shutil.rmtree(final)
-    partial.rename(final)
-    mark_whole(layout, key)
-    return others
+    return others, WHEELS_LIST, json.dumps(listed, indent=1, sort_keys=True)
+
+
+def _remove_all_but(partial: Path, kept: set[str]) -> None:
+    for path in partial.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _kind(path: Path) -> str:
@@ -97,8 +139,11 @@ def publish(session: Session, key: str) -> None:
     archive = _scratch(session.layout, key)
     try:
         with tarfile.open(archive, "w") as tar:
-            for path in sorted(folder.iterdir()):
-                tar.add(path, arcname=path.name)
+            if (folder / OUTPUTS_LIST).exists():
+                outputs.pack(folder, tar)
+            else:
+                for path in sorted(folder.iterdir()):
+                    tar.add(path, arcname=path.name)
         session.services.store.write_file(object_name(key, session.trust), archive, if_generation=0)
     except PreconditionError:
         pass
@@ -108,8 +153,8 @@ def publish(session: Session, key: str) -> None:
         archive.unlink(missing_ok=True)
 
 
-def restore(session: Session, key: str) -> bool:
-    """Fetch the wheels of a compile key from the cache; say whether it had them.
+def restore(session: Session, key: str, patterns: tuple[str, ...] = ONLY_WHEELS) -> bool:
+    """Fetch what a compile key has made from the cache; say whether it had that.
 
     What comes back is checked against its own list before it gets its final name; a bad one counts as none.
     """
@@ -127,7 +172,7 @@ def restore(session: Session, key: str) -> bool:
                     f"wheels {key[:12]} of trusted builds cannot be taken, so this branch's are: {error}"
                 )
             session.services.store.read_file(object_name(key, session.trust), archive)
-        _unpack(archive, unpacked)
+        _unpack(archive, unpacked, patterns)
         if session.layout.wheels(key).exists():
             shutil.rmtree(session.layout.wheels(key))
         unpacked.rename(session.layout.wheels(key))
@@ -166,9 +211,13 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, patterns: tuple[str, ...] = ONLY_WHEELS) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    if patterns != ONLY_WHEELS:
+        with tarfile.open(archive, "r:") as tar:
+            outputs.unpack(tar, folder, patterns)
+        return
     total = 0
     names: set[str] = set()
     with tarfile.open(archive, "r:") as tar:

@@ -311,7 +311,8 @@ class Tasks:
     def _compile_task(self, tier: TierPlan) -> Task:
         check, needed = (functools.partial(self._reason, f"{verb}:{tier.name}") for verb in ("compile", "image"))
         within = functools.partial(self._ask_within, f"compile:{tier.name}")
-        return self._task(tier, "compile", "wheels", self._compile, clean="clean_compile") | {
+        assert tier.compile is not None  # noqa: S101  only such tiers have the task
+        return self._task(tier, "compile", tier.compile.config.made, self._compile, clean="clean_compile") | {
             "uptodate": [UpToDate(check, needed=needed, within=within)],
             "params": COMPILE_PARAMS,
         }

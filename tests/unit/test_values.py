@@ -80,6 +80,26 @@ def test_commands(plan: Plan, golden: Golden) -> None:
             checkout="0123abcd",
             secrets=2,
         ),
+        "compile_container of other outputs": compile_container(
+            replace(tier.compile, config=replace(tier.compile.config, outputs=("bin/*",))),
+            user=(1000, 1000),
+            jobs=2,
+            room=6 << 30,
+            ccache=ccache,
+            wheels=wheels,
+            outputs=wheels / "outputs",
+            checkout="0123abcd",
+        ),
+        "compile_container without a cache": compile_container(
+            replace(tier.compile, config=replace(tier.compile.config, outputs=("bin/*",), ccache=None)),
+            user=(1000, 1000),
+            jobs=2,
+            room=6 << 30,
+            ccache=ccache,
+            wheels=wheels,
+            outputs=wheels / "outputs",
+            checkout="0123abcd",
+        ),
         "verify_container": verify_container(plan.tiers["arr-base"], "0a1b"),
     }
 

@@ -31,6 +31,7 @@ DEFS = SCHEMA["$defs"]
 SPREAD: dict[type[Any], dict[str, str | None]] = {
     model.Pipeline: {"version": None, "variants": None, "tiers": "tiers"},
     model.Tier: {"args": "args"},
+    model.CompileStep: {"cache": None},  # none: no ccache
 }
 DERIVED = {
     model.Pipeline: {"variant", "architectures", "cuda", "pins", "commits"},

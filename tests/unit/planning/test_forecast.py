@@ -183,9 +183,13 @@ def me(tiny: Layout, tmp_path: Path) -> Builder:
     return builder(tiny.root, "", tmp_path / "cache")
 
 
-def test_kinds_of_compiles() -> None:
-    kinds = [compile_change(good=good, some=some) for good in (True, False) for some in (True, False)]
+def test_kinds_of_compiles(me: Builder) -> None:
+    compiled = me.tier("pytorch-clean").compile
+    assert compiled is not None
+    step = compiled.config
+    kinds = [compile_change(step, good=good, some=some) for good in (True, False) for some in (True, False)]
     assert kinds == [BuildKind.COMPILE_WARM, BuildKind.COMPILE_WARM, BuildKind.COMPILE_PARTLY, BuildKind.COMPILE_COLD]
+    assert compile_change(replace(step, ccache=None), good=True, some=True) is BuildKind.COMPILE
     assert {change.kind for change in BuildKind} == {"compile", "image"}
 
 

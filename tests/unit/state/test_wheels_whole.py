@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.operations.compile import compile_wheels
-from imagetiers.state import wheels, wheels_whole
+from imagetiers.state import wheels
 from imagetiers.state.observe import observe
 from tests.registry.harness import Builder, builder
 
@@ -91,13 +93,13 @@ def test_damaged_wheels_are_absent_until_the_next_compile(
 def test_wheels_are_hashed_once(made: tuple[Builder, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     me, folder = made
     hashed: list[Path] = []
-    real = wheels_whole.file_sha256
+    real = hashlib.file_digest
 
-    def counted(path: Path) -> str:
-        hashed.append(path)
-        return real(path)
+    def counted(file: BufferedReader, name: str) -> object:
+        hashed.append(Path(file.name))
+        return real(file, name)
 
-    monkeypatch.setattr(wheels_whole, "file_sha256", counted)
+    monkeypatch.setattr(hashlib, "file_digest", counted)
 
     assert wheels.have(me.layout, key(me))
     assert hashed == [], "the commit has hashed them"
