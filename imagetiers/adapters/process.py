@@ -124,12 +124,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class Child:
     """A program that runs beside us, in our own process group: what ends the terminal's group ends it, too.
 
-    Its lines (stdout and stderr together) are passed on from another thread.
+    Its lines (stdout and stderr together) are passed on from another thread. One that is `apart` has a session of its own:
+    a Ctrl-C reaches it only by `interrupt`.
     """
 
-    def __init__(self, argv: tuple[str, ...], folder: Path, on_line: OnLine) -> None:
+    def __init__(self, argv: tuple[str, ...], folder: Path, on_line: OnLine, *, apart: bool = False) -> None:
         self._process = subprocess.Popen(
-            argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            argv,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=apart,
         )
         self._reader = threading.Thread(target=self._read, args=[on_line], daemon=True)
         self._reader.start()

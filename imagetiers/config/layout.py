@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,12 @@ class Layout:
     def locks(self) -> Path:
         """Lock files; their content says who holds them."""
         return self.work / "locks"
+
+    @property
+    def checkout(self) -> str:
+        """A short name of this checkout for containers: each has its own, also of one key."""
+        where = f"{self.volume.name}:" if self.volume is not None else ""
+        return hashlib.sha256(f"{where}{self.work.resolve()}".encode()).hexdigest()[:8]
 
     def ccache(self, namespace: str) -> Path:
         """Return the ccache directory of a namespace."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
 from imagetiers.building.warm_enough import judge
-from imagetiers.config.layout import Layout
 from imagetiers.config.model import ONLY_WHEELS
 from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, RegistryError, StoreError
 from imagetiers.inputs.context import context_tar
@@ -283,18 +281,12 @@ def _builder(
             raise BuildError(log.failure(title, error.problems[0].what)) from error
 
 
-def _checkout(layout: Layout) -> str:
-    """Return a short name for this checkout: two of them may compile the same key at once, each for itself."""
-    where = f"{layout.volume.name}:" if layout.volume is not None else ""
-    return hashlib.sha256(f"{where}{layout.work.resolve()}".encode()).hexdigest()[:8]
-
-
 def _running(session: Session, step: CompilePlan) -> str | None:
     """Return the container that a killed doit of this checkout has left compiling; remove any that ended badly.
 
     We hold the compile's lock, so no living doit owns such a container.
     """
-    name = f"imagetiers-compile-{step.key[:12]}-{_checkout(session.layout)}"
+    name = f"imagetiers-compile-{step.key[:12]}-{session.layout.checkout}"
     for container in session.services.engine.find_containers(Label.COMPILE_KEY, step.key):
         if container.name != name:
             continue
@@ -323,7 +315,7 @@ def _start(  # noqa: PLR0917  one folder each
         room=room_of(memory),
         ccache=ccache.resolve(),
         wheels=folder.resolve(),
-        checkout=_checkout(session.layout),
+        checkout=session.layout.checkout,
         outputs=made.resolve() if made != folder else None,
         secrets=len(secrets),
         folder=build_folder.resolve() if build_folder is not None else None,

@@ -16,3 +16,4 @@ class Label:
     COMPILE_KEY = "dev.imagetiers.compile-key"
     CHECKOUT = "dev.imagetiers.checkout"
     TRUST = "dev.imagetiers.trust"
+    WATCH = "dev.imagetiers.watch"

@@ -51,6 +51,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_cloudbuild": tasks.cloudbuild,
         "task_ccache": tasks.ccache,
         "task_gc": tasks.gc,
+        "task_watch": tasks.watch,
         "task_trust": tasks.trust,
         "task__summary": tasks.summary,
     }

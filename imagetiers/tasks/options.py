@@ -30,6 +30,7 @@ __all__ = [
     "string",
     "switch",
     "where_called",
+    "words",
 ]
 
 Type = Callable[[str], Any]
@@ -120,6 +121,20 @@ def string(what: str, hint: str) -> Type:
         return value
 
     return read
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Read a command as words, quoted as for a shell that nobody runs. Raises ValueError."""
+    import shlex
+
+    hint = "such as --run 'python -m arr'"
+    try:
+        found = tuple(shlex.split(value))
+    except ValueError as error:
+        raise _wrong(f"'{value[:_SHOWN]}' cannot be split into words: {str(error).lower()}", hint) from None
+    if not found:
+        raise _wrong("names no command", hint)
+    return found
 
 
 def form(pattern: str, what: str, hint: str) -> Type:

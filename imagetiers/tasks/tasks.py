@@ -49,6 +49,7 @@ from imagetiers.tasks.telling import Telling
 from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
+from imagetiers.tasks.watch import watch_task
 
 __all__ = ["Tasks"]
 
@@ -252,6 +253,10 @@ class Tasks:
     def seeing(self) -> Iterator[Task]:
         """metrics, tui: what there is, for other programs and on a screen."""
         return seeing_tasks(self._act, self._whole)
+
+    def watch(self) -> Task:
+        """watch: build what is saved."""
+        return watch_task(self._act, self._unknown_tiers)
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: the compiler cache, looked at and kept in order."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imagetiers.config.model import Trust
 from imagetiers.planning.plan import TierPlan
 
-__all__ = ["VERBS", "DoitCommand", "command_for"]
+__all__ = ["VERBS", "DoitCommand", "command_for", "variables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,11 @@ class DoitCommand:
 def command_for(verb: Verb, tier: TierPlan, variant: str | None, trust: Trust) -> DoitCommand:
     """Return the command of a key, of the variant and with the trust that are looked at."""
     words = [word.format(tier=tier.name) for word in verb.words]
-    return DoitCommand((*words[:-1], *_variables(variant, trust), words[-1]))
+    return DoitCommand((*words[:-1], *variables(variant, trust), words[-1]))
 
 
-def _variables(variant: str | None, trust: Trust) -> Iterator[str]:
+def variables(variant: str | None, trust: Trust) -> Iterator[str]:
+    """Yield the variables of a doit of that variant and trust."""
     if variant is not None:
         yield f"variant={variant}"
     if not trust.trusted:

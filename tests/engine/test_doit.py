@@ -166,6 +166,7 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
         "tui",
         "verify",
         "verify-supply-chain",
+        "watch",
     ]
     assert names == ["cache:gc", *housekeeping, *rest]
 

@@ -52,6 +52,10 @@ WAITS = {
     ("stores/gcs_transport.py", "wait_for"): "in a thread that ends with the process",
     ("stores/patience.py", "get"): "in the main thread, where the signal raises, or one that ends with the process",
     ("tui/app.py", "wait"): "for a doit that the keys have started, in a thread that ends with the process",
+    (
+        "tasks/watch.py",
+        "wait",
+    ): "in the main thread, where the signal raises; then for a doit that was interrupted, too",
     ("tasks/tasks.py", "get"): "a context variable, which nobody waits for",
 }
 

@@ -66,6 +66,7 @@ WRONG = {
     "to": ["x", "0", "-1"],
     "out": [""],
     "key": ["A b", "", "-"],
+    "run": ["", "  ", "sh -c 'open"],
     "sort": ["x", ""],
     "limit": ["x", "0", "-1"],
 }
@@ -81,6 +82,7 @@ OPTIONS = [
     ("ccache:rollback", ["to"]),
     ("gc", ["days", "keep"]),
     ("cache:gc", ["days", "keep", "max_count", "max_size", "grace"]),
+    ("watch", ["run"]),
     ("trust:init", ["out", "key"]),
     ("trust:rotate", ["out", "key"]),
 ]
@@ -97,6 +99,7 @@ def params() -> list[tuple[str, dict[str, Any]]]:
         tasks.lock(),
         tasks.status(),
         tasks.cloudbuild(),
+        tasks.watch(),
     ]
     made += [*tasks.ccache(), *tasks.trust(), *tasks.gc()]
     found = [
