@@ -12,11 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
@@ -50,6 +49,9 @@ from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
 from imagetiers.tasks.trust import trust_tasks
 from imagetiers.tasks.uptodate import UpToDate
 from imagetiers.tasks.watch import watch_task
+
+if TYPE_CHECKING:
+    from imagetiers.building.deadline import Deadline
 
 __all__ = ["Tasks"]
 
@@ -459,6 +461,8 @@ class Tasks:
         self.session  # noqa: B018  begun here and not within, which is another thread
         if timeout is None:
             return ask()
+        from imagetiers.building.deadline import Deadline
+
         deadline = self._deadlines[task] = Deadline(timeout)
         try:
             return deadline.within(task, ask)
@@ -474,6 +478,7 @@ class Tasks:
         no_cache: bool,  # noqa: FBT001
         timeout: int | None,
     ) -> TaskFailed | None:
+        from imagetiers.building.deadline import Deadline
         from imagetiers.operations.compile import compile_wheels
 
         task = f"compile:{tier.name}"
