@@ -169,17 +169,24 @@ class DockerEngine:
         """Return all images, ours or not, with what they take, and which compiles have a container."""
         from imagetiers.adapters.docker_room import read_stored
 
-        return self._ask(lambda api: read_stored(api, _image_info))
+        found = read_stored(self._ask_socket, _image_info)
+        if found is None:
+            from imagetiers.adapters.docker_cache import get_json
+
+            found = self._ask(lambda api: read_stored(partial(get_json, api), _image_info))
+        if found is None:  # never taken for an engine that is empty
+            raise EngineError(Problem("docker", "the engine does not list its images and containers"))
+        return found
 
     def build_cache(self) -> tuple[CacheRecord, ...]:
         """Return the layers that BuildKit keeps, of whoever builds on this engine."""
-        from imagetiers.adapters.docker_room import read_records
+        from imagetiers.adapters.docker_cache import read_records
 
         return self._ask(read_records)
 
     def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
         """Let BuildKit forget these records, but for those that it still needs; return which are gone."""
-        from imagetiers.adapters.docker_room import prune_records
+        from imagetiers.adapters.docker_cache import prune_records
 
         return self._ask(lambda api: prune_records(api, ids))
 

@@ -1,47 +1,50 @@
-"""What takes room on a Docker engine: images by their layers, containers that hold them, and BuildKit's records of layers."""
+"""What takes room on a Docker engine: images by their layers, and containers that hold them. Asks without the SDK."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-import docker.errors
-import requests
+from typing import Any
 
 from imagetiers.planning.labels import Label
-from imagetiers.planning.observed import CacheRecord, ImageInfo, Stored, StoredImage
+from imagetiers.planning.observed import ImageInfo, Stored, StoredImage
 
-if TYPE_CHECKING:
-    from docker.api.client import APIClient
+__all__ = ["layer_sizes", "read_stored"]
 
-__all__ = ["layer_sizes", "prune_records", "read_records", "read_stored"]
+Get = Callable[[str], Any]
+"""GETs a path of the API and returns the JSON of its answer, None where there is none."""
 
-_BATCH = 100  # ids in one request: they stand in its URL
 _MAKES_A_LAYER = ("RUN", "COPY", "ADD", "WORKDIR")
 
 
-def read_stored(api: APIClient, info: Callable[[Mapping[str, Any]], ImageInfo]) -> Stored:
-    """Return all images of the engine, ours or not, and the compiles that have a container."""
-    containers = api.containers(all=True)
+def read_stored(get: Get, info: Callable[[Mapping[str, Any]], ImageInfo]) -> Stored | None:
+    """Return all images of the engine, ours or not, and the compiles that have a container; None where it does not say."""
+    containers, images = get("/containers/json?all=true"), get("/images/json")
+    if containers is None or images is None:
+        return None
     held = frozenset(str(container["ImageID"]) for container in containers)
     labels = [container.get("Labels") or {} for container in containers]
     compiling = frozenset(str(found[Label.COMPILE_KEY]) for found in labels if Label.COMPILE_KEY in found)
-    return Stored(tuple(_images(api, info, held)), compiling)
+    return Stored(tuple(_images(get, images, info, held)), compiling)
 
 
 def _images(
-    api: APIClient, info: Callable[[Mapping[str, Any]], ImageInfo], held: Collection[str]
+    get: Get,
+    images: Iterable[dict[str, Any]],
+    info: Callable[[Mapping[str, Any]], ImageInfo],
+    held: Collection[str],
 ) -> Iterator[StoredImage]:
-    for listed in api.images():
-        try:
-            found = api.inspect_image(listed["Id"])
-            sizes = [(str(entry["CreatedBy"]), int(entry["Size"])) for entry in reversed(api.history(listed["Id"]))]
-        except docker.errors.ImageNotFound:
+    for listed in images:
+        listed["Labels"] = labels = listed.get("Labels") or {}
+        ours = (
+            Label.KEY in labels or Label.COMPILE_KEY in labels
+        )  # what others have never goes: its bytes matter to nobody
+        found = get(f"/images/{listed['Id']}/json")
+        history = get(f"/images/{listed['Id']}/history") if ours else ()
+        if found is None or history is None:
             continue  # it went between the questions
-        listed["Labels"] = listed.get("Labels") or {}
+        sizes = [(str(entry["CreatedBy"]), int(entry["Size"])) for entry in reversed(history)]
         layers = found["RootFS"].get("Layers") or ()
         tagged = _seconds(str((found.get("Metadata") or {}).get("LastTagTime") or ""))
         yield StoredImage(
@@ -87,36 +90,3 @@ def _seconds(moment: str) -> float:
     except (ValueError, OverflowError):
         return 0.0
     return max(found, 0.0)
-
-
-def read_records(api: APIClient) -> tuple[CacheRecord, ...]:
-    """Return BuildKit's records of layers."""
-    found = _answer(api, "GET", "/system/df", type="build-cache")
-    return tuple(
-        CacheRecord(str(record["ID"]), max(0, int(record["Size"])), bool(record["Shared"]))
-        for record in found.get("BuildCache") or ()
-    )
-
-
-def prune_records(api: APIClient, ids: Iterable[str]) -> frozenset[str]:
-    """Let BuildKit forget these records, but for those that it still needs; return which are gone."""
-    waiting = sorted(ids)
-    gone: set[str] = set()
-    for start in range(0, len(waiting), _BATCH):
-        # Its filter takes one value, which is a regular expression.
-        filters = {"id": [f"^(?:{'|'.join(waiting[start : start + _BATCH])})$"]}
-        found = _answer(api, "POST", "/build/prune", filters=json.dumps(filters))
-        gone |= set(found.get("CachesDeleted") or ())
-    return frozenset(gone)
-
-
-def _answer(api: APIClient, method: str, path: str, **params: str) -> dict[str, Any]:
-    """Ask what the SDK has no method for, or none that takes these parameters."""
-    url = f"{api.base_url}/v{api.api_version}{path}"
-    response = api.request(method, url, params=params, timeout=api.timeout)
-    try:
-        response.raise_for_status()
-    except requests.HTTPError as error:
-        raise docker.errors.create_api_error_from_http_exception(error) from error
-    answer: dict[str, Any] = response.json()
-    return answer

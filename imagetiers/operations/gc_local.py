@@ -23,14 +23,15 @@ MARKS = ("verdicts", "wheels", "signed", "plans")
 """The folders of `state` whose files are of use for a time, and could be done without."""
 
 
-def local_items(layout: Layout) -> list[Item]:
+def local_items(layout: Layout, *, ccache: bool = True) -> list[Item]:
     """Return what lies here, by path below `work`, with what builds of untrusted branches keep apart in a trusted one's.
 
     Wheels, what compiles and fetches of them left, ccache directories, logs and marks; and each branch's folder as a whole,
-    which goes when nothing in it was used for long.
+    which goes when nothing in it was used for long. Without `ccache`, what has thousands of files is left out: its directories
+    and branches.
     """
-    items = list(_items(layout, layout.work))
-    for branch in _branches(layout):
+    items = list(_items(layout, layout.work, ccache=ccache))
+    for branch in _branches(layout) if ccache else ():
         inside = list(_items(branch, layout.work))
         whole = _folder(branch.work, "branches here", layout.work)
         items += [replace(whole, size=whole.size - sum(item.size for item in inside)), *inside]
@@ -44,12 +45,12 @@ def _branches(layout: Layout) -> Iterator[Layout]:
             yield replace(layout, apart=f"{layout.apart}{UNTRUSTED}/{path.name}/")
 
 
-def _items(layout: Layout, root: Path) -> Iterator[Item]:
+def _items(layout: Layout, root: Path, *, ccache: bool = True) -> Iterator[Item]:
     for path in _inside(layout.work / "wheels"):
         yield _folder(path, "left over" if path.name.startswith(".") else "wheels here", root)
     for path in _inside(layout.work / "folders"):
         yield _folder(path, "left over", root)
-    for path in _inside(layout.work / "ccache"):
+    for path in _inside(layout.work / "ccache") if ccache else ():
         yield _folder(path, "ccache here", root)
     for folder in _inside(layout.work / "logs"):
         for path in _inside(folder):

@@ -6,10 +6,12 @@ nothing waits for a second run. Killed at any moment it has removed less than it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from queue import Empty
 
-from imagetiers.errors import EngineError, LockedError
+from imagetiers.errors import EngineError, ImagetiersError, LockedError
 from imagetiers.operations.gc_local import held_locks, local_items, needed_here, remove
 from imagetiers.planning.housekeeping import Item, Limits, Sweep, sweep_now
 from imagetiers.planning.keys import short
@@ -28,11 +30,14 @@ from imagetiers.planning.room import (
 from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.swept import swept_lines
 from imagetiers.session import Session
+from imagetiers.stores.patience import answer_within
 
-__all__ = ["RoomOptions", "make_room"]
+__all__ = ["RoomOptions", "could_come_back", "make_room", "room_line"]
 
 DAY = 86_400.0
 _HERE = ("wheels here", "ccache here", "branches here", "left over")
+_HINT_SECONDS = 1.0
+_HINT_LEAST = 10_000_000  # bytes
 _REMEMBERED = "state/signed"
 """What was seen of signatures: forgetting it costs safety and not time, so `cache:gc` does, much later."""
 
@@ -77,7 +82,7 @@ def make_room(session: Session, plans: Iterable[Plan], options: RoomOptions) -> 
     """
     known = list(plans)
     with session.services.locks.hold("gc", "gc"):
-        decided = _decide(session, known, options)
+        decided = _decide(session, session.services.engine.stored(), known, options, local_items(session.layout))
         freed = room(decided.stored.images, decided.going)
         for line in _lines(session, decided, options, freed):
             session.services.console.line(line)
@@ -91,10 +96,30 @@ def make_room(session: Session, plans: Iterable[Plan], options: RoomOptions) -> 
         session.services.console.line(f"{size_text(freed + here)} {come}")
 
 
-def _decide(session: Session, plans: list[Plan], options: RoomOptions) -> _Decided:
+def room_line(session: Session, plans: Callable[[], Iterable[Plan]]) -> Iterator[str]:
+    """Yield how much could come back, where it is worth a line and told at once. A hint: no error is told."""
+    with contextlib.suppress(Empty, ImagetiersError, OSError):
+        size = answer_within(_HINT_SECONDS, lambda: could_come_back(session, plans))
+        if size >= _HINT_LEAST:
+            yield f"{size_text(size)} of this machine could come back: doit gc --dry-run"
+
+
+def could_come_back(session: Session, plans: Callable[[], Iterable[Plan]]) -> int:
+    """Return the bytes that `make_room` would free, ccache directories left out, which take long to measure.
+
+    The `plans` of all variants are made only where something may go by this one's. Raises EngineError, PipelineError, OSError.
+    """
+    options, here = RoomOptions(), local_items(session.layout, ccache=False)
+    stored = session.services.engine.stored()
+    decided = _decide(session, stored, [session.plan], options, here)
+    if decided.images.delete or decided.here.delete:
+        decided = _decide(session, stored, list(plans()), options, here)
+    return room(stored.images, decided.going) + sum(item.size for item in decided.here.delete)
+
+
+def _decide(session: Session, stored: Stored, plans: list[Plan], options: RoomOptions, local: list[Item]) -> _Decided:
     now, layout, limits = session.services.now(), session.layout, options.limits
     keys = plan_keys(plans)
-    stored = session.services.engine.stored()
     held = held_locks(layout, session.services.locks.held) | {f"compile-{key}" for key in stored.compiling}
     busy = builds_of_others(held, keys | stored.compiling)
     wanted = keys | {name.partition("-")[2] for name in held}
@@ -102,7 +127,7 @@ def _decide(session: Session, plans: list[Plan], options: RoomOptions) -> _Decid
     everything = frozenset(item.name for item in items)
     images = sweep_now(items, everything if busy else needed_images(stored.images, wanted), limits, now)
     staying = {item.name for item in images.keep}
-    here = [item for item in local_items(layout) if item.group != _REMEMBERED]
+    here = [item for item in local if item.group != _REMEMBERED]
     wheels = frozenset(wheels_of(stored.images, staying))
     needed = needed_here(layout, here, wanted | wheels, lambda folder: session.services.locks.held(folder) | held)
     lines = {tier.compile.namespace for plan in plans for tier in plan.tiers.values() if tier.compile is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rich.console import Group
@@ -11,11 +11,13 @@ from rich.console import Group
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import StoreError
 from imagetiers.operations.outfile import write_json
+from imagetiers.operations.room import room_line
 from imagetiers.planning.decide import decide, forgotten, tier_decisions
 from imagetiers.planning.device_code import promise
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import Plan
 from imagetiers.planning.status import TierStatus, tier_statuses
 from imagetiers.report.amounts import age_text
 from imagetiers.report.checks import device_document
@@ -46,9 +48,10 @@ class Status:
     verdicts: Mapping[str, Verdict]
 
 
-def show_status(session: Session, *, to: str = "") -> None:
+def show_status(session: Session, *, to: str = "", plans: Callable[[], Iterable[Plan]] | None = None) -> None:
     """Print the tree, and what is not known; or write it as JSON to the file `to` (`-` = stdout).
 
+    With the `plans` of all variants it also says how much room could come back on this machine.
     A cache that does not answer costs a note, the forecasts, and seconds at most.
     """
     status = look(session)
@@ -59,7 +62,7 @@ def show_status(session: Session, *, to: str = "") -> None:
     console.print(_table(session, status))
     for table in device_tables(session, status):
         console.print(table)
-    for line in _lines(session, status):
+    for line in (*_lines(session, status), *(room_line(session, plans) if plans is not None else ())):
         console.line(line)
 
 

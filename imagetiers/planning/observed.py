@@ -49,7 +49,7 @@ class StoredImage:
     """An image with what it takes on the engine, ours or not: what no label tells of it is empty in `info`.
 
     `compile_key` is a builder's. `used` is when it was built or last tagged (Unix s). `layers` are chain IDs (a layer with
-    all below it) and bytes, the first one first. `held`: there is a container of it.
+    all below it) and bytes, the first one first; of an image without our labels no bytes. `held`: there is a container of it.
     """
 
     info: ImageInfo

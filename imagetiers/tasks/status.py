@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
 from imagetiers.extras import missing_extra
+from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
 from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import duration, option, string, where_called
@@ -16,15 +17,15 @@ from imagetiers.tasks.options import duration, option, string, where_called
 __all__ = ["seeing_tasks", "status_task"]
 
 
-def status_task(act: Act) -> dict[str, Any]:
-    """Return the task; `act` runs its work in a session and turns failures into texts."""
+def status_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
+    """Return the task; `act` runs its work in a session and turns failures into texts, `plans` makes those of all variants."""
 
     def show(json: str, watch: int) -> TaskFailed | None:
         from imagetiers.operations.status import show_status, watch_status
 
         if watch:
             return act(lambda session: watch_status(session, watch))
-        return act(lambda session: show_status(session, to=where_called(json)))
+        return act(lambda session: show_status(session, to=where_called(json), plans=plans))
 
     return {
         "actions": [show],

@@ -246,7 +246,7 @@ class Tasks:
 
     def status(self) -> Task:
         """status: what is here."""
-        return status_task(self._act)
+        return status_task(self._act, self._plans)
 
     def report(self) -> Task:
         """report: what the builds so far were like."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import pytest
 from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError, Problem
 from imagetiers.operations.image import ensure_image
-from imagetiers.operations.room import RoomOptions, make_room
+from imagetiers.operations.room import RoomOptions, could_come_back, make_room
+from imagetiers.operations.status import show_status
 from imagetiers.planning.commands import compile_container
+from imagetiers.planning.plan import Plan
+from imagetiers.report.amounts import size_text
 from imagetiers.session import Session
 from tests.conftest import HERE, Golden
 from tests.operations.engine import Machine, machine
@@ -38,6 +42,8 @@ def build(here: Machine) -> None:
     for name in ("pytorch-clean", "arr-base"):
         session = here.session
         ensure_image(session, session.plan.tiers[name])
+    made = here.engine.byid
+    here.engine.byid = {id_: replace(image, created=2000 + at) for at, (id_, image) in enumerate(made.items())}
 
 
 def later(here: Machine) -> Session:
@@ -153,3 +159,49 @@ def test_what_the_engine_does_not_let_go_of_is_not_counted(here: Machine) -> Non
     assert set(here.engine.refs) == before
     assert "stays:" in here.said
     assert "cannot be removed: a container has it" in here.said
+
+
+def test_what_could_come_back_is_what_comes_back(here: Machine) -> None:
+    """With what stays by default: the newest two. The plans of other variants are asked for only where something may go."""
+    asked: list[Session] = []
+
+    def plans(session: Session) -> Callable[[], list[Plan]]:
+        def ask() -> list[Plan]:
+            asked.append(session)
+            return [session.plan]
+
+        return ask
+
+    later_now = later(here)
+    assert could_come_back(later_now, plans(later_now)) > 0
+    make_room(later_now, [later_now.plan], RoomOptions())
+    asked.clear()
+    assert could_come_back(later_now, plans(later_now)) == 0
+    assert not asked
+    (here.layout.root / SOURCE).write_text("words of the third kind\n")
+    build(here)
+    session = later(here)
+    size = could_come_back(session, plans(session))
+    assert asked == [session]
+    shutil.rmtree(here.layout.work / "ccache")
+    said = gc(here, RoomOptions())
+    assert size > 300
+    assert said.endswith(f"\n{size_text(size)} came back")
+
+
+def test_status_says_how_much_where_it_is_worth_a_line(here: Machine) -> None:
+    (here.layout.root / SOURCE).write_text("words of the third kind\n")
+    build(here)
+    session = later(here)
+
+    def said() -> list[str]:
+        here.console.lines.clear()
+        show_status(session, plans=lambda: [session.plan])
+        return [line for line in here.console.lines if "could come back" in line]
+
+    assert said() == []
+    layers = here.engine.layers_of
+    here.engine.layers_of = {id_: tuple((chain, 50_000_000) for chain, _ in found) for id_, found in layers.items()}
+    assert said() == ["150 MB of this machine could come back: doit gc --dry-run"]
+    here.engine.down = True
+    assert said() == []
