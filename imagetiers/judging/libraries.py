@@ -19,6 +19,7 @@ from imagetiers.binaries.elf import Elf, FormatError
 from imagetiers.binaries.loader_cache import read_loader_cache
 from imagetiers.config.checks import Declared
 from imagetiers.judging.outcome import CheckOutcome, listed, nearest, union
+from imagetiers.judging.torch_abi import foreign_extensions
 from imagetiers.layers.image_config import ImageConfig
 from imagetiers.layers.model import FileEntry
 from imagetiers.layers.tree import FileTree
@@ -126,6 +127,7 @@ def _missing(tree: FileTree, config: ImageConfig, ignore: tuple[str, ...]) -> It
         if entry.elf is not None and not entry.elf.interpreter and entry.path not in loader.reached:
             loader.load(entry, entry.elf)
     yield from loader.told.values()
+    yield from foreign_extensions(files)
 
 
 def _loader(tree: FileTree, config: ImageConfig, ignore: tuple[str, ...]) -> _Loader:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from imagetiers.binaries.device_code import DeviceCode
     from imagetiers.binaries.elf import Elf
+    from imagetiers.binaries.torch_symbols import TorchSymbols
 
 __all__ = ["MOST_KEPT", "FileEntry", "FileKind", "FileLayer", "LayerError", "ReadOptions", "is_package_list"]
 
@@ -78,6 +79,7 @@ class FileEntry:
     content: bytes | None = None
     elf: Elf | None = None
     device_code: DeviceCode | None = None
+    torch: TorchSymbols | None = None
     elf_error: str = ""
     credentials: tuple[str, ...] = ()
     hash: bytes = b""

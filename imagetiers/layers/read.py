@@ -16,7 +16,8 @@ from typing import IO, Protocol
 import xxhash
 
 from imagetiers.binaries.device_code import read_elf
-from imagetiers.binaries.elf import MAGIC, Bytes, FormatError, read_loading
+from imagetiers.binaries.elf import MAGIC, Bytes, Elf, FormatError, read_loading
+from imagetiers.binaries.torch_symbols import TorchSymbols, read_torch_symbols
 from imagetiers.layers.credentials import LOOK_BACK, find_credentials
 from imagetiers.layers.model import FileEntry, FileKind, FileLayer, LayerError, ReadOptions
 
@@ -30,6 +31,7 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MODE = 0o7777
 _WIDE = 64  # bits
+_TORCH = ("libtorch", "libc10")
 
 
 class Chunks(io.RawIOBase):
@@ -202,11 +204,21 @@ def _read_elf(entry: FileEntry, head: bytes, file: _Source, wanted: ReadOptions)
             return _look_at(entry, data, wanted)
 
 
+def _torch_symbols(data: Bytes, elf: Elf) -> TorchSymbols | None:
+    try:
+        return read_torch_symbols(data) or None
+    except FormatError:
+        if any(name.startswith(_TORCH) for name in elf.needed):
+            raise
+        return None  # the loader does not read what is damaged, and PyTorch has no part in it
+
+
 def _look_at(entry: FileEntry, data: Bytes, wanted: ReadOptions) -> FileEntry:
     try:
         elf = read_loading(data)
-        wide = elf is not None and elf.bits == _WIDE and wanted.device_code
-        code = read_elf(data) if wide else None
+        wide = elf is not None and elf.bits == _WIDE
+        code = read_elf(data) if wide and wanted.device_code else None
+        torch = _torch_symbols(data, elf) if wide and elf is not None and wanted.loading else None
     except FormatError as error:
         return replace(entry, elf_error=str(error))
-    return replace(entry, elf=elf, device_code=code or None)
+    return replace(entry, elf=elf, device_code=code or None, torch=torch)
