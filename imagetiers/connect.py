@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from imagetiers.adapters.console import RichConsole
-from imagetiers.adapters.cosign import COSIGN_KEY, Cosign
+from imagetiers.adapters.cosign import Cosign
 from imagetiers.adapters.display import BuildDisplay, ToldConsole
 from imagetiers.adapters.docker import DockerEngine
 from imagetiers.adapters.git import GitRemotes
@@ -17,12 +17,13 @@ from imagetiers.adapters.locks import FileLocks
 from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.adapters.trivy import Trivy
+from imagetiers.config.environment import COSIGN_KEY, SIGNING_KEY
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.events import Events, all_of
 from imagetiers.services import Services
-from imagetiers.signing.signers import SIGNING_KEY, LazySigner
+from imagetiers.signing.signers import LazySigner
 from imagetiers.signing.store import SignedStore
 from imagetiers.stores.open import open_store
 

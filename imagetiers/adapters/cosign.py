@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagetiers.adapters.process import run
+from imagetiers.config.environment import COSIGN_KEY
 from imagetiers.documents import parse_object
 from imagetiers.errors import Problem, RegistryError, os_problem
 from imagetiers.planning.observed import Unknown
 
-__all__ = ["COSIGN_KEY", "Cosign"]
+__all__ = ["Cosign"]
 
-COSIGN_KEY = "IMAGETIERS_COSIGN_KEY"
 _SECONDS = 900.0  # a statement may be megabytes, and the key a service's
 _NOT_SIGNED = {10, 12}  # no signature at all; none of this key
 _NO_STATEMENT = "no matching attestations:"  # all that it says where there is none at all

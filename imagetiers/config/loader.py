@@ -25,6 +25,7 @@ from imagetiers.config.model import (
     BuildFolderSettings,
     CcacheSettings,
     CloudBuild,
+    CloudBuildKeys,
     CompileStep,
     GitRef,
     Pipeline,
@@ -423,6 +424,8 @@ def _cloudbuild(given: dict[str, Any], registry: str | None) -> CloudBuild:
             values[key] = parse_duration(values[key])
     if "substitutions" in values:
         values["substitutions"] = MappingProxyType(dict(values["substitutions"]))
+    if "keys" in values:
+        values["keys"] = CloudBuildKeys(**values["keys"])
     builder = values.pop("builder", None) or "/".join(part for part in (registry, "imagetiers-builder") if part)
     return CloudBuild(builder=builder, **values)
 

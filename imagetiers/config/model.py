@@ -25,6 +25,7 @@ __all__ = [
     "BuildFolderSettings",
     "CcacheSettings",
     "CloudBuild",
+    "CloudBuildKeys",
     "CompileStep",
     "GitRef",
     "NamedContext",
@@ -373,6 +374,18 @@ class Waiver:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudBuildKeys:
+    """What trusted builds sign with: ids of secrets in Secret Manager, or addresses of keys in a KMS. None: nothing.
+
+    `signing` is for the cache, `cosign` for images, and `cosign_password` opens the latter.
+    """
+
+    signing: str | None = None
+    cosign: str | None = None
+    cosign_password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CloudBuild:
     """How Google Cloud Build runs the pipeline. Durations in seconds, `disk` in GB.
 
@@ -393,6 +406,7 @@ class CloudBuild:
     substitutions: Mapping[str, str] = field(default_factory=_none)
     usd_per_hour: float | None = None
     processors: int | None = None
+    keys: CloudBuildKeys = field(default_factory=CloudBuildKeys)
 
     @property
     def cpus(self) -> int:

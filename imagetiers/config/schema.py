@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,8 @@ def _pattern(error: Any, node: Node, _path: KeyPath) -> tuple[str, str]:
 
 
 def _required(error: Any, _node: Node, _path: KeyPath) -> tuple[str, str]:
-    missing = [key for key in error.validator_value if key not in error.instance]
+    wanted = error.validator_value if error.validator == "required" else chain(*error.validator_value.values())
+    missing = [key for key in wanted if key not in error.instance]
     key = next((k for k in missing if f"'{k}'" in error.message), missing[0])
     description = error.schema.get("properties", {}).get(key, {}).get("description", "")
     return f"'{key}' is missing", str(description)
@@ -278,6 +280,7 @@ _SAY: dict[str, Say] = {
     "type": _type,
     "pattern": _pattern,
     "required": _required,
+    "dependentRequired": _required,
     "oneOf": _one_of,
     "anyOf": _one_of,
     "enum": _enum,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
+from imagetiers.config.layout import PIPELINE_FILE
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.operations.outfile import write_out
 from imagetiers.planning.plan import Plan
@@ -18,7 +20,7 @@ def write_cloudbuild(session: Session, *, mode: str = "", check: bool = False) -
     modes = (mode,) if mode else Mode.ALL
     if unknown := set(modes) - set(Mode.ALL):
         raise PipelineError(Problem("--mode", f"'{unknown.pop()}' is no mode", f"write {' or '.join(Mode.ALL)}"))
-    problems: list[Problem] = []
+    problems = list(_unsigned(session.plan)) if Mode.TRUSTED in modes else []
     for each in modes:
         name = build_file(session.plan.pipeline.variant, each)
         target = session.layout.root / name
@@ -33,6 +35,24 @@ def write_cloudbuild(session: Session, *, mode: str = "", check: bool = False) -
             write_out(target, text, name)
             session.services.console.line(f"{name} written")
     PipelineError.raise_if(problems)
+
+
+def _unsigned(plan: Plan) -> Iterator[Problem]:
+    """Say which signatures the build would be refused for, since it has nothing to make them with."""
+    pipeline = plan.pipeline
+    if (
+        pipeline.registry
+        and pipeline.supply_chain
+        and pipeline.supply_chain.sign
+        and not pipeline.cloudbuild.keys.cosign
+    ):
+        what = "supply_chain.sign asks for signatures, and the build has no key: each of its pushes would be refused"
+        yield Problem(
+            PIPELINE_FILE, what, "cloudbuild: {keys: {cosign: SECRET, cosign_password: SECRET}}, or a KMS's key"
+        )
+    if pipeline.trust.require and not pipeline.cloudbuild.keys.signing:
+        what = "trust.require asks for signatures, and the build has no key: nobody would believe what it writes"
+        yield Problem(PIPELINE_FILE, what, "cloudbuild: {keys: {signing: SECRET}}, or gcpkms://...")
 
 
 def _stale(plan: Plan, name: str, old: str, new: str) -> Problem:

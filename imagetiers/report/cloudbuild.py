@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from imagetiers.config.environment import COSIGN_KEY, COSIGN_PASSWORD, SIGNING_KEY
 from imagetiers.config.layout import VOLUME_VARIABLE
 from imagetiers.config.model import CloudBuild, Tier
 from imagetiers.planning.plan import Plan, TierPlan
@@ -63,7 +64,9 @@ class _Dumper(yaml.SafeDumper):
 def _build(plan: Plan, mode: str) -> Json:
     settings = plan.pipeline.cloudbuild
     account = settings.pr_service_account if mode == Mode.PR else settings.service_account
+    keys = _keys(plan, mode, pushing=True)
     secrets = _secrets(list(plan.pipeline.tiers.values()), mode)
+    secrets |= {key: env for env, key in keys.items() if not _is_address(key)}
     build: Json = {
         "steps": _steps(plan, mode),
         "timeout": f"{settings.timeout}s",
@@ -109,9 +112,12 @@ def _steps(plan: Plan, mode: str) -> list[Json]:
     def step(id_: str, targets: Sequence[str], after: Sequence[str], tier: Tier | None = None, limit: int = 0) -> Json:
         made: Json = {"id": id_, "name": f"${{{_BUILDER}}}", "entrypoint": "doit", "args": [*variables, *targets]}
         made["waitFor"] = list(after) or ["-"]
-        secrets = _secrets([tier], mode) if tier is not None else {}
-        if secrets:
-            made["secretEnv"] = sorted(set(secrets.values()))
+        keys = _keys(plan, mode, pushing=targets[0].startswith("push:")) if tier is not None else {}
+        secrets = set(_secrets([tier], mode).values()) if tier is not None else set()
+        if addresses := [f"{env}={key}" for env, key in keys.items() if _is_address(key)]:
+            made["env"] = addresses
+        if secrets := secrets | {env for env, key in keys.items() if not _is_address(key)}:
+            made["secretEnv"] = sorted(secrets)
         made["volumes"] = [{"name": VOLUME, "path": PATH}]
         if limit:
             made["timeout"] = f"{limit}s"
@@ -140,6 +146,22 @@ def _after(tier: TierPlan) -> list[str]:
     after = [f"compile-{tier.name}"] if tier.compile is not None else []
     after += [f"image-{name}" for name in tier.made_from]
     return after or ["plan"]
+
+
+def _keys(plan: Plan, mode: str, *, pushing: bool) -> dict[str, str]:
+    """Return what trusted builds sign with, by environment variable; cosign's only where images are pushed."""
+    keys = plan.pipeline.cloudbuild.keys
+    if mode == Mode.PR:
+        return {}
+    given = {SIGNING_KEY: keys.signing}
+    if pushing and plan.pipeline.registry is not None:
+        given |= {COSIGN_KEY: keys.cosign, COSIGN_PASSWORD: keys.cosign_password}
+    return {env: key for env, key in given.items() if key is not None}
+
+
+def _is_address(key: str) -> bool:
+    """Say whether this is a KMS's key and no secret."""
+    return "://" in key
 
 
 def _secrets(tiers: Sequence[Tier], mode: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from imagetiers.config.environment import SIGNING_KEY
 from imagetiers.config.model import TrustedKey, TrustSettings
 from imagetiers.errors import Problem, StoreError, os_problem
 from imagetiers.extras import missing_extra
@@ -27,9 +28,8 @@ from imagetiers.extras import missing_extra
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["SIGNING_KEY", "KmsSigner", "LazySigner", "PemSigner", "Signer", "open_signer"]
+__all__ = ["KmsSigner", "LazySigner", "PemSigner", "Signer", "open_signer"]
 
-SIGNING_KEY = "IMAGETIERS_SIGNING_KEY"
 KMS = "https://cloudkms.googleapis.com/v1"
 _SCHEME = "gcpkms://"
 _VERSION = re.compile(

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from imagetiers.config.environment import SIGNING_KEY
 from imagetiers.config.model import TrustedKey, TrustSettings
 from imagetiers.errors import (
     CorruptError,
@@ -26,7 +27,7 @@ from imagetiers.errors import (
     os_problem,
 )
 from imagetiers.signing.memory import Memory, is_remembered, version_of
-from imagetiers.signing.signers import SIGNING_KEY, LazySigner
+from imagetiers.signing.signers import LazySigner
 from imagetiers.signing.statements import (
     LINE_MAX,
     Claim,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import dataclasses
 import shutil
@@ -13,12 +14,18 @@ import pytest
 import yaml
 
 from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
+from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import load_repository
+from imagetiers.operations.cloudbuild import write_cloudbuild
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan
 from imagetiers.report.cloudbuild import Mode, build_file, build_text
+from imagetiers.session import Session
+from imagetiers.stores.directory import DirectoryStore
 from tests.cloudbuild.checks import problems
 from tests.conftest import HERE, Golden, edit
+from tests.planning.world import FakeEngine, FakeRegistry, Shown, services
 
 REPO = HERE.parent
 Json = dict[str, Any]
@@ -37,6 +44,10 @@ cloudbuild:
   pr_service_account: pulls@$PROJECT_ID.iam.gserviceaccount.com
   logs: gs://logs-of-$PROJECT_ID
   queue_ttl: 10m
+  keys:
+    signing: gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1
+    cosign: cosign-key
+    cosign_password: cosign-password
   substitutions: {_REGION: europe-west1}
 tiers:
   pytorch-clean:
@@ -48,6 +59,13 @@ tiers:
   sister: {parent: pytorch-clean}
 variants:
   shouting: {tiers: {pytorch-clean: {args: {GREETING: HELLO}}}}
+"""
+
+
+SIGNED = f"""\
+registry: europe-docker.pkg.dev/p/r
+supply_chain: {{keys: {{main: cosign.pub}}, sign: main}}
+trust: {{require: true, keys: [{{name: main, ed25519: {base64.b64encode(bytes(range(32))).decode()}}}]}}
 """
 
 
@@ -128,6 +146,42 @@ def test_a_pull_request_pushes_nothing_and_gets_no_secret(everything: Layout) ->
     assert "builds@" not in text
     assert all(step["args"][:2] == ["trust=untrusted", "branch=pr-${_PR_NUMBER}"] for step in read(text)["steps"])
     assert "push:arr-base" in build_text(plan_of(everything), Mode.TRUSTED)
+
+
+def test_only_steps_that_push_get_the_key_of_images(everything: Layout) -> None:
+    steps = {step["id"]: step for step in read(build_text(plan_of(everything), Mode.TRUSTED))["steps"]}
+    address = f"IMAGETIERS_SIGNING_KEY={plan_of(everything).pipeline.cloudbuild.keys.signing}"
+
+    both = ["COSIGN_PASSWORD", "IMAGETIERS_COSIGN_KEY"]
+    assert {name: step.get("secretEnv", []) for name, step in steps.items() if "secretEnv" in step} == {
+        "image-pytorch-clean": both,
+        "image-arr-base": [*both, "PIP_TOKEN"],
+        "image-arr-training": both,
+        "image-sister": both,
+    }
+    assert [name for name, step in steps.items() if step.get("env") == [address]] == [
+        name for name in steps if name not in {"plan", "status"}
+    ]
+
+
+def test_a_build_that_would_be_refused_for_its_signatures_is_not_written(tiny: Layout) -> None:
+    tiny.pipeline.write_text(tiny.pipeline.read_text() + SIGNED)
+    (tiny.root / "cosign.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
+    world = services(FakeEngine(FakeRegistry()), DirectoryStore(tiny.root / "cache"), Shown())
+    session = Session(plan_of(tiny), tiny, world, Trust())
+
+    with pytest.raises(PipelineError) as raised:
+        write_cloudbuild(session)
+    assert [problem.what.partition(" asks")[0] for problem in raised.value.problems] == [
+        "supply_chain.sign",
+        "trust.require",
+    ]
+
+    keys = "cloudbuild: {keys: {cosign: cosign-key, signing: cache-key}}\n"
+    tiny.pipeline.write_text(tiny.pipeline.read_text() + keys)
+    write_cloudbuild(Session(plan_of(tiny), tiny, world, Trust()))
+    assert "cosign-key" in (tiny.root / "ci" / "cloudbuild.yaml").read_text()
+    assert "cosign-key" not in (tiny.root / "ci" / "cloudbuild-pr.yaml").read_text()
 
 
 def test_no_registry_no_push(tiny: Layout) -> None:
