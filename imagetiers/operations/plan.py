@@ -12,6 +12,7 @@ from pathlib import Path
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import NotBuiltError, Problem, StoreError
 from imagetiers.operations.outfile import write_out
+from imagetiers.operations.preconditions import refusals
 from imagetiers.planning.decide import Decisions, TierDecision, TierState, by_tier, decide, forgotten, tier_decisions
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
@@ -34,8 +35,9 @@ _ALL_SHOWN = 100  # tiers; of more, those that nothing is done for are counted a
 def show_plan(session: Session, *, to: str = "", every_reason: bool = False, require_built: bool = False) -> None:
     """Print the plan as a table; or write it as JSON, with the key documents, to the file `to` (`-` = stdout).
 
-    A cache that does not answer costs a note and the forecasts, and seconds at most. With `require_built`, raises
-    NotBuiltError afterwards when anything would be built, or when nobody can tell.
+    What would refuse the run, such as a rule that an image breaks, is told behind it. A cache that does not answer costs a
+    note and the forecasts, and seconds at most. With `require_built`, raises NotBuiltError afterwards when anything would be
+    built, or when nobody can tell.
     """
     store, notes = TimeoutStore(session.services.store), _Notes(session.services)
     asking = replace(session, services=replace(session.services, store=store, console=notes))
@@ -53,6 +55,9 @@ def show_plan(session: Session, *, to: str = "", every_reason: bool = False, req
     if store.error:  # everybody who has asked it says so; once is enough
         silent = f"no forecast: the cache {store.url} is not there, and what it knows is left out: {store.error}"
         notes.lines = [*seen.notes, *_asked_for(decisions, tiers), silent]
+    refused = refusals(asking, tiers)
+    if refused:
+        notes.lines += ["that would be refused, and nothing would run:", *map(str, refused)]
     if to:
         text = _document(session.plan, decisions, tiers, outlook, notes.lines, cpus=cpus)
         if to == "-":

@@ -326,7 +326,7 @@ class Tasks:
 
     def _image_task(self, tier: TierPlan) -> Task:
         task = self._task(tier, "image", "image", self._image, clean="clean_image")
-        task["meta"]["missing"] = functools.partial(self._missing, tier)
+        task["meta"]["missing"] = functools.partial(self._build_refusals, tier)
         return task | {"params": [REBUILD, NO_CACHE]}
 
     def _verify_task(self, tier: TierPlan) -> Task:
@@ -338,7 +338,7 @@ class Tasks:
 
     def _push_task(self, tier: TierPlan) -> Task:
         task = self._task(tier, "push", "published", self._push)
-        task["meta"]["missing"] = functools.partial(self._push_problems, tier)
+        task["meta"]["missing"] = functools.partial(self._push_refusals, tier)
         return task
 
     def _task(
@@ -384,25 +384,15 @@ class Tasks:
 
         return [gpu_line(each) for each in compiled_for(self.plan) if tier.name in each.tiers]
 
-    def _missing(self, tier: TierPlan) -> tuple[Problem, ...]:
-        """Return what a build of the tier lacks on this machine."""
-        from imagetiers.building.secrets import read_secrets
+    def _build_refusals(self, tier: TierPlan) -> tuple[Problem, ...]:
+        from imagetiers.operations.preconditions import build_refusals
 
-        try:
-            read_secrets(tier.config, self.layout, self._trust)
-        except PipelineError as error:
-            return error.problems
-        return ()
+        return build_refusals(self.session, tier)
 
-    def _push_problems(self, tier: TierPlan) -> tuple[Problem, ...]:
-        from imagetiers.building.preconditions import push_problems
-        from imagetiers.operations.attest import signing_problems
-        from imagetiers.operations.dockerfiles import gate_problems
+    def _push_refusals(self, tier: TierPlan) -> tuple[Problem, ...]:
+        from imagetiers.operations.preconditions import push_refusals
 
-        return push_problems(self.plan, self._trust) or (
-            *gate_problems(self.session, tier),
-            *signing_problems(self.session, f"push:{tier.name}"),
-        )
+        return push_refusals(self.session, tier)
 
     def _act(self, work: Callable[[Session], None]) -> TaskFailed | None:
         """Run an action; a failure that a person may meet becomes a clean text, an interruption a KeyboardInterrupt."""

@@ -353,3 +353,17 @@ def test_what_was_forgotten_and_will_not_run_is_said(tmp_path: Path) -> None:
     document = json.loads(world.doit("plan", "--json", "-").out)
     assert document["notes"] == world.console.lines
     assert document["tiers"][0]["reasons"]["compile:t0"] == "doit forget was asked"
+
+
+def test_what_would_refuse_the_run_is_said(tmp_path: Path) -> None:
+    world = World(tmp_path, Case(tiers=(TierCase(),), registry=True))
+    dockerfile = world.root / "images" / "t0" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text() + "ENV API_TOKEN=1234\n")
+
+    assert world.doit("plan").code == 0
+    head, (refused, *_) = "that would be refused, and nothing would run:", world.console.lines[1:]
+    assert world.console.lines[0] == head
+    assert refused.startswith("images/t0/Dockerfile:")
+    assert json.loads(world.doit("plan", "--json", "-").out)["notes"][0] == head
+    assert world.doit("push").code == 3
+    assert not world.engine.made
