@@ -95,7 +95,7 @@ class Reads:
 
     `files` are files, links and folders by path, as `lstat` has them; `targets` the same, as `stat` has them, where a link
     was followed; `kinds` are paths of which it matters only whether something else than a folder is there.
-    Each has an identity, or says that there was nothing.
+    Each has an identity, or says that there was nothing. `environment` are variables that were asked for.
     `began` is when the reading did, and `newest` the last change of anything that it met, both in nanoseconds of Unix time.
 
     `hashes` are those of large files that an earlier reading has found, by path and with the identity; `hashed` are those that
@@ -110,6 +110,7 @@ class Reads:
         self.files: dict[str, bytes] = {}
         self.targets: dict[str, bytes] = {}
         self.kinds: dict[str, bytes] = {}
+        self.environment: dict[str, str] = {}
         self.newest = 0
 
     def look(self, path: str) -> None:
@@ -135,6 +136,10 @@ class Reads:
             return None
         self.room -= len(content)
         return content
+
+    def environment_variable(self, name: str) -> str:
+        """Return what the environment says; nothing where it does not."""
+        return self.environment.setdefault(name, os.environ.get(name, ""))
 
     def look_at_kind(self, path: str) -> None:
         """Note whether something else than a folder lies at a path."""

@@ -86,9 +86,9 @@ class Layout:
         """The JSON Schema of pipeline.yaml for editors: a copy of this version's own."""
         return self.work / "pipeline.schema.json"
 
-    def tier(self, name: str) -> Path:
-        """Return the folder of a tier."""
-        return self.root / IMAGES / name
+    def tier(self, folder: str) -> Path:
+        """Return the folder of tiers: of the one that has its name, and of those that name it."""
+        return self.root / IMAGES / folder
 
     @property
     def work(self) -> Path:

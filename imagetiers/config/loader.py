@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from imagetiers.config.chains import ancestors, chain_problems, links
 from imagetiers.config.check_problems import check_problems
 from imagetiers.config.checks import read_checks
 from imagetiers.config.contexts import context_problems, read_contexts
+from imagetiers.config.expansion import Expanded, expand, is_shorthand, uses_shorthand
 from imagetiers.config.forms import form_problems
 from imagetiers.config.gpu_problems import gpu_problems, read_gpus, toolkit_of
-from imagetiers.config.layout import DEFAULT_CACHE, PIPELINE_FILE, PIPELINE_LOCK, Layout
+from imagetiers.config.interpolation import REFERENCE
+from imagetiers.config.layout import DEFAULT_CACHE, DOCKERFILE, PIPELINE_FILE, PIPELINE_LOCK, Layout
 from imagetiers.config.lockfile import GIT, IMAGES
 from imagetiers.config.model import (
     MOST_ANCESTORS,
+    NOTHING_GIVEN,
     ONLY_WHEELS,
     Budget,
     BuildFolderSettings,
@@ -40,6 +44,7 @@ from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.supply_chain import read_supply_chain, supply_chain_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
+from imagetiers.config.variables import raise_if_undeclared
 from imagetiers.config.waivers import is_day, read_scan, read_waivers, waiver_problems
 from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
 from imagetiers.errors import PipelineError, Problem
@@ -57,66 +62,92 @@ _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
 }
 _RESERVED = {"PARENT": "the parent's image, which the plan sets", "REFRESH_EPOCH": "what refresh sets"}
 _MOST_TIERS, _MOST_VARIANTS = 10_000, 100  # as the schema has them
-_SHOWN = 8  # tiers of a chain in a message
 _OF_CCACHE = frozenset({"ccache", "build_folder"})  # keys of a compile step
 _NOT_IN_VARIANTS = ("version", "name", "variants")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The pipeline, as far as it could be read, its tree (for places), and everything that is wrong so far."""
+    """The pipeline, as far as it could be read, its tree (for places), and everything that is wrong so far.
+
+    The tree has no shorthand any more: `expanded` says what that was. `marks` are the files that spare the next reading the
+    check by the schema, once they are there.
+    """
 
     pipeline: Pipeline
-    tree: Node
+    expanded: Expanded
     problems: tuple[Problem, ...]
     variants: tuple[str, ...]
-    mark: pathlib.Path
+    marks: tuple[pathlib.Path, ...]
+
+    @property
+    def tree(self) -> Node:
+        """What the file comes to."""
+        return self.expanded.tree
 
     def place(self, *path: str | int) -> str:
         """Return `pipeline.yaml:LINE:COL: path` of a value."""
         return place(self.tree, path, PIPELINE_FILE)
 
 
-def load_config(layout: Layout, variant: str | None, reads: Reads | None = None) -> Config:
-    """Read pipeline.yaml and its lock, with `variant` applied; `reads` notes what is looked at.
+def load_config(
+    layout: Layout, variant: str | None, reads: Reads | None = None, given: Mapping[str, str] = NOTHING_GIVEN
+) -> Config:
+    """Read pipeline.yaml and its lock, with `variant` applied and the variables `given`; `reads` notes what is looked at.
 
-    Raises PipelineError where reading on makes no sense (no file, no YAML, no such variant); all else that is wrong is in
-    the result's `problems`, so that it can be reported together with what is wrong in the tiers' files.
+    Raises UndeclaredError for a variable that there is not, and PipelineError where reading on makes no sense (no file, no
+    YAML, no such variant); all else that is wrong is in the result's `problems`, so that it can be reported together with
+    what is wrong in the tiers' files.
     """
     reads = Reads() if reads is None else reads
-    base = _read(layout, reads)
+    base, may_refer = _read(layout, reads)
+    raise_if_undeclared(base, given)
     variants = base.value.get("variants") if isinstance(base.value, dict) else None
     names = tuple(variants.value) if variants and isinstance(variants.value, dict) else ()
-    tree = base
-    if variant is not None:
-        if variant not in names:
-            raise PipelineError(
-                Problem("", f"variant={variant}: there is no such variant", did_you_mean(variant, names, "variants"))
-            )
-        patch = base.at(("variants", variant))
-        if not isinstance(patch.value, dict):
-            where = place(base, ("variants", variant), PIPELINE_FILE)
-            raise PipelineError(
-                Problem(where, "must be a mapping", "a merge patch over this file, such as {gpus: [A100]}")
-            )
-        tree = merge_patch(base, patch)
-    _raise_if_too_many(base, tree)
+    written = base if variant is None else _patched(base, variant, names)
+    _raise_if_too_many(base, written)
     problems = dict.fromkeys(_variant_problems(base, names))
-    forms = dict(form_problems(tree, layout.root, reads))
+    expanded, marks = Expanded(written), []
+    if uses_shorthand(written, may_refer=may_refer):
+        marks.append(_mark(layout, written))
+        shorthand = dict(schema_problems(written, PIPELINE_FILE, marks[0]))
+        problems.update({problem: None for path, problem in shorthand.items() if is_shorthand(path)})
+        expanded = expand(written, given, reads, frozenset(filter(is_shorthand, shorthand)))
+        _raise_if_too_many(base, expanded.tree)
+    tree = expanded.tree
+    problems.update(dict.fromkeys(expanded.problems))
+    forms = {path: problem for path, problem in form_problems(tree, layout.root, reads) if path not in expanded.wrong}
     problems.update(dict.fromkeys(forms.values()))
-    wrong: set[Path] = set(forms)
-    mark = layout.state / "schema-passed" / schema_mark(tree)
-    for path, problem in schema_problems(tree, PIPELINE_FILE, mark):
-        wrong.add(path)
-        if path not in forms:
+    wrong: set[Path] = {*expanded.wrong, *forms}
+    marks.append(_mark(layout, tree))
+    for path, problem in schema_problems(tree, PIPELINE_FILE, marks[-1]):
+        if path not in expanded.wrong and path not in forms:
             problems[problem] = None
-    problems.update(dict.fromkeys(_reference_problems(tree)))
+        wrong.add(path)
+    problems.update(dict.fromkeys(_reference_problems(expanded)))
     if variant is not None:
-        problems.update(dict.fromkeys(_target_problems(base, tree, variant)))
+        usual = base if tree is written else expand(base, given, reads, expanded.wrong).tree
+        problems.update(dict.fromkeys(_target_problems(usual, tree, variant)))
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems, reads)
-    pipeline = _pipeline(tree, variant, pins, wrong)
-    return Config(pipeline, tree, tuple(problems), names, mark)
+    pipeline = _pipeline(tree, variant, pins, wrong, given)
+    return Config(pipeline, expanded, tuple(problems), names, tuple(marks))
+
+
+def _mark(layout: Layout, tree: Node) -> pathlib.Path:
+    return layout.state / "schema-passed" / schema_mark(tree)
+
+
+def _patched(base: Node, variant: str, names: tuple[str, ...]) -> Node:
+    if variant not in names:
+        raise PipelineError(
+            Problem("", f"variant={variant}: there is no such variant", did_you_mean(variant, names, "variants"))
+        )
+    patch = base.at(("variants", variant))
+    if not isinstance(patch.value, dict):
+        where = place(base, ("variants", variant), PIPELINE_FILE)
+        raise PipelineError(Problem(where, "must be a mapping", "a merge patch over this file, such as {gpus: [A100]}"))
+    return merge_patch(base, patch)
 
 
 def _raise_if_too_many(base: Node, tree: Node) -> None:
@@ -130,7 +161,8 @@ def _raise_if_too_many(base: Node, tree: Node) -> None:
             raise PipelineError(Problem(where, f"has {len(node.value):,} entries; the limit is {most:,}", "keep fewer"))
 
 
-def _read(layout: Layout, reads: Reads) -> Node:
+def _read(layout: Layout, reads: Reads) -> tuple[Node, bool]:
+    """Return the tree, and whether it may hold references: then their characters stand in the file, plain or escaped."""
     data = read_file(layout.pipeline, PIPELINE_FILE, reads)
     if data is None:
         raise PipelineError(
@@ -139,7 +171,7 @@ def _read(layout: Layout, reads: Reads) -> Node:
     tree = parse_yaml(data, PIPELINE_FILE)
     if not isinstance(tree.value, dict):
         raise PipelineError(Problem(f"{PIPELINE_FILE}:1:1", "must be a mapping", "begin with: version: 1"))
-    return tree
+    return tree, REFERENCE.encode() in data or b"\\" in data
 
 
 def _pins(layout: Layout, problems: dict[Problem, None], reads: Reads) -> dict[str, Mapping[str, str]]:
@@ -201,9 +233,10 @@ def _target_problems(base: Node, tree: Node, variant: str) -> Iterator[Problem]:
             yield Problem(place(tree, ("tiers", name, "target"), PIPELINE_FILE), what, f'tag: "{tag}-{variant}"')
 
 
-def _reference_problems(tree: Node) -> Iterator[Problem]:
+def _reference_problems(expanded: Expanded) -> Iterator[Problem]:
     """What a schema cannot say. Reads the tree and not the model, so that a wrong type elsewhere hides nothing."""
-    yield from _parent_problems(tree)
+    tree = expanded.tree
+    yield from _parent_problems(expanded)
     yield from context_problems(tree)
     yield from gpu_problems(tree)
     yield from _channel_problems(tree)
@@ -253,63 +286,19 @@ def _cache_problems(tree: Node, tier: str, plain: Any) -> Iterator[Problem]:
         yield Problem(where, "means nothing with cache: none", "remove one of the two")
 
 
-def _parent_problems(tree: Node) -> Iterator[Problem]:
+def _parent_problems(expanded: Expanded) -> Iterator[Problem]:
+    tree = expanded.tree
     tiers = tree.at(("tiers",)).value
     if tree.at(("tiers",)) is tree or not isinstance(tiers, dict):
         return
-    parents: dict[str, str] = {}
-    for name, tier in tiers.items():
-        given = tier.value.get("parent") if isinstance(tier.value, dict) else None
-        if given is not None and isinstance(given.value, str):
-            parents[name] = given.text
-    above = _ancestors(parents)
-    told: set[str] = set()
-    for name, parent in parents.items():
-        where = place(tree, ("tiers", name, "parent"), PIPELINE_FILE)
-        if parent not in tiers:
-            others = [tier for tier in tiers if tier != name]
-            yield Problem(where, f"there is no tier '{cut(parent)}'", did_you_mean(parent, others, "tiers"))
-        elif above[name] is None and name not in told:
-            circle = _circle(name, parents)
-            told.update(circle)
-            if circle:
-                yield Problem(where, f"is its own ancestor: {_chain([*circle, name])}", "give one of them other bases")
-        elif above[name] == MOST_ANCESTORS + 1:  # the first that is too deep; its children are no news
-            what = (
-                f"has {above[name]} ancestors; the limit is {MOST_ANCESTORS}, because an image has at most 127 layers"
-            )
-            yield Problem(where, what, "give one of them other bases")
-
-
-def _ancestors(parents: Mapping[str, str]) -> dict[str, int | None]:
-    """Return how many ancestors each tier has; None where they go in a circle."""
-    above: dict[str, int | None] = {}
-    for name in parents:
-        way: dict[str, None] = {}
-        up = name
-        while up in parents and up not in above and up not in way:
-            way[up] = None
-            up = parents[up]
-        found = None if up in way else above.get(up, 0)
-        for below in reversed(way):
-            found = above[below] = None if found is None else found + 1
-    return above
-
-
-def _circle(name: str, parents: Mapping[str, str]) -> list[str]:
-    """Return the tiers of a circle from one of them on; none when that only stands below it."""
-    way = {name: None}
-    up = parents[name]
-    while up not in way:
-        way[up] = None
-        up = parents[up]
-    return list(way) if up == name else []
-
-
-def _chain(names: list[str]) -> str:
-    """Return tiers with arrows, the middle of a long chain left out."""
-    shown = names if len(names) <= _SHOWN else [*names[: _SHOWN // 2], "…", *names[-_SHOWN // 2 :]]
-    return " -> ".join(shown)
+    given = links(tiers, "parent").items()
+    parents = {name: parent for name, parent in given if ("tiers", name, "parent") not in expanded.wrong}
+    cure = "give one of them other bases"
+    yield from chain_problems(tree, "parent", parents, expanded.families, cure)
+    for name, count in ancestors(parents).items():
+        if count == MOST_ANCESTORS + 1:  # the first that is too deep; its children are no news
+            what = f"has {count} ancestors; the limit is {MOST_ANCESTORS}, because an image has at most 127 layers"
+            yield Problem(place(tree, ("tiers", name, "parent"), PIPELINE_FILE), what, cure)
 
 
 def _family_problems(tree: Node, tier: str, args: dict[str, Any]) -> Iterator[Problem]:
@@ -430,13 +419,15 @@ def _cloudbuild(given: dict[str, Any], registry: str | None) -> CloudBuild:
     return CloudBuild(builder=builder, **values)
 
 
-def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]], wrong: set[Path]) -> Pipeline:
+def _pipeline(
+    tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]], wrong: set[Path], given: Mapping[str, str]
+) -> Pipeline:
     """Make the model of all that has no problem; tiers that have one are left out."""
     top: dict[str, Any] = tree.plain()
     broken = {path[1] for path in wrong if len(path) > 1 and path[0] == "tiers"}
     tiers = top.get("tiers") if ("tiers",) not in wrong else None
-    given = top.get("gpus")
-    listed = given if isinstance(given, list) else []
+    gpu_list = top.get("gpus")
+    listed = gpu_list if isinstance(gpu_list, list) else []
     settings = top.get("cloudbuild", {})
     ok = isinstance(settings, dict) and not any(path[:1] == ("cloudbuild",) for path in wrong)
     gpus, architectures = read_gpus(listed)
@@ -448,6 +439,7 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
     return Pipeline(
         name=str(good("name", "")),
         variant=variant,
+        given=MappingProxyType(dict(given)),
         registry=good("registry", None),
         cache=good("cache", DEFAULT_CACHE),
         platform=good("platform", "linux/amd64"),
@@ -461,6 +453,9 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
                 if name not in broken and isinstance(tier, dict)
             }
         ),
+        groups=MappingProxyType(
+            {} if any(path[:1] == ("groups",) for path in wrong) else _groups(top.get("groups", {}))
+        ),
         cloudbuild=_cloudbuild(settings if ok else {}, good("registry", None)),
         pins=pins[IMAGES],
         commits=pins[GIT],
@@ -473,11 +468,17 @@ def _pipeline(tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]
     )
 
 
+def _groups(given: Any) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(tiers) for name, tiers in given.items()}
+
+
 def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
     budget = given.get("budget", {})
     return Tier(
         name=name,
         tag=given.get("tag") or variant or "latest",
+        folder=given.get("folder"),
+        dockerfile=given.get("dockerfile", DOCKERFILE),
         parent=given.get("parent"),
         bases=MappingProxyType(given.get("bases", {})),
         contexts=read_contexts(given.get("contexts", {})),

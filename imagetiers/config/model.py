@@ -10,13 +10,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imagetiers.config.checks import Checks
+from imagetiers.config.layout import DOCKERFILE, IMAGES
 from imagetiers.naming import ending_in_hash
 
 if TYPE_CHECKING:
     from imagetiers.config.gpus import Architecture
 
 __all__ = [
+    "DOIT_VARIABLES",
     "MOST_ANCESTORS",
+    "NOTHING_GIVEN",
     "ONLY_WHEELS",
     "PARENT_ARG",
     "REFRESH_ARG",
@@ -51,6 +54,9 @@ REFRESH_ARG = "REFRESH_EPOCH"
 ONLY_WHEELS = ("*.whl",)  # what a compile step leaves, unless it says otherwise
 SSH_AGENT = "default"  # the agent that SSH_AUTH_SOCK names
 MOST_ANCESTORS = 100  # an image has at most 127 layers, and each tier adds some
+# Variables of doit's command line that pipeline.yaml has nothing to do with.
+DOIT_VARIABLES = ("variant", "trust", "branch")
+NOTHING_GIVEN: Mapping[str, str] = MappingProxyType({})
 _BRANCH_MAX = 30
 
 
@@ -208,13 +214,16 @@ class NamedContext:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One image of the chain; `images/<name>/` is its folder. It has at least one of `parent`, `bases` and `contexts`.
+    """One image of the chain. It has at least one of `parent`, `bases` and `contexts`.
 
+    `folder` lies in `images/`, None: it has the tier's name; `dockerfile` is a file of it.
     `network` is what its builds and its compile may reach: "none", "host", or None for the usual.
     """
 
     name: str
     tag: str
+    folder: str | None = None
+    dockerfile: str = DOCKERFILE
     parent: str | None = None
     bases: Mapping[str, str] = field(default_factory=_none)
     args: Mapping[str, str] = field(default_factory=_none)
@@ -239,6 +248,16 @@ class Tier:
         """The outside images that it names."""
         named = {context.image for context in self.contexts.values() if context.image is not None}
         return frozenset({*self.bases.values(), *named})
+
+    @property
+    def folder_path(self) -> str:
+        """The path of its folder in the repository."""
+        return f"{IMAGES}/{self.folder or self.name}"
+
+    @property
+    def dockerfile_path(self) -> str:
+        """The path of its Dockerfile in the repository."""
+        return f"{self.folder_path}/{self.dockerfile}"
 
 
 def branch_name(branch: str) -> str:
@@ -425,6 +444,7 @@ class CloudBuild:
 class Pipeline:
     """The whole of pipeline.yaml with one variant applied. `tiers` keeps the order of the file.
 
+    `groups` are the tiers that doit has further names for; `given` are the variables that its command line gave.
     `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
     `scan` is None where images are pushed without a look at their vulnerabilities, `supply_chain` where nothing is published
     beside them.
@@ -447,6 +467,8 @@ class Pipeline:
     channels: str | None = None
     trust: TrustSettings = field(default_factory=TrustSettings)
     hadolint: str = "if-installed"
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    given: Mapping[str, str] = field(default_factory=_none)
     waivers: tuple[Waiver, ...] = ()
     scan: ScanPolicy | None = None
     supply_chain: SupplyChain | None = None

@@ -17,7 +17,7 @@ import yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import decode
 
-__all__ = ["Node", "Path", "merge_patch", "parse_yaml", "show_path"]
+__all__ = ["MAX_NODES", "Node", "Path", "merge_patch", "parse_yaml", "show_path"]
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 32
@@ -35,7 +35,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A YAML value and its place (line and column from 1). `text` is a scalar as it was written."""
+    """A YAML value and its place (line and column from 1). `text` is a scalar as it was written, `quoted` or plain."""
 
     value: Scalar | dict[str, Node] | list[Node]
     line: int
@@ -43,6 +43,7 @@ class Node:
     text: str = ""
     keys: Mapping[str, Node] | None = None  # of a mapping: where each key is written
     removed: Mapping[str, Node] | None = None  # of a patched mapping: the keys of the nulls that removed something
+    quoted: bool = False
 
     def plain(self) -> Any:
         """Return the value without places, as JSON knows it."""
@@ -258,7 +259,7 @@ def _scalar(event: yaml.ScalarEvent) -> Node:
             value = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
         elif _FLOAT.fullmatch(text):
             value = float(text)
-    return Node(value, *_place(event), text=text)
+    return Node(value, *_place(event), text=text, quoted=not event.implicit[0])
 
 
 def merge_patch(target: Node, patch: Node) -> Node:

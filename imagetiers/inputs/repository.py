@@ -11,7 +11,8 @@ from pathlib import Path
 from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.config.loader import Config, load_config
-from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline, Tier
+from imagetiers.config.matrix import fold
+from imagetiers.config.model import NOTHING_GIVEN, PARENT_ARG, REFRESH_ARG, Pipeline, Tier
 from imagetiers.config.references import check_reference
 from imagetiers.config.schema import cut
 from imagetiers.dockerfile.context import Patterns, has_wildcard
@@ -24,7 +25,7 @@ from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.agents import agent_problems
 from imagetiers.inputs.named_contexts import named_context_problems
 from imagetiers.inputs.outputs import output_problems
-from imagetiers.inputs.snapshot import TierFiles, take_snapshot
+from imagetiers.inputs.snapshot import Snapshot, TierFiles, take_snapshot
 from imagetiers.repository_file import Reads
 from imagetiers.suggestions import did_you_mean
 
@@ -106,22 +107,24 @@ class TierInputs:
 class Repository:
     """The pipeline and its tiers' inputs; `variants` are the names that `doit variant=` takes.
 
-    `mark` is the file that, once it is there, spares the next reading the check by the schema.
+    `marks` are the files that, once they are there, spare the next reading the check by the schema.
     """
 
     pipeline: Pipeline
     inputs: Mapping[str, TierInputs]
     variants: tuple[str, ...]
-    mark: Path
+    marks: tuple[Path, ...]
 
 
-def load_repository(layout: Layout, variant: str | None, reads: Reads | None = None) -> Repository:
-    """Read and check everything; `reads` notes what is looked at.
+def load_repository(
+    layout: Layout, variant: str | None, reads: Reads | None = None, given: Mapping[str, str] = NOTHING_GIVEN
+) -> Repository:
+    """Read and check everything, with the variables `given`; `reads` notes what is looked at.
 
     Raises PipelineError with all problems, those of pipeline.yaml in line order first.
     """
     reads = Reads() if reads is None else reads
-    config = load_config(layout, variant, reads)
+    config = load_config(layout, variant, reads, given)
     problems = sorted(config.problems, key=_line_order)
     files, missing = _snapshot(layout, config, reads)
     problems.extend(missing)
@@ -130,9 +133,8 @@ def load_repository(layout: Layout, variant: str | None, reads: Reads | None = N
     for name, tier_files in files.items():
         tier = config.pipeline.tiers[name]
         problems.extend(_unchecked(config, tier, tier_files))
-        shown = f"images/{name}/{DOCKERFILE}"
         try:
-            dockerfile = parse_dockerfile(tier_files.dockerfile, shown)
+            dockerfile = parse_dockerfile(tier_files.dockerfile, tier.dockerfile_path)
         except PipelineError as error:
             problems.extend(error.problems)
             continue
@@ -143,36 +145,34 @@ def load_repository(layout: Layout, variant: str | None, reads: Reads | None = N
         reading = Reading(dockerfile, {**args, **tier.bases, **stand_in}, config.pipeline.platform)
         inputs[name] = TierInputs(tier, tier_files, reading, args)
         problems.extend(_dockerfile_problems(config, inputs[name], has_children=name in parents))
-    PipelineError.raise_if(problems)
-    return Repository(config.pipeline, inputs, config.variants, config.mark)
+    PipelineError.raise_if(
+        fold(dict.fromkeys(problems), config.expanded.families)
+    )  # tiers of one folder have the same ones
+    return Repository(config.pipeline, inputs, config.variants, config.marks)
 
 
-def _snapshot(layout: Layout, config: Config, reads: Reads) -> tuple[dict[str, TierFiles], list[Problem]]:
+def _snapshot(layout: Layout, config: Config, reads: Reads) -> tuple[Snapshot, list[Problem]]:
     """Read each tier on its own, so that one that is wrong hides nothing of the others."""
-    found: dict[str, TierFiles] = {}
     problems: list[Problem] = []
     images = layout.tier("any").parent
     reads.look_at_kind(str(images))
     if not images.is_dir():  # told once, and not of each tier
         missing = f"there is no folder {images.name}/, in which the tiers' folders are"
         what = f"{images.name} is a file, but must be a folder" if images.exists() else missing
-        return found, [
-            Problem(config.place("tiers"), what, f"make it, with a folder for each tier: {images.name}/NAME/")
+        return {}, [Problem(config.place("tiers"), what, f"make it, with a folder for each tier: {images.name}/NAME/")]
+    found, wrong = take_snapshot(layout, config.pipeline.tiers.values(), reads)
+    for name, error in wrong.items():
+        path = ("tiers", name, "folder") if config.pipeline.tiers[name].folder is not None else ("tiers", name)
+        problems += [
+            problem if problem.where else Problem(config.place(*path), problem.what, problem.hint)
+            for problem in error.problems
         ]
-    for name in config.pipeline.tiers:
-        try:
-            found.update(take_snapshot(layout, [name], reads))
-        except PipelineError as error:
-            for problem in error.problems:
-                at_pipeline = problem.where == f"tiers.{name}"
-                where = config.place("tiers", name) if at_pipeline else problem.where
-                problems.append(Problem(where, problem.what, problem.hint))
     return found, problems
 
 
 def _unchecked(config: Config, tier: Tier, files: TierFiles) -> Iterator[Problem]:
     """Parameters that nobody reads would pass for checks that hold."""
-    script = f"images/{tier.name}/{VERIFY_SCRIPT}"
+    script = f"{tier.folder_path}/{VERIFY_SCRIPT}"
     params = json.loads(tier.verify.params)
     if params and files.verify is None:
         what = f"{', '.join(params)}: there is no {script} that reads this"
@@ -180,10 +180,10 @@ def _unchecked(config: Config, tier: Tier, files: TierFiles) -> Iterator[Problem
         yield Problem(config.place("tiers", tier.name, "verify", "params"), what, hint)
 
 
-def _line_order(problem: Problem) -> tuple[bool, int, int]:
+def _line_order(problem: Problem) -> tuple[bool, int, int, str]:
     file, *parts = problem.where.split(":")
     numbers = [int(part) for part in parts[:2] if part.isascii() and part.isdigit()]
-    return file != PIPELINE_FILE, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else 0
+    return file != PIPELINE_FILE, numbers[0] if numbers else 0, numbers[1] if len(numbers) > 1 else 0, problem.where
 
 
 def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bool) -> Iterator[Problem]:
@@ -386,7 +386,7 @@ def _context_problems(inputs: TierInputs, reached: tuple[Stage, ...]) -> Iterato
     """Hold what the Dockerfile takes from the context against what the manifest lists."""
     listed, everything = inputs.files.tree(), inputs.files.tree(with_unlisted=True)
     hidden = set(inputs.files.unlisted)
-    manifest = f"images/{inputs.tier.name}/{MANIFEST}"
+    manifest = f"{inputs.tier.folder_path}/{MANIFEST}"
     for use in inputs.reading.context_uses(reached):
         where = f"{inputs.dockerfile.name}:{use.line}"
         try:

@@ -1,7 +1,7 @@
 """One reading of the tiers' files: what is hashed here is, byte for byte, what is sent to the builder.
 
-A tier's manifest (`.image-manifest`) lists its inputs, one path or glob a line: `dir/` or `dir` means everything below,
-`**` any depth, `!` takes away again, `#` begins a comment, and `//path` is taken from the repository's root.
+Tiers may share a folder. Its manifest (`.image-manifest`) lists its inputs, one path or glob a line: `dir/` or `dir` means
+everything below, `**` any depth, `!` takes away again, `#` begins a comment, and `//path` is taken from the repository's root.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
+from imagetiers.config.model import Tier
 from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.files import InputFile, input_file
@@ -36,9 +37,8 @@ _OWN = frozenset({MANIFEST, DOCKERFILE, VERIFY_SCRIPT})
 
 @dataclass(frozen=True, slots=True)
 class TierFiles:
-    """Everything read of one tier. `unlisted` are paths in its folder that the manifest neither lists nor excludes."""
+    """Everything read of a tier's folder. `unlisted` are paths in it that the manifest neither lists nor excludes."""
 
-    tier: str
     dockerfile: bytes
     verify: bytes | None
     files: tuple[InputFile, ...]
@@ -54,24 +54,42 @@ class TierFiles:
 Snapshot = Mapping[str, TierFiles]
 
 
-def take_snapshot(layout: Layout, tiers: Iterable[str], reads: Reads) -> Snapshot:
-    """Read the folders of `tiers`; `reads` notes what is looked at. Raises PipelineError with every problem of all of them."""
+def take_snapshot(layout: Layout, tiers: Iterable[Tier], reads: Reads) -> tuple[Snapshot, Mapping[str, PipelineError]]:
+    """Read the folders of `tiers`, each Dockerfile once; `reads` notes what is looked at.
+
+    Returns the tiers' files and what is wrong with the others, by their names. A problem without a place is one of the
+    tier's `folder`.
+    """
+    own: dict[str, set[str]] = {}
+    listed = list(tiers)
+    for tier in listed:
+        own.setdefault(tier.folder_path, set(_OWN)).add(tier.dockerfile)
+    read: dict[str, TierFiles | PipelineError] = {}
+    for tier in listed:
+        if tier.dockerfile_path not in read:
+            read[tier.dockerfile_path] = _read_folder(layout, tier, own[tier.folder_path], reads)
+    found = {tier.name: read[tier.dockerfile_path] for tier in listed}
+    files = {name: one for name, one in found.items() if isinstance(one, TierFiles)}
+    return files, {name: one for name, one in found.items() if isinstance(one, PipelineError)}
+
+
+def _read_folder(layout: Layout, tier: Tier, not_inputs: Container[str], reads: Reads) -> TierFiles | PipelineError:
     problems: list[Problem] = []
-    snapshot = {name: _read_tier(layout, name, problems, reads) for name in tiers}
-    PipelineError.raise_if(problems)
-    return {name: files for name, files in snapshot.items() if files is not None}
+    files = _read_tier(layout, tier, not_inputs, problems, reads)
+    return files if files is not None and not problems else PipelineError(*problems)
 
 
-def _read_tier(layout: Layout, name: str, problems: list[Problem], reads: Reads) -> TierFiles | None:
-    folder = layout.tier(name)
-    shown = folder.relative_to(layout.root).as_posix()
+def _read_tier(
+    layout: Layout, tier: Tier, not_inputs: Container[str], problems: list[Problem], reads: Reads
+) -> TierFiles | None:
+    folder, shown = layout.root / tier.folder_path, tier.folder_path
     reads.look(str(folder))
     fault = _folder_fault(layout, folder, shown)
     if fault is not None:
-        problems.append(Problem(f"tiers.{name}", *fault))
+        problems.append(Problem("", *fault))
         return None
     dockerfile = _read(
-        folder / DOCKERFILE, f"{shown}/{DOCKERFILE}", "write the image's Dockerfile there", problems, reads
+        folder / tier.dockerfile, tier.dockerfile_path, "write the image's Dockerfile there", problems, reads
     )
     hint = "list the files that the Dockerfile copies; an empty file is fine for none"
     manifest = _read(folder / MANIFEST, f"{shown}/{MANIFEST}", hint, problems, reads)
@@ -80,7 +98,7 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem], reads: Reads)
         return None
     lines = tuple(read_manifest(manifest, f"{shown}/{MANIFEST}", problems))
     here, root = str(folder), str(layout.root)
-    own = sorted(path for path in _walk(here, "", shown, problems, reads) if path not in _OWN)
+    own = sorted(path for path in _walk(here, "", shown, problems, reads) if path not in not_inputs)
     starts = {line.start for line in lines if line.from_root}
     whole = {start for start in starts if starts.isdisjoint(map(str, PurePosixPath(start).parents))}
     shared = sorted(path for start in whole for path in _walk_shared(root, start, problems, reads))
@@ -97,7 +115,7 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem], reads: Reads)
         else:
             if not found:
                 where = f"{shown}/{MANIFEST}:{line.number}"
-                own_hint = "remove the line: it is never a file of the image" if line.pattern in _OWN else ""
+                own_hint = "remove the line: it is never a file of the image" if line.pattern in not_inputs else ""
                 if line.from_root:  # also what lies beside it may have been meant
                     paths = sorted(_walk_shared(root, line.pattern.split("/")[0], problems, reads))
                 hint = own_hint or _nearest(line.pattern, paths)
@@ -110,7 +128,7 @@ def _read_tier(layout: Layout, name: str, problems: list[Problem], reads: Reads)
             by_line.update(dict.fromkeys(found, line))
     files = _read_files(chosen, shown, problems, reads)
     unlisted = tuple(path for path in own if path not in chosen and path not in excluded)
-    return TierFiles(name, dockerfile, verify, files, lines, unlisted)
+    return TierFiles(dockerfile, verify, files, lines, unlisted)
 
 
 def _two_files(manifest: str, paths: list[str], earlier: ManifestLine, line: ManifestLine) -> Problem:

@@ -66,7 +66,7 @@ def check_dockerfiles(session: Session, plans: Sequence[Plan]) -> CheckedDockerf
     notes: list[str] = []
     unknown = False
     if wanted != "off":
-        said = hadolint_findings(session, (name for plan in plans for name in plan.tiers))
+        said = hadolint_findings(session, (tier.config for plan in plans for tier in plan.tiers.values()))
         if isinstance(said, Unknown):
             unknown = wanted == "required"
             notes.append(f"{'error: ' if unknown else ''}hadolint's rules were not checked: {said.reason}{_HOW}")

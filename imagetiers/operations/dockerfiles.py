@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from functools import partial
 
-from imagetiers.config.layout import DOCKERFILE, IMAGES
+from imagetiers.config.model import Tier
 from imagetiers.errors import ImagetiersError, Problem
 from imagetiers.planning.observed import Unknown
 from imagetiers.planning.plan import TierPlan
@@ -33,7 +33,7 @@ def gate_problems(session: Session, tier: TierPlan) -> tuple[Problem, ...]:
     pipeline = session.plan.pipeline
     findings = list(tier.findings)
     if pipeline.hadolint == "required":
-        said = hadolint_findings(session, [tier.name])
+        said = hadolint_findings(session, [tier.config])
         if isinstance(said, Unknown):
             hint = "pip install 'imagetiers[lint]', or hadolint: if-installed in pipeline.yaml"
             return (Problem(f"push:{tier.name}", f"{said.reason}, but pipeline.yaml requires it", hint),)
@@ -42,21 +42,19 @@ def gate_problems(session: Session, tier: TierPlan) -> tuple[Problem, ...]:
     return tuple(finding_problems(weighed))
 
 
-def hadolint_findings(session: Session, tiers: Iterable[str]) -> tuple[Finding, ...] | Unknown:
+def hadolint_findings(session: Session, tiers: Iterable[Tier]) -> tuple[Finding, ...] | Unknown:
     """Return what hadolint says of the Dockerfiles of these tiers; only of those that it has not seen before it is asked.
 
     Its errors are errors and its warnings are warnings; `info` and `style` are left to whoever runs it by itself.
     """
     layout = session.layout
+    files = dict.fromkeys((tier.name, tier.dockerfile_path) for tier in tiers)
     version = session.services.linter.version()
     if isinstance(version, Unknown):
         return version
     try:
         config = read_file(layout.root / _CONFIG, _CONFIG, Reads())
-        texts = {
-            name: read_file(layout.tier(name) / DOCKERFILE, f"{IMAGES}/{name}/{DOCKERFILE}", Reads()) or b""
-            for name in dict.fromkeys(tiers)
-        }
+        texts = {(name, path): read_file(layout.root / path, path, Reads()) or b"" for name, path in files}
     except ImagetiersError as error:
         return Unknown(str(error))
     key = partial(lint_key, version, config)
@@ -68,11 +66,10 @@ def hadolint_findings(session: Session, tiers: Iterable[str]) -> tuple[Finding, 
             return said
         known = {**known, **dict(zip(new, said, strict=True))}
         remember_lints(layout, known)
-    return tuple(finding for name, text in texts.items() for finding in _findings(name, known[key(text)]))
+    return tuple(finding for (name, path), text in texts.items() for finding in _findings(name, path, known[key(text)]))
 
 
-def _findings(tier: str, lints: Iterable[Lint]) -> Iterable[Finding]:
-    file = f"{IMAGES}/{tier}/{DOCKERFILE}"
+def _findings(tier: str, file: str, lints: Iterable[Lint]) -> Iterable[Finding]:
     for lint in lints:
         if lint.level in {"error", "warning"}:
             yield Finding(lint.code, tier, file, lint.line, lint.message.rstrip("."), lint.level == "error")

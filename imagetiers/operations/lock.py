@@ -24,7 +24,8 @@ def lock_pins(session: Session, variants: Iterable[str], *, check: bool, keep: b
     All or nothing: one that cannot be resolved leaves the file as it is. Raises RegistryError, and PipelineError when
     `check` finds it stale.
     """
-    configs = [load_config(session.layout, variant) for variant in (None, *variants)]
+    given = session.plan.pipeline.given
+    configs = [load_config(session.layout, variant, given=given) for variant in (None, *variants)]
     tiers = [tier for config in configs for tier in config.pipeline.tiers.values()]
     problems: list[Problem] = []
     pinned = configs[0].pipeline

@@ -86,7 +86,7 @@ def _weigh(session: Session, tier: TierPlan, files: ImageFiles, sizes: Sizes) ->
 
 def _instructions(session: Session, tier: TierPlan) -> list[tuple[str, str]]:
     """Return place and keyword of every instruction that the image's history has of our Dockerfiles, eldest first."""
-    repository = load_repository(session.layout, session.plan.pipeline.variant)
+    repository = load_repository(session.layout, session.plan.pipeline.variant, given=session.plan.pipeline.given)
     inputs = repository.inputs[tier.name]
     found: list[tuple[str, str]] = []
     while True:

@@ -304,7 +304,7 @@ def _stage(tier: TierPlan, change: KeyChange, before: Mapping[str, Any]) -> Deta
     documents = (tier.key_document, *((tier.compile.key_document,) if tier.compile is not None else ()))
     new = next((list(lines) for one in documents for name, lines in one.stages if name == change.name), [])
     number, lines = _lines(old, new)
-    place = f"images/{tier.name}/Dockerfile"
+    place = tier.config.dockerfile_path
     at = _dockerfile_line(tier, change.name, new[number - 1 :] if number else [])
     return Detail(change, f"{place}:{at}" if at else place, lines)
 

@@ -4,13 +4,13 @@ What is compared is what `lstat` says of every file, link and folder that was lo
 size, inode, and the times of the last change, of which nobody can set the one of the inode (ctime). A file that is changed
 twice within one tick of a clock looks the same after the second time; so nothing is remembered of a reading that has met
 anything younger than two seconds (git's rule for its index). Of values it is bound to the variant, the calendar day where one
-matters, Python, and the user.
+matters, variables of the command line and of the environment, Python, and the user.
 
 The memory is safe to delete. It is taken only from a file that nobody but this user could have written, and
 that holds what was written; what is damaged is as if it were not there. It has no contents of files: whoever makes something
 reads the repository. What the images are made of stays packed until it is asked for: of thousands of tiers that are as they
 were, it would be most of the memory. Beside it are the hashes of large files, by the same rule, so that a reading after
-another change does not read them.
+another change does not read them. Of variables of the environment the names are kept; what they say is in the digest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 
 from imagetiers import __version__
 from imagetiers.config.layout import Layout
-from imagetiers.config.model import Budget, Refresh, Tier, Verify
+from imagetiers.config.model import NOTHING_GIVEN, Budget, Refresh, Tier, Verify
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
@@ -47,7 +47,7 @@ QUIET = 2_000_000_000
 """How old what was read must be, in nanoseconds: some file systems' clocks tick once in two seconds."""
 
 _Value = TypeVar("_Value")
-_MAGIC = b"imagetiers plan 3\n"
+_MAGIC = b"imagetiers plan 4\n"
 _HASHES_MAGIC = b"imagetiers hashes 1\n"
 _MOST_HASHES = 100_000
 _DIGEST = 32
@@ -78,12 +78,16 @@ class Remembered:
     variants: tuple[str, ...]
 
 
-def recall(layout: Layout, variant: str | None, today: date) -> Remembered | None:
+def recall(
+    layout: Layout, variant: str | None, today: date, given: Mapping[str, str] = NOTHING_GIVEN
+) -> Remembered | None:
     """Return what was remembered if a reading would find the same now, else None. What cannot be read is not there."""
     sections = unseal(_path(layout, variant), _MAGIC, 3)
     try:
-        bound, day, looked, digest = read_values(next(sections))
-        if bound != _bound(layout, variant) or day not in {"", today.isoformat()} or digest != _look_again(looked):
+        bound, day, looked, environment, digest = read_values(next(sections))
+        if bound != _bound(layout, variant, given) or day not in {"", today.isoformat()}:
+            return None
+        if digest != _look_again(looked, {name: os.environ.get(name, "") for name in environment}):
             return None
         plan = next(sections)
         found = _Plans(io.BytesIO(plan), _Recipes(next(sections))).load()
@@ -94,7 +98,14 @@ def recall(layout: Layout, variant: str | None, today: date) -> Remembered | Non
     return found if isinstance(found, Remembered) else None
 
 
-def remember(layout: Layout, variant: str | None, today: date, found: Remembered, reads: Reads) -> None:
+def remember(  # noqa: PLR0917  what a plan is bound to, and the plan
+    layout: Layout,
+    variant: str | None,
+    today: date,
+    found: Remembered,
+    reads: Reads,
+    given: Mapping[str, str] = NOTHING_GIVEN,
+) -> None:
     """Remember what a reading has found that has looked at all of `reads`.
 
     Nothing is remembered of what is too young, and where nothing can be written.
@@ -107,13 +118,15 @@ def remember(layout: Layout, variant: str | None, today: date, found: Remembered
     looked = tuple(
         "\0".join(paths).encode("utf-8", "surrogateescape") for paths in (reads.files, reads.targets, reads.kinds)
     )
-    digest = hashlib.blake2b(digest_size=_DIGEST)
+    digest = _digest_of(reads.environment)
     for found_there in (reads.files, reads.targets, reads.kinds):
         for one in found_there.values():
             digest.update(one)
     refreshed = any(tier.config.refresh is not Refresh.NEVER for tier in found.plan.tiers.values())
     day = today.isoformat() if refreshed else ""
-    header = pickle.dumps((_bound(layout, variant), day, looked, digest.digest()), protocol=5)
+    header = pickle.dumps(
+        (_bound(layout, variant, given), day, looked, tuple(reads.environment), digest.digest()), protocol=5
+    )
     seal(_path(layout, variant), _MAGIC, (header, *_pickled(found)))
 
 
@@ -148,9 +161,17 @@ def _path(layout: Layout, variant: str | None) -> Path:
     return layout.state / "plans" / name.hexdigest()[:32]
 
 
-def _bound(layout: Layout, variant: str | None) -> tuple[str | None, ...]:
+def _bound(layout: Layout, variant: str | None, given: Mapping[str, str]) -> tuple[Any, ...]:
     """Return the values that a plan is bound to, and that no file holds."""
-    return (__version__, sys.version, str(os.getuid()), str(layout.root), variant)
+    return (__version__, sys.version, str(os.getuid()), str(layout.root), variant, tuple(sorted(given.items())))
+
+
+def _digest_of(environment: Mapping[str, str]) -> hashlib.blake2b:
+    """Return a hash that has begun with the variables of the environment."""
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    for name, value in environment.items():
+        digest.update(f"{name}={value}\0".encode("utf-8", "surrogateescape"))
+    return digest
 
 
 def _code() -> Iterator[str]:
@@ -162,9 +183,9 @@ def _code() -> Iterator[str]:
         yield parser.__file__
 
 
-def _look_again(looked: tuple[bytes, bytes, bytes]) -> bytes:
-    """Return the hash of what lies now where a reading has looked."""
-    digest = hashlib.blake2b(digest_size=_DIGEST)
+def _look_again(looked: tuple[bytes, bytes, bytes], environment: Mapping[str, str]) -> bytes:
+    """Return the hash of what lies now where a reading has looked, and of what the environment says."""
+    digest = _digest_of(environment)
     files, targets, kinds = (text.decode("utf-8", "surrogateescape").split("\0") if text else [] for text in looked)
     for one in chain(_identities(files, os.lstat), _identities(targets, os.stat), map(kind_in_the_way, kinds)):
         digest.update(one)

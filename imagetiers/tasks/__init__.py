@@ -31,7 +31,10 @@ def load_tasks(dodo: str) -> dict[str, Any]:
     # and again while they are made. The session lets it begin.
     disable()
     tasks = Tasks(Path(dodo).parent, get_var, connect)
-    return {
+    groups = (
+        {"task_groups": tasks.groups} if tasks.plan.pipeline.groups else {}
+    )  # doit lists a creator of no tasks as one
+    return groups | {
         "DOIT_CONFIG": tasks.config,
         "task_check": tasks.check,
         "task_plan": tasks.plan_task,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from doit import doit_cmd
 
 from imagetiers.config.layout import VOLUME_VARIABLE, Layout, Volume, parse_volume
-from imagetiers.config.model import Trust, branch_name
+from imagetiers.config.model import DOIT_VARIABLES, NOTHING_GIVEN, Trust, branch_name
 from imagetiers.errors import Problem
 from imagetiers.planning.plan import Plan
 from imagetiers.state.plan_memory import recall
@@ -22,26 +22,21 @@ from imagetiers.tasks.options import refused
 __all__ = [
     "Opened",
     "Variables",
+    "given_variables",
     "open_plan",
     "read_trust",
     "read_volume",
-    "unknown_variables",
     "unreadable_names",
 ]
 
 Variables = Callable[[str, str | None], str | None]
-_KNOWN = ("variant", "trust", "branch")
 
 
-def unknown_variables() -> list[Problem]:
-    """Return what is wrong with the names of the variables that doit was given: a misspelt one would do nothing."""
+def given_variables() -> dict[str, str]:
+    """Return the variables that doit was given and that are not its own here: those of pipeline.yaml, or misspelt ones."""
     # doit tells only of those that one asks for by name; None before it has read a command line.
     given: Mapping[str, str] | None = vars(doit_cmd)["_CMDLINE_VARS"]
-    return [
-        Problem(f"{name}={value}", f"there is no variable '{name}'", did_you_mean(name, _KNOWN, "variables"))
-        for name, value in (given or {}).items()
-        if name not in _KNOWN
-    ]
+    return {name: value for name, value in (given or {}).items() if name not in DOIT_VARIABLES}
 
 
 def unreadable_names() -> list[Problem]:
@@ -92,16 +87,16 @@ class Opened:
     keep: Callable[[], None]
 
 
-def open_plan(layout: Layout, variant: str | None) -> Opened:
-    """Return the plan of a variant as of today, remembered where nothing has changed that it was made of.
+def open_plan(layout: Layout, variant: str | None, given: Mapping[str, str] = NOTHING_GIVEN) -> Opened:
+    """Return the plan of a variant with the variables `given` as of today, remembered where nothing has changed of all that.
 
     Raises PipelineError with all that is wrong, as `reading.open_repository` does.
     """
     today = datetime.now(tz=UTC).date()
-    known = recall(layout, variant, today)
+    known = recall(layout, variant, today, given)
     if known is not None:
         return Opened(known.plan, known.variants, remembered=True, keep=lambda: None)
     from imagetiers.tasks.reading import read_plan
 
-    found, keep = read_plan(layout, variant, today)
+    found, keep = read_plan(layout, variant, given, today)
     return Opened(found.plan, found.variants, remembered=False, keep=keep)

@@ -36,10 +36,10 @@ from imagetiers.tasks.report import report_task
 from imagetiers.tasks.scan import scan_tasks
 from imagetiers.tasks.start import (
     Variables,
+    given_variables,
     open_plan,
     read_trust,
     read_volume,
-    unknown_variables,
     unreadable_names,
 )
 from imagetiers.tasks.status import seeing_tasks, status_task
@@ -68,6 +68,7 @@ _FILE = string("names no file", "a path, or - for the standard output")
 REBUILD = switch("rebuild", "do it although it need not be done")
 NO_CACHE = switch("no-cache", "do it without the layers that BuildKit has cached, although it need not be done")
 
+_SHOWN = 4  # tiers of a group that its line in doit list names
 _AS_JSON, _OBJECTS = "--json", "--objects"  # which doit leaves among the names when they stand behind one
 TIMEOUT = option("timeout", "end it gracefully after so long, such as 3h30m", duration, default=None)
 COMPILE_PARAMS = [
@@ -105,16 +106,17 @@ class Tasks:
     def __init__(
         self, root: Path, variables: Variables, connect: Callable[[Layout, Pipeline, Trust, Events | None], Services]
     ) -> None:
-        for problems, what in ((unreadable_names(), "the environment"), (unknown_variables(), "the command line")):
-            if problems:
-                raise refused(problems, what)
-        self._variant = variables("variant", None)
+        unreadable = unreadable_names()
+        if unreadable:
+            raise refused(unreadable, "the environment")
+        self._variant, self._given = variables("variant", None), given_variables()
         self._trust = read_trust(variables)
         self.layout = Layout(root.resolve(), read_volume(), self._trust.prefix)
         try:
-            self._opened = open_plan(self.layout, self._variant)
+            self._opened = open_plan(self.layout, self._variant, self._given)
         except PipelineError as error:
-            raise refused(error.problems, "the pipeline") from None
+            undeclared = type(error).__name__ == "UndeclaredError"  # whose module most runs do not import
+            raise refused(error.problems, "the command line" if undeclared else "the pipeline") from None
         self.variants = self._opened.variants
         self.plan: Plan = self._opened.plan
         self._connect = connect
@@ -276,6 +278,19 @@ class Tasks:
         """gc, cache:gc: room on this machine, and housekeeping of everything else in the cache."""
         return gc_tasks(self._act, self._plans)
 
+    def groups(self) -> Iterator[Task]:
+        """GROUP: what a doit does for all tiers, for those of a group of pipeline.yaml."""
+        for group, tiers in self.plan.pipeline.groups.items():
+            shown = ", ".join(tiers) if len(tiers) <= _SHOWN else f"{len(tiers)} tiers"
+            tasks = [f"{verb}:{tier}" for verb in self._default for tier in tiers]
+            yield {
+                "basename": group,
+                "actions": None,
+                "doc": f"{' and '.join(self._default)} of {shown}",
+                "uptodate": [self._all_up_to_date(tasks)],
+                "task_dep": [task for task in tasks if task.partition(":")[0] in self._verbs],
+            }
+
     def cloudbuild(self) -> Task:
         """cloudbuild: what Google Cloud Build runs."""
         mode = option("mode", "only the file for these builds: trusted or pr", _mode, default="")
@@ -302,14 +317,15 @@ class Tasks:
         reason = self.decisions()[task]
         return "" if reason is None else str(reason)
 
+    def _all_up_to_date(self, tasks: list[str]) -> UpToDate:
+        return UpToDate(lambda: next(filter(None, map(self._reason, tasks)), ""), rebuild=False)
+
     def _group(
         self, verb: str, doc: str, tiers: list[TierPlan], make: Callable[[TierPlan], Task]
     ) -> Iterator[Task | TierTask]:
         """Yield the group of a verb, and its tasks where the command needs them."""
         needed = tiers if verb in self._verbs else []
-        up_to_date = UpToDate(
-            lambda: next((text for tier in tiers if (text := self._reason(f"{verb}:{tier.name}"))), ""), rebuild=False
-        )
+        up_to_date = self._all_up_to_date([f"{verb}:{tier.name}" for tier in tiers])
         below = [f"{verb}:{tier.name}" for tier in needed]
         yield {"name": None, "doc": doc, "uptodate": [up_to_date], "task_dep": below}
         for tier in needed:
@@ -595,7 +611,7 @@ class Tasks:
         """Plan the pipeline in all its variants. Raises PipelineError."""
         plans = []
         for variant in (None, *self.variants):
-            opened = self._opened if variant == self._variant else open_plan(self.layout, variant)
+            opened = self._opened if variant == self._variant else open_plan(self.layout, variant, self._given)
             opened.keep()
             plans.append(opened.plan)
         return plans

@@ -269,6 +269,23 @@ def test_another_variant_and_another_checkout_have_their_own(tiny: Layout, tmp_p
     assert recall(moved, None, DAY) is None
 
 
+def test_variables_are_part_of_what_a_plan_is_bound_to(tiny: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = tiny.pipeline.read_text().replace("GREETING: hello", "GREETING: $(var.greeting)", 1)
+    tiny.pipeline.write_text(
+        text.replace("tiers:", "variables: {greeting: {default: hello, env: TEST_WORD}}\ntiers:", 1)
+    )
+    monkeypatch.setenv("TEST_WORD", "from-a-shell")
+    plan = remember_plan(tiny)
+    assert plan.tiers["pytorch-clean"].config.args == {"GREETING": "from-a-shell"}
+    assert plan_of(tiny) is not None
+
+    assert recall(tiny, None, DAY, {"greeting": "hello"}) is None
+    monkeypatch.setenv("TEST_WORD", "another")
+    assert plan_of(tiny) is None
+    monkeypatch.setenv("TEST_WORD", "from-a-shell")
+    assert plan_of(tiny) is not None
+
+
 def test_what_is_in_the_way_of_the_cache_is_noticed(four: Layout) -> None:
     four.pipeline.write_text(four.pipeline.read_text() + "cache: kept/cache\n")
     remember_plan(four)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from imagetiers.config.groups import TASKS
 from tests.engine.conftest import REPO, Checkout
 
 NO_DAEMON = (
@@ -31,6 +33,43 @@ def test_a_misspelt_variable_is_an_error(offline: Checkout) -> None:
         "varaint=a100: there is no variable 'varaint'\n  hint: did you mean 'variant'?\n"
         "colour=blue: there is no variable 'colour'\n  hint: variables: branch, trust, variant\n"
     )
+
+
+def test_a_variable_of_the_pipeline(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "GREETING: hello", "GREETING: $(var.greeting)")
+    offline.edit("pipeline.yaml", "tiers:", "variables: {greeting: hello, unused: 1}\ntiers:")
+
+    def key(*given: str) -> str:
+        run = offline.doit(*given, "plan", "--json", "-")
+        assert run.code == 0, run.text
+        found: str = json.loads(run.out)["tiers"][0]["key"]
+        return found
+
+    assert key() == key("greeting=hello") == key("unused=2") != key("greeting=bye") == key("greeting=bye")
+    misspelt, wrong = offline.doit("greting=x", "list"), offline.doit("unused=x", "list")
+    assert (misspelt.code, misspelt.out) == (3, "")
+    assert misspelt.err == (
+        "ERROR: one problem in the command line; nothing was run\n"
+        "greting=x: there is no variable 'greting'\n  hint: did you mean 'greeting'?\n"
+    )
+    assert (wrong.code, wrong.out) == (3, "")
+    assert wrong.err.endswith("\nunused=x: must be a whole number\n  hint: such as 4\n")
+
+
+def test_no_group_has_the_name_of_a_task_or_command(offline: Checkout) -> None:
+    listed = {line.partition(" ")[0].partition(":")[0] for line in offline.doit("list").out.splitlines()}
+    helped = re.findall(r"^ +\S+ (\S+) ", offline.doit("help").out, re.MULTILINE)
+    assert len(helped) > 5
+
+    assert (listed | set(helped)) - TASKS == set()
+
+
+def test_a_group_is_a_task(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "variants:", "groups: {lower: [arr-base, arr-training], more: [lower]}\nvariants:")
+
+    listed, info = offline.doit("list"), offline.doit("info", "more")
+    assert re.search(r"^lower +image and verify of arr-base, arr-training$", listed.out, re.MULTILINE)
+    assert "image:arr-base, image:arr-training, verify:arr-base, verify:arr-training" in info.out
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from imagetiers.config.gpus import Architecture
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
 from imagetiers.config.quantities import parse_duration, parse_size
-from imagetiers.config.schema import keep_mark, schema_text
+from imagetiers.config.schema import keep_marks, schema_text
 from imagetiers.rules.catalogue import RULES
 from tests.conftest import HERE
 
@@ -29,12 +29,12 @@ DEFS = SCHEMA["$defs"]
 
 # keys of the YAML -> fields of the model, where the names differ or a key is spread out
 SPREAD: dict[type[Any], dict[str, str | None]] = {
-    model.Pipeline: {"version": None, "variants": None, "tiers": "tiers"},
-    model.Tier: {"args": "args"},
+    model.Pipeline: {"version": None, "variants": None, "variables": None},
+    model.Tier: {"extends": None, "matrix": None},
     model.CompileStep: {"cache": None},  # none: no ccache
 }
 DERIVED = {
-    model.Pipeline: {"variant", "architectures", "cuda", "pins", "commits"},
+    model.Pipeline: {"variant", "architectures", "cuda", "pins", "commits", "given"},
     model.Tier: {"name"},
     model.GitRef: set(),
     model.CompileStep: set(),
@@ -94,7 +94,8 @@ def test_every_key_has_a_description() -> None:
 
 def closed(schema: Any, path: str = "") -> Iterator[str]:
     if isinstance(schema, dict):
-        if "properties" in schema and schema.get("additionalProperties") is not False:
+        chosen = "propertyNames" in schema  # names of one's own, beside those that are known
+        if "properties" in schema and schema.get("additionalProperties") is not False and not chosen:
             yield path
         for key, value in schema.items():
             yield from closed(value, f"{path}.{key}")
@@ -168,9 +169,9 @@ def test_sizes(text: str, size: int) -> None:
 def test_a_schema_that_passed_is_remembered_for_these_very_contents(tiny: Layout) -> None:
     config = load_config(tiny, None)
     assert not tiny.work.exists(), "reading writes nothing"
-    keep_mark(config.mark, tiny.editor_schema)
+    keep_marks(config.marks, tiny.editor_schema)
     first = sorted((tiny.state / "schema-passed").iterdir())
-    keep_mark(load_config(tiny, None).mark, tiny.editor_schema)
+    keep_marks(load_config(tiny, None).marks, tiny.editor_schema)
     second = sorted((tiny.state / "schema-passed").iterdir())
     tiny.pipeline.write_text(tiny.pipeline.read_text().replace("name: tiny", "nmae: tiny"))
 

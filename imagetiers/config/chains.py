@@ -1,0 +1,76 @@
+"""Who stands above whom: tiers by their parents, and by what they extend. Pure, and without recursion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from imagetiers.config.layout import PIPELINE_FILE
+from imagetiers.config.schema import cut, place
+from imagetiers.config.yamltree import Node
+from imagetiers.errors import Problem
+from imagetiers.suggestions import did_you_mean
+
+__all__ = ["ancestors", "chain_problems", "links"]
+
+_SHOWN = 8  # tiers of a chain in a message
+
+
+def links(tiers: Mapping[str, Node], key: str) -> dict[str, str]:
+    """Return whom each tier names under `key` (`parent`, `extends`); those that name nobody are not in it."""
+    found: dict[str, str] = {}
+    for name, tier in tiers.items():
+        given = tier.value.get(key) if isinstance(tier.value, dict) else None
+        if given is not None and isinstance(given.value, str):
+            found[name] = given.text
+    return found
+
+
+def ancestors(above: Mapping[str, str]) -> dict[str, int | None]:
+    """Return how many tiers stand above each one; None where they go in a circle."""
+    depth: dict[str, int | None] = {}
+    for name in above:
+        way: dict[str, None] = {}
+        up = name
+        while up in above and up not in depth and up not in way:
+            way[up] = None
+            up = above[up]
+        found = None if up in way else depth.get(up, 0)
+        for below in reversed(way):
+            found = depth[below] = None if found is None else found + 1
+    return depth
+
+
+def chain_problems(
+    tree: Node, key: str, above: Mapping[str, str], others: Mapping[str, object], cure: str
+) -> Iterator[Problem]:
+    """Yield a problem for each name under `key` that is no tier (nor one of `others`), and for each circle."""
+    tiers = tree.at(("tiers",)).value
+    assert isinstance(tiers, dict), "looked at by who asks"  # noqa: S101
+    depth = ancestors(above)
+    told: set[str] = set()
+    for name, up in above.items():
+        where = place(tree, ("tiers", name, key), PIPELINE_FILE)
+        if up not in tiers and up not in others:
+            known = [tier for tier in (*tiers, *others) if tier != name]
+            yield Problem(where, f"there is no tier '{cut(up)}'", did_you_mean(up, known, "tiers"))
+        elif depth[name] is None and name not in told:
+            circle = _circle(name, above)
+            told.update(circle)
+            if circle:
+                yield Problem(where, f"is its own ancestor: {_chain([*circle, name])}", cure)
+
+
+def _circle(name: str, above: Mapping[str, str]) -> list[str]:
+    """Return the tiers of a circle from one of them on; none when that only stands below it."""
+    way = {name: None}
+    up = above[name]
+    while up not in way:
+        way[up] = None
+        up = above[up]
+    return list(way) if up == name else []
+
+
+def _chain(names: list[str]) -> str:
+    """Return tiers with arrows, the middle of a long chain left out."""
+    shown = names if len(names) <= _SHOWN else [*names[: _SHOWN // 2], "…", *names[-_SHOWN // 2 :]]
+    return " -> ".join(shown)
