@@ -179,8 +179,10 @@ class _Watching:
             network="bridge",
         )
         try:
-            if not engine.has_image(tier.ref):  # the registry has it, which is enough for a build
-                self.build((f"pull:{tier.name}",))
+            if not engine.has_image(tier.ref) and plan.pipeline.registry is not None:
+                self.build((f"pull:{tier.name}",))  # the registry has it, which is enough for a build
+            if not engine.has_image(tier.ref):
+                return ""  # something was saved meanwhile, and that was built: the next look finds it
             self.container = engine.start(container)
         except EngineError as error:
             return f"; it does not run:\n{_indented(str(error))}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from imagetiers.planning.commands import compile_container
 from imagetiers.planning.plan import Plan
 from imagetiers.report.amounts import size_text
 from imagetiers.session import Session
+from tests.ccache.faults import Killed
 from tests.conftest import HERE, Golden
-from tests.operations.engine import Machine, machine
+from tests.operations.engine import Machine, ScriptedEngine, machine
 
 SOURCE = "images/pytorch-clean/source.txt"
 NOW = RoomOptions(max_age=0, keep=0)
@@ -205,3 +208,45 @@ def test_status_says_how_much_where_it_is_worth_a_line(here: Machine) -> None:
     assert said() == ["150 MB of this machine could come back: doit gc --dry-run"]
     here.engine.down = True
     assert said() == []
+
+
+class Mortal:
+    """An engine whose user is killed at its n-th question; `left` is how many are still to come."""
+
+    def __init__(self, engine: ScriptedEngine, left: int) -> None:
+        self._engine, self.left = engine, left
+
+    def __getattr__(self, name: str) -> object:
+        self.left -= 1
+        if not self.left:
+            raise Killed
+        return getattr(self._engine, name)
+
+
+def test_killed_at_any_question_it_has_removed_less_and_the_next_one_goes_on(here: Machine, tmp_path: Path) -> None:
+    shutil.rmtree(here.layout.work / "ccache")
+    for number in range(1, 100):
+        copied = shutil.copytree(here.layout.root, tmp_path / f"copy-{number}", symlinks=True)
+        one = machine(Layout(copied), tmp_path / "cache")
+        before = here.engine
+        one.engine = replace(before, refs=dict(before.refs), cached=dict(before.cached))
+        session = later(one)
+        mortal = Mortal(one.engine, number)
+        with contextlib.suppress(Killed):
+            make_room(session.with_engine(mortal), [session.plan], NOW)  # type: ignore[arg-type]
+        assert set(one.engine.refs) >= wanted(one)
+        assert one.step.key in wheels(one)
+        gc(one)
+        assert set(one.engine.refs) == wanted(one)
+        assert wheels(one) == {one.step.key}
+        if mortal.left > 0:
+            break
+    assert number > 10
+
+
+def test_two_at_once_wait_for_each_other(here: Machine) -> None:
+    session = later(here)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: make_room(session, [session.plan], NOW), range(2)))
+    assert set(here.engine.refs) == wanted(here)
+    assert sum(line == "0 B came back" for line in here.console.lines) == 1

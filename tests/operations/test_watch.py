@@ -175,6 +175,14 @@ def test_the_container_is_of_the_newest_image_and_ends_with_the_watch(here: Mach
     assert set(first) <= set(here.engine.removed)
 
 
+def test_what_is_saved_before_the_build_has_read_it_is_not_run_too_early(here: Machine) -> None:
+    desk = Desk(here, lambda: None)
+    desk.during = write(here, SOURCE, "saved meanwhile\n")
+    said = desk.watch(run=("arr",))
+    assert not any("does not run" in line for line in said)
+    assert sum(line.endswith("; runs arr") for line in said) == 1
+
+
 def test_two_do_not_watch_one_tier(here: Machine) -> None:
     with (
         here.services.locks.hold("watch-arr-base", "watch arr-base"),
