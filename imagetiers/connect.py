@@ -30,6 +30,8 @@ from imagetiers.stores.open import open_store
 __all__ = ["connect"]
 
 TIMEOUT = "IMAGETIERS_CACHE_TIMEOUT"
+WORKER = "IMAGETIERS_WORKER"
+_WORKER_MAX = 100
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EARLIER_NAME = "IMAGETIERS_CACHE_PATIENCE"  # of 0.2.0; still read
 
@@ -86,4 +88,15 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events |
         user=(os.getuid(), os.getgid()),
         now=time.time,
         events=events,
+        worker=_worker,
     )
+
+
+def _worker() -> str:
+    """Name this machine for records: as IMAGETIERS_WORKER says, a service whose machines live for one build, or the host."""
+    import socket
+
+    from imagetiers.adapters.github import in_github
+
+    told = os.environ.get(WORKER) or ("github-actions" if in_github() else socket.gethostname())
+    return told[:_WORKER_MAX]

@@ -366,7 +366,10 @@ class Cancellation(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """All that the operations reach outside of the process, in one value. `events` is told what happens."""
+    """All that the operations reach outside of the process, in one value. `events` is told what happens.
+
+    `worker` says what records call the machine, or the service, that this runs on.
+    """
 
     engine: Engine
     store: Store
@@ -382,3 +385,4 @@ class Services:
     user: tuple[int, int]
     now: Callable[[], float]
     events: Callable[[Event], None] = lambda _event: None
+    worker: Callable[[], str] = lambda: ""

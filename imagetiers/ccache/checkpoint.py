@@ -23,11 +23,15 @@ class Pusher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointReport:
-    """What became of a run's pushes: the last one's result (None when it failed), how many before, and failures."""
+    """What became of a run's pushes: the last one's result (None when it failed), how many before, and failures.
+
+    `stored_bytes` are those that all of them have uploaded for entries.
+    """
 
     final: PushResult | None
     checkpoints: int
     failures: tuple[str, ...]
+    stored_bytes: int = 0
 
 
 class Checkpointer:
@@ -46,6 +50,7 @@ class Checkpointer:
         self._wake = threading.Event()
         self._closing = False
         self._checkpoints = 0
+        self._stored_bytes = 0
         self._failures: list[str] = []
         self._closed: CheckpointReport | None = None
         self._close_lock = threading.Lock()
@@ -71,7 +76,7 @@ class Checkpointer:
                 if self._thread.is_alive():
                     self._thread.join()
                 final = self._try(good=good, checkpoint=False)
-                self._closed = CheckpointReport(final, self._checkpoints, tuple(self._failures))
+                self._closed = CheckpointReport(final, self._checkpoints, tuple(self._failures), self._stored_bytes)
             return self._closed
 
     def _loop(self) -> None:
@@ -92,6 +97,7 @@ class Checkpointer:
         except Exception as error:  # noqa: BLE001  a bug here must not cost the compile; it is said, not hidden
             self._fail(f"{what} failed: {type(error).__name__}: {error}")
         else:
+            self._stored_bytes += result.stored_bytes
             self._report(f"{what}: {result}")
             return result
         return None

@@ -74,7 +74,8 @@ class PushResult:
     """What a push did. `entry_bytes` counts the files' bytes, `stored_bytes` what was uploaded for them.
 
     `pushed` names the entries that are now in the namespace because of this push; `skipped` says for each entry that
-    could not be pushed why; `lost` names index segments that could not be read (the state still refers to them).
+    could not be pushed why; `lost` names index segments that could not be read (the state still refers to them). `held` are
+    the bytes of all packs that the namespace refers to afterwards.
     """
 
     outcome: PushOutcome
@@ -90,6 +91,7 @@ class PushResult:
     pushed: frozenset[str] = frozenset()
     skipped: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    held: int = 0
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -230,6 +232,7 @@ def _push(
         "packs": packs,
         "pushed": frozenset(pushed),
         "lost": lost,
+        "held": sum(pack.size for pack in {pack for rows in after.view.rows for pack in packs_in(rows)}),
     }
 
 

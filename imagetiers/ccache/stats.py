@@ -21,7 +21,7 @@ class StatsResult:
 
     `entry_bytes` is what the live entries take as files, `live_bytes` what they take in packs, `pack_bytes` all packs
     that are referred to, `other_bytes` objects that the current state does not refer to (history, leftovers).
-    `history` are the states that a rollback can go back to: (sequence, written, reason).
+    `history` are the states that a rollback can go back to: (sequence, written, reason, entries that they list).
     """
 
     namespace: str
@@ -39,7 +39,7 @@ class StatsResult:
     other_bytes: int
     retired: int
     uses: Mapping[tuple[str, str], Use]
-    history: tuple[tuple[int, float, str], ...]
+    history: tuple[tuple[int, float, str, int], ...]
     lost: tuple[str, ...]
 
 
@@ -76,7 +76,7 @@ def stats(store: Store, namespace: str) -> StatsResult:
         sum(blob.size for blob in others),
         len(space.retired(head)),
         head.state.uses,
-        tuple((state.sequence, state.written, state.reason) for state in head.history),
+        tuple((state.sequence, state.written, state.reason, state.entries) for state in head.history),
         loaded.lost,
     )
 

@@ -78,13 +78,18 @@ def is_of_others(session: Session, name: str) -> bool:
 
 
 def each_namespace(names: Iterator[str] | list[str], services: Services, work: Callable[[str], object]) -> None:
-    """Do the same to each namespace; one that fails does not keep the others from it. Raises StoreError at the end."""
+    """Do the same to each namespace, and say what it returns, if anything.
+
+    One that fails does not keep the others from it. Raises StoreError at the end.
+    """
     problems: list[Problem] = []
     some = False
     for name in names:
         some = True
         try:
-            services.console.line(f"{name}: {work(name)}")
+            done = work(name)
+            if done is not None:
+                services.console.line(f"{name}: {done}")
         except StoreError as error:
             problems += error.problems
     StoreError.raise_if(problems)

@@ -1,50 +1,138 @@
-"""ccache:stats: what each namespace of this pipeline holds."""
+"""ccache:stats: what the compiler cache holds, who wrote it, and what it has saved, as a picture."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from imagetiers.ccache.apart import Report
-from imagetiers.ccache.format.head import Use
+from imagetiers.ccache.prune import prune
 from imagetiers.ccache.stats import stats
+from imagetiers.config.model import Trust
 from imagetiers.operations.ccache_namespaces import each_namespace, report_on, stored_names
-from imagetiers.report.amounts import age_text, size_text
+from imagetiers.planning.hit_rates import HitRates
+from imagetiers.report.amounts import age_text
+from imagetiers.report.ccache_stats import (
+    CompileHistory,
+    NamespaceView,
+    Writer,
+    history_picture,
+    namespace_picture,
+    writers_table,
+)
 from imagetiers.session import Session
+from imagetiers.state.records import Record, is_own, kept_records
 from imagetiers.stores.port import BucketSettings, Store
 
-__all__ = ["bucket_lines", "show_stats", "stats_report"]
+__all__ = ["bucket_lines", "compile_history", "namespace_view", "show_stats", "stats_report"]
 
 
 def show_stats(session: Session, *, namespace: str) -> None:
-    """Print what each namespace holds. Raises StoreError."""
+    """Draw what each namespace holds, and what that did for the compiles of this pipeline. Raises StoreError."""
+    console, now = session.services.console, session.services.now()
 
-    def one(name: str) -> object:
-        return report_on(
-            session, name, partial(stats_report, session.services.store, name, session.services.now())
-        ).text
+    def one(name: str) -> None:
+        told = report_on(session, name, partial(stats_report, session.services.store, name)).text
+        console.print(namespace_picture(_view(json.loads(told)), now))
 
     each_namespace(stored_names(session, namespace), session.services, one)
+    if not namespace:
+        _show_compiles(session, now)
     settings = session.services.bucket_settings()
     if settings is not None:
-        session.services.console.line("\n".join([f"bucket of {session.services.store.url}:", *bucket_lines(settings)]))
+        console.line("\n".join([f"bucket of {session.services.store.url}:", *bucket_lines(settings)]))
 
 
-def stats_report(store: Store, name: str, now: float) -> Report:
-    """Say what a namespace holds. Raises StoreError."""
-    found = stats(store, name)
-    lines = [
-        f"state {found.sequence} ({found.reason or 'empty'}), {age_text(now - found.written)} old",
-        f"{found.results} results, {found.manifests} manifests; {size_text(found.entry_bytes)} as files",
-        f"{found.packs} packs of {size_text(found.pack_bytes)}, of which {size_text(found.live_bytes)} are live",
-        f"{found.other_objects} other objects ({size_text(found.other_bytes)}), {found.retired} on their way out",
-    ]
-    lines += [_use(step, how, use, now) for (step, how), use in sorted(found.uses.items())]
-    lines += [
-        f"can go back to state {number} ({reason}), {age_text(now - at)} old" for number, at, reason in found.history
-    ]
-    lines += [f"lost: {lost}" for lost in found.lost]
-    return Report("\n  ".join(lines))
+def _show_compiles(session: Session, now: float) -> None:
+    kept = list(_compiles(session))
+    for tier in dict.fromkeys(record.tier for _, record in kept):
+        history = compile_history([record for _, record in kept if record.tier == tier])
+        if history is not None:
+            session.services.console.print(history_picture(history, now))
+    writers = list(_writers(kept))
+    if writers:
+        session.services.console.print(writers_table(writers, now))
+
+
+def _compiles(session: Session) -> Iterator[tuple[str, Record]]:
+    """Yield the records of this pipeline's and variant's compiles, with whose build it was. Raises StoreError."""
+    store = session.services.store
+    for tier in session.plan.tiers.values():
+        if tier.compile is None:
+            continue
+        trusted = kept_records(store, Trust(), tier.name, "compile")
+        every = kept_records(store, session.trust, tier.name, "compile") if session.trust.prefix else trusted
+        for record in every:
+            if is_own(session, record):
+                yield (Trust() if record in trusted else session.trust).label, record
+
+
+def compile_history(records: Iterable[Record]) -> CompileHistory | None:
+    """Say how the compiles of a tier went, from its records; None where no compiler was called through ccache."""
+    found = sorted((record for record in records if record.hits + record.misses), key=lambda record: record.began)
+    if not found:
+        return None
+    newest = found[-1]
+    rated = [(record, HitRates(tuple(record.classes)).total.rate) for record in found]
+    return CompileHistory(
+        newest.tier,
+        newest.began,
+        tuple(newest.classes),
+        tuple((record.began, rate) for record, rate in rated if rate is not None),
+        tuple((record.began, record.cached) for record in found if record.cached),
+    )
+
+
+def _writers(records: Iterable[tuple[str, Record]]) -> Iterator[Writer]:
+    found: dict[tuple[str, str], list[Record]] = {}
+    for trust, record in records:
+        found.setdefault((trust, record.worker), []).append(record)
+    for (trust, worker), some in found.items():
+        yield Writer(
+            trust, worker, len(some), sum(record.pushed for record in some), max(record.began for record in some)
+        )
+
+
+def stats_report(store: Store, name: str) -> Report:
+    """Say what a namespace holds, as JSON, which is what another process can hand over. Raises StoreError."""
+    return Report(json.dumps(asdict(namespace_view(store, name))))
+
+
+def namespace_view(store: Store, name: str) -> NamespaceView:
+    """Return what a namespace holds, and what a prune would delete of it now. Raises StoreError."""
+    held = stats(store, name)
+    runs = sorted(
+        ((step, outcome, use.at, use.count, use.bytes) for (step, outcome), use in held.uses.items()),
+        key=lambda run: -run[2],
+    )
+    entries = held.results + held.manifests
+    now = (held.sequence, held.written, held.reason, entries)
+    return NamespaceView(
+        name,
+        held.sequence,
+        held.reason,
+        held.written,
+        held.results,
+        held.manifests,
+        held.entry_bytes,
+        held.live_bytes,
+        max(0, held.pack_bytes - held.live_bytes),
+        held.other_bytes,
+        held.packs,
+        held.retired,
+        prune(store, name, dry_run=True).deleted_bytes,
+        tuple(runs),
+        (*held.history, now),
+        held.lost,
+    )
+
+
+def _view(document: Mapping[str, Any]) -> NamespaceView:
+    rows = {name: tuple(tuple(row) for row in document[name]) for name in ("runs", "states")}
+    return NamespaceView(**{**document, **rows, "lost": tuple(document["lost"])})
 
 
 def bucket_lines(settings: BucketSettings) -> list[str]:
@@ -74,8 +162,3 @@ def bucket_lines(settings: BucketSettings) -> list[str]:
         if deletes and not all("untrusted/" in prefix for prefix in prefixes):
             lines.append(f"  a lifecycle rule deletes what may still be in use: {rule}")
     return lines or ["  its settings are right for a cache"]
-
-
-def _use(step: str, how: str, use: Use, now: float) -> str:
-    which = "earlier good" if how == "before" else how
-    return f"{which} run of {step}: {use.count} entries, {size_text(use.bytes)}, {age_text(now - use.at)} ago"

@@ -23,6 +23,7 @@ from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
 from imagetiers.building.warm_enough import judge
+from imagetiers.ccache.checkpoint import Checkpointer
 from imagetiers.config.model import ONLY_WHEELS
 from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, RegistryError, StoreError
 from imagetiers.inputs.context import context_tar
@@ -169,7 +170,7 @@ def _compile(
                     )
         watch.lap("push")
     _raise_if_bad(session, step, code, log, done, deadline)
-    record = _record(session, tier, step, watch=watch, done=done, log=log)
+    record = _record(session, tier, step, watch=watch, done=done, log=log, keeper=keeper)
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
     keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
     keep_inputs(session, step.key, step.files)
@@ -189,9 +190,17 @@ def _raise_if_bad(  # noqa: PLR0917  one value each
 
 
 def _record(
-    session: Session, tier: TierPlan, step: CompilePlan, *, watch: Stopwatch, done: Measured, log: BuildLog
+    session: Session,
+    tier: TierPlan,
+    step: CompilePlan,
+    *,
+    watch: Stopwatch,
+    done: Measured,
+    log: BuildLog,
+    keeper: Checkpointer | None,
 ) -> Record:
     """Say how a compile went that is done, and return that as a record."""
+    pushed = keeper.close(good=True) if keeper is not None else None  # it is closed: this says what its pushes came to
     task = f"compile:{tier.name}"
     cached = f"; {done}" if step.config.ccache is not None else ""
     session.services.console.line(f"{task}: done in {watch.seconds:.0f} s{cached}")
@@ -211,6 +220,9 @@ def _record(
         classes=done.rates.classes,
         phases=watch.phases,
         parts=log.parts,
+        worker=session.services.worker(),
+        pushed=pushed.stored_bytes if pushed is not None else 0,
+        cached=pushed.final.held if pushed is not None and pushed.final is not None else 0,
     )
 
 

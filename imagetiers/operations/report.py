@@ -8,10 +8,9 @@ from pathlib import Path
 
 from imagetiers.ccache.listing import stored_namespaces
 from imagetiers.ccache.namespace import describe, is_namespace
-from imagetiers.ccache.prune import prune
-from imagetiers.ccache.stats import stats
 from imagetiers.config.gpus import GPUS, How, fit
 from imagetiers.errors import NotFoundError, StoreError
+from imagetiers.operations.ccache_stats import compile_history, namespace_view
 from imagetiers.operations.outfile import write_out
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.device_code import DeviceLibrary, made_by_others, promise
@@ -19,6 +18,7 @@ from imagetiers.planning.hit_rates import HitRates
 from imagetiers.planning.keys import diff, read_key_document
 from imagetiers.planning.plan import TierPlan
 from imagetiers.planning.timeline import Span, last_build
+from imagetiers.report.ccache_stats import CompileHistory, NamespaceView
 from imagetiers.report.page.model import (
     BuildState,
     CompileRun,
@@ -26,7 +26,6 @@ from imagetiers.report.page.model import (
     DeviceView,
     Forecasted,
     KeyView,
-    NamespaceView,
     PageView,
     ScanView,
     SlowObject,
@@ -97,6 +96,7 @@ def look_back(session: Session, *, since: float | None) -> PageView:
         tuple(devices),
         tuple(scans),
         namespaces,
+        tuple(_growth(every)),
         tuple(notes),
     )
 
@@ -171,6 +171,18 @@ def _compiles(records: Iterable[Record]) -> Iterator[CompileRun]:
     for record in found[:_COMPILES]:
         total = HitRates(tuple(record.classes)).total
         yield CompileRun(record.tier, record.key, record.began, record.seconds, total)
+
+
+def _growth(records: Iterable[Record]) -> Iterator[CompileHistory]:
+    """Yield the tiers whose records say more than once how much their compiler cache held."""
+    by_tier: dict[str, list[Record]] = {}
+    for record in records:
+        if record.kind == "compile":
+            by_tier.setdefault(record.tier, []).append(record)
+    for some in by_tier.values():
+        history = compile_history(some)
+        if history is not None and len(history.sizes) > 1:
+            yield history
 
 
 def _forecasts(records: Iterable[Record]) -> Iterator[Forecasted]:
@@ -254,24 +266,5 @@ def _namespaces(session: Session) -> Iterator[NamespaceView]:
         and found.name.startswith(trusted)
         and is_namespace(found.name)
     ]
-    spaces = [_namespace(session, name) for name in names[:_NAMESPACES]]
+    spaces = [namespace_view(session.services.store, name) for name in names[:_NAMESPACES]]
     yield from sorted(spaces, key=lambda space: -space.stored)
-
-
-def _namespace(session: Session, name: str) -> NamespaceView:
-    held = stats(session.services.store, name)
-    freed = prune(session.services.store, name, dry_run=True).deleted_bytes
-    runs = sorted(
-        ((step, outcome, use.at, use.count, use.bytes) for (step, outcome), use in held.uses.items()),
-        key=lambda run: -run[2],
-    )
-    return NamespaceView(
-        name,
-        held.written,
-        held.results + held.manifests,
-        held.live_bytes,
-        max(0, held.pack_bytes - held.live_bytes),
-        held.other_bytes,
-        freed,
-        tuple(runs),
-    )

@@ -38,7 +38,8 @@ class Record:
     `phases` says where the seconds went, in order, and `parts` the same of the compile container, by the headings that it
     prints. `pipeline`, `variant`, `change` (its kind, `planning.forecast`) and `cpus` (the engine's) say which builds it is
     like; a record without a `change` is like none. `predicted` is what was forecast before it began: {seconds, low, high,
-    from: so many records}, None where no record told.
+    from: so many records}, None where no record told. `worker` is the machine or service that has built; `pushed` are the
+    bytes that a compile has added to the compiler cache, `cached` those of all packs of its namespace then (0: not known).
     """
 
     kind: str
@@ -60,6 +61,9 @@ class Record:
     change: str = ""
     cpus: int = 0
     predicted: Mapping[str, float] | None = None
+    worker: str = ""
+    pushed: int = 0
+    cached: int = 0
 
 
 def keep(session: Session, document: KeyDocument, record: Record) -> None:
@@ -95,9 +99,12 @@ def kept_records(store: Store, trust: Trust, tier: str, kind: str) -> list[Recor
 
 def read_record(document: Mapping[str, Any]) -> Record | None:
     """Return the record that a document is of, None for what is none: every field must be of its type."""
-    texts = {name: document.get(name, "") for name in ("kind", "tier", "key", "image", "pipeline", "variant", "change")}
+    texts = {
+        name: document.get(name, "")
+        for name in ("kind", "tier", "key", "image", "pipeline", "variant", "change", "worker")
+    }
     numbers = {name: document.get(name, 0) for name in ("began", "seconds", "saved_seconds", "compiled_seconds")}
-    counts = {name: document.get(name, 0) for name in ("hits", "misses", "size", "cpus")}
+    counts = {name: document.get(name, 0) for name in ("hits", "misses", "size", "cpus", "pushed", "cached")}
     phases, parts, predicted = (_seconds(document.get(name)) for name in ("phases", "parts", "predicted"))
     classes = (
         [_class(one) for one in document.get("classes") or ()]

@@ -264,11 +264,7 @@ class Tasks:
 
     def ccache(self) -> Iterator[Task]:
         """ccache:<verb>: the compiler cache, looked at and kept in order."""
-        # Imported here: a doit that has nothing to do makes none of these tasks.
-        from imagetiers.tasks.ccache_looking import ccache_looking_tasks
-
-        yield from ccache_tasks(self._act)
-        yield from ccache_looking_tasks(self._act)
+        return ccache_tasks(self._act)
 
     def trust(self) -> Iterator[Task]:
         """trust:<verb>: keys that sign what trusted builds share."""

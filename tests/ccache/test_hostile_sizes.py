@@ -190,7 +190,7 @@ def test_a_poisoned_namespace_is_told_and_another_is_served(gcs_server: GcsServe
     options = PruneOptions()
     work: list[Callable[[str], Callable[[], Report]]] = [
         lambda name: partial(prune_report, store, name, options, dry_run=False, accept_loss=False),
-        lambda name: partial(stats_report, store, name, 0.0),
+        lambda name: partial(stats_report, store, name),
         lambda name: partial(verify_report, store, name, None, drop_bad=False, accept_loss=False),
         lambda name: partial(rollback_report, store, name, to=None, from_index=False, accept_loss=False),
     ]

@@ -38,7 +38,7 @@ def session(store: DirectoryStore, tmp_path: Path) -> tuple[Session, list[str]]:
     make_directory(tmp_path / "a", 5)
     push(store, OWN, tmp_path / "a")
     session, console = session_of(store, Layout(tmp_path / "checkout"), Trust(), lambda: 0.0)
-    plan = cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name="p")))
+    plan = cast("Plan", SimpleNamespace(pipeline=SimpleNamespace(name="p"), tiers={}))
     return replace(session, plan=plan, services=replace(session.services, bucket_settings=lambda: None)), console.lines
 
 
@@ -77,7 +77,7 @@ def test_none_of_others_is_passed_over_for_ever(
     monkeypatch.setattr(ccache_namespaces, "_OTHERS_MAX", 2)
     asked = asked_for(monkeypatch)
     for run in range(1, 101):  # that a given one is not drawn in any of them: once in 10^22
-        show_stats(session[0], namespace="")
+        ccache_verbs.prune_all(session[0], namespace="", options=PruneOptions(), dry_run=True, accept_loss=False)
         assert len(asked) == 2 * run
     assert set(asked) == names
 

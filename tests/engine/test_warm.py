@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,8 +171,11 @@ def test_housekeeping_by_hand(worker: Checkout, gcs_server: GcsServer) -> None:
     assert ": nothing new" in worker.doit("ccache:push").out
     assert ": 16 entries in " in worker.doit("ccache:verify").out
 
-    stats = worker.doit("ccache:stats").out
+    stats = worker.doit("ccache:stats", IMAGETIERS_WORKER="unused: this one writes nothing").out
     assert "objects have access lists" in stats
+    assert re.search(rf"trusted +{re.escape(socket.gethostname())} +1 +[1-9]", stats), (
+        "one compile, and what it has pushed"
+    )
 
     second = fresh(worker, gcs_server, "second")
     assert "16 entries restored" in second.doit("ccache:pull").out

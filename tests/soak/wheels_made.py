@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.planning.keys import KeyDocument
@@ -27,6 +29,11 @@ class _Silent:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
+    def print(self, renderable: object) -> None:
+        file = io.StringIO()
+        Console(file=file, width=200).print(renderable)
+        self.lines += file.getvalue().splitlines()
+
     def line(self, text: str) -> None:
         self.lines.append(text)
 
@@ -34,7 +41,9 @@ class _Silent:
 def session_of(store: Store, layout: Layout, trust: Trust, now: Callable[[], float]) -> tuple[Session, _Silent]:
     """Make a session of a store and a console; what else it has is None, and must not be asked for."""
     console = _Silent()
-    values: dict[str, Any] = {field.name: None for field in dataclasses.fields(Services) if field.name != "events"}
+    values: dict[str, Any] = {
+        field.name: None for field in dataclasses.fields(Services) if field.name not in {"events", "worker"}
+    }
     values |= {"store": store, "console": console, "now": now, "user": (0, 0)}
     nothing: Any = None
     return Session(nothing, layout, Services(**values), trust), console

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import jsonschema
 import pytest
 
 from imagetiers.ccache.push import push
+from imagetiers.planning.hit_rates import ClassHits
+from imagetiers.state.records import Record
 from imagetiers.stores.directory import DirectoryStore
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout
@@ -166,3 +170,32 @@ def test_an_empty_cache(offline: Checkout) -> None:
     assert run.code == 0
     assert "holds no ccache of this pipeline yet" in run.out
     assert listed(offline)["namespaces"] == []
+
+
+def test_the_picture_is_of_the_cache_and_its_records(filled: Checkout) -> None:
+    planned = json.loads(filled.doit("plan", "--json", "-").out)["tiers"][0]
+    hits = [ClassHits("C and C++", 80, 8, 0, 75.0, 25.0)]
+    first = Record(
+        *("compile", "pytorch-clean", planned["compile"]["key"], 1_795_000_000.0, 61.0, 80, 8, 75.0, 25.0),
+        classes=hits,
+        pipeline="tiny",
+        worker="one-of-ours",
+        pushed=2_000_000,
+        cached=2_000_000,
+    )
+    second = replace(first, began=first.began + 90_000, pushed=1_000_000, cached=3_000_000)
+    for record in (first, second, replace(second, began=second.began + 1, variant="shouting", worker="another")):
+        name = f"records/pytorch-clean/compile/{int(record.began)}-{record.key[:12]}.json"
+        cache_of(filled).write(name, json.dumps(asdict(record)).encode())
+
+    out = filled.doit("ccache:stats").out
+
+    assert f"{SPACE}: state 1 (push)" in out
+    assert f"{OTHERS}: state 1 (push)" in out
+    assert out.count("2 results, 1 manifests") == 2
+    assert "pytorch-clean  good" in out
+    assert re.search(r"C and C\+\+ +88 +80 +75 s +25 s +█+░+", out)
+    assert re.search(r"bytes: 2 MB \(.* ago\) ▆█ 3 MB", out)
+    assert re.search(r"trusted +one-of-ours +2 +3 MB", out)
+    assert "another" not in out
+    assert "one-of-ours" not in filled.doit("ccache:stats", "--namespace", SPACE).out

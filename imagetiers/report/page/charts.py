@@ -7,16 +7,19 @@ from dataclasses import dataclass
 
 from imagetiers.planning.timeline import Span, Timeline
 from imagetiers.report.amounts import age_text, size_text
-from imagetiers.report.page.model import CompileRun, NamespaceView, PageView, TierView
+from imagetiers.report.ccache_stats import CompileHistory, NamespaceView
+from imagetiers.report.page.model import CompileRun, PageView, TierView
 
 __all__ = [
     "ChartBar",
+    "GrowthChart",
     "Segment",
     "TierEdge",
     "TierGraph",
     "TierNode",
     "compile_bar",
     "graph",
+    "growth_chart",
     "layer_bars",
     "span_bar",
     "stored_bar",
@@ -25,6 +28,8 @@ __all__ = [
 WIDE = 1000.0
 """A bar's whole length; it is stretched to the room that there is."""
 
+GROWTH_HEIGHT = 120.0
+_STROKE = 2.0
 _LEAST = 1.5  # of a segment that would not be seen otherwise
 NODE_WIDTH, NODE_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 212, 76, 40, 20, 2
 
@@ -176,6 +181,31 @@ def stored_bar(space: NamespaceView, most: int) -> ChartBar:
             segments.append(Segment(at, length, what, f"{size_text(size)} {says}"))
             at += length
     return ChartBar(tuple(segments), f"{space.name}: {size_text(space.stored)}, {size_text(space.live)} of them live")
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthChart:
+    """A course over time: its line and the area below it, as SVG paths in a box of WIDE by GROWTH_HEIGHT."""
+
+    line: str
+    area: str
+    says: str
+
+
+def growth_chart(history: CompileHistory) -> GrowthChart:
+    """Draw the bytes that a tier's compiler cache held after each compile, from nothing to the most that there were."""
+    (began, first), (ended, last) = history.sizes[0], history.sizes[-1]
+    most = max(size for _, size in history.sizes)
+    span = ended - began
+    room = GROWTH_HEIGHT - 2 * _STROKE
+
+    def place(number: int, at: float, size: int) -> str:
+        x = WIDE * (at - began) / span if span > 0 else WIDE * number / (len(history.sizes) - 1)
+        return f"{x:.1f} {GROWTH_HEIGHT - _STROKE - room * size / most:.1f}"
+
+    line = "M" + "L".join(place(number, at, size) for number, (at, size) in enumerate(history.sizes))
+    says = f"{history.tier}: from {size_text(first)} to {size_text(last)} in {age_text(span)}, {size_text(most)} at the most"
+    return GrowthChart(line, f"{line}V{GROWTH_HEIGHT:g}H0Z", says)
 
 
 def _share(value: float, most: float) -> float:

@@ -10,6 +10,7 @@ from posixpath import commonprefix
 from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.planning.sizes import LayerSize
 from imagetiers.planning.timeline import Timeline
+from imagetiers.report.ccache_stats import CompileHistory, NamespaceView
 
 __all__ = [
     "BuildState",
@@ -18,7 +19,6 @@ __all__ = [
     "DeviceView",
     "Forecasted",
     "KeyView",
-    "NamespaceView",
     "PageView",
     "ScanView",
     "SlowObject",
@@ -163,28 +163,6 @@ class ScanView:
 
 
 @dataclass(frozen=True, slots=True)
-class NamespaceView:
-    """A ccache namespace: bytes that are live and dead, what a prune would remove now, and the last runs' working sets.
-
-    `runs` are (step, outcome, when, entries, bytes).
-    """
-
-    name: str
-    written: float
-    entries: int
-    live: int
-    dead: int
-    other: int
-    freed: int
-    runs: tuple[tuple[str, str, float, int, int], ...] = ()
-
-    @property
-    def stored(self) -> int:
-        """All bytes."""
-        return self.live + self.dead + self.other
-
-
-@dataclass(frozen=True, slots=True)
 class PageView:
     """The report of a pipeline and variant, made at `made`, of builds since `since` (None: of all that are kept)."""
 
@@ -200,6 +178,7 @@ class PageView:
     devices: tuple[DeviceView, ...] = ()
     scans: tuple[ScanView, ...] = ()
     namespaces: tuple[NamespaceView, ...] = ()
+    growth: tuple[CompileHistory, ...] = ()
     notes: tuple[str, ...] = ()
 
     def children(self) -> Mapping[str | None, tuple[TierView, ...]]:

@@ -12,7 +12,8 @@ import pytest
 from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.planning.sizes import LayerSize
 from imagetiers.planning.timeline import Span, Timeline
-from imagetiers.report.page.charts import NODE_HEIGHT, NODE_WIDTH, graph, layer_bars, span_bar
+from imagetiers.report.ccache_stats import CompileHistory, NamespaceView
+from imagetiers.report.page.charts import NODE_HEIGHT, NODE_WIDTH, graph, growth_chart, layer_bars, span_bar
 from imagetiers.report.page.model import (
     BuildState,
     CompileRun,
@@ -20,7 +21,6 @@ from imagetiers.report.page.model import (
     DeviceView,
     Forecasted,
     KeyView,
-    NamespaceView,
     PageView,
     ScanView,
     SlowObject,
@@ -69,6 +69,27 @@ def tier(name: str, parent: str | None, text: str = "") -> TierView:
     return TierView(name, parent, "b" * 64, BuildState.VERIFIED, key, 130_000_000, 1.7e9, layers, 1, 14)
 
 
+def namespace(text: str) -> NamespaceView:
+    """Return a namespace of 176 entries; `text` is its name, and that of its compile step."""
+    return NamespaceView(
+        text,
+        sequence=7,
+        reason="push",
+        written=1.7e9,
+        results=100,
+        manifests=76,
+        files=1000,
+        live=900,
+        dead=50,
+        other=50,
+        packs=3,
+        retired=2,
+        freed=40,
+        runs=((text, "good", 1.7e9, 170, 880),),
+        states=((6, 1.69e9, "push", 90), (7, 1.7e9, "push", 176)),
+    )
+
+
 def page(text: str = "plain", name: str = "") -> PageView:
     """Return a page of all sections; `text` stands wherever builds or people have written something."""
     names = [f"{number}{name}" for number in range(5)]
@@ -91,9 +112,17 @@ def page(text: str = "plain", name: str = "") -> PageView:
         (SlowObject(text, f"/src/build/{text}.o", 25.0, 314_000_000), SlowObject(text, "/src/build/b.o", 5.0, 1)),
         (DeviceView(text, (f"{text} (8.0)",), (DeviceRow(text, by_others=True, fits=((text, "native"),)),), 2),),
         (ScanView(text, 1.7e9, text, text, (scanned, replace(scanned, new=False)), (text,), 7, compared=True),),
-        (NamespaceView(text, 1.7e9, 176, 900, 50, 50, 40, ((text, "good", 1.7e9, 170, 880),)),),
+        (namespace(text),),
+        (CompileHistory(text, 1.7e9, (), (), ((1.69e9, 500), (1.695e9, 900), (1.7e9, 800))),),
         (text,),
     )
+
+
+def test_the_growth_of_the_cache_is_drawn_to_scale() -> None:
+    drawn = growth_chart(page().growth[0])
+    points = [tuple(map(float, point.split())) for point in drawn.line[1:].split("L")]
+    assert points == [(0.0, 53.6), (500.0, 2.0), (1000.0, 14.9)]
+    assert drawn.says == "plain: from 500 B to 800 B in 116 d, 900 B at the most"
 
 
 def test_the_page_is_whole_and_needs_nothing_else() -> None:
