@@ -10,31 +10,38 @@ from rich.console import Group
 
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import StoreError
+from imagetiers.operations.dockerfiles import today
 from imagetiers.operations.outfile import write_json
 from imagetiers.operations.room import room_line
+from imagetiers.parallel import map_parallel
 from imagetiers.planning.decide import decide, forgotten, tier_decisions
 from imagetiers.planning.device_code import promise
 from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.pins import PinState
 from imagetiers.planning.plan import Plan
-from imagetiers.planning.status import TierStatus, tier_statuses
+from imagetiers.planning.status import ScanState, TierStatus, tier_statuses
+from imagetiers.planning.vulnerabilities import judge_scan
 from imagetiers.report.amounts import age_text
 from imagetiers.report.checks import device_document
 from imagetiers.report.device_code import device_table
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.gpus import gpu_document, gpu_line
-from imagetiers.report.status import status_document, status_table
+from imagetiers.report.status import drift_lines, status_document, status_table
 from imagetiers.session import Session
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
+from imagetiers.state.pins import pin_states
 from imagetiers.state.records import newest_records
 from imagetiers.state.registry import Verdict, passed_before
+from imagetiers.state.scans import kept_scan
 from imagetiers.stores.timeout import TimeoutStore
 
 __all__ = ["Status", "device_tables", "look", "show_status", "watch_status"]
 
 _RECORDS = 10
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -46,15 +53,20 @@ class Status:
     warmth: Mapping[str, str]
     notes: tuple[str, ...]
     verdicts: Mapping[str, Verdict]
+    scans: Mapping[str, ScanState | None]
+    pins: Mapping[str, tuple[PinState, ...]]
 
 
-def show_status(session: Session, *, to: str = "", plans: Callable[[], Iterable[Plan]] | None = None) -> None:
+def show_status(
+    session: Session, *, to: str = "", plans: Callable[[], Iterable[Plan]] | None = None, ask: bool = True
+) -> None:
     """Print the tree, and what is not known; or write it as JSON to the file `to` (`-` = stdout).
 
     With the `plans` of all variants it also says how much room could come back on this machine.
-    A cache that does not answer costs a note, the forecasts, and seconds at most.
+    A cache that does not answer costs a note, the forecasts, and seconds at most. Without `ask`, nobody is asked what
+    outside images are by now: what is remembered is said.
     """
-    status = look(session)
+    status = look(session, ask=ask)
     if to:
         write_json(to, _document(session, status))
         return
@@ -78,8 +90,11 @@ def watch_status(session: Session, seconds: float, wait: Callable[[float], None]
                 return
 
 
-def look(session: Session) -> Status:
-    """Look once: at the engine and folders, in one batch at the registry, and at the cache's records."""
+def look(session: Session, *, ask: bool = True) -> Status:
+    """Look once: at the engine and folders, in one batch at the registry, and at the cache's records.
+
+    With `ask`, at most once an hour also at the registries of outside images and at git's repositories.
+    """
     store = TimeoutStore(session.services.store)
     asking = replace(session, services=replace(session.services, store=store))
     seen = observe(asking)
@@ -89,17 +104,23 @@ def look(session: Session) -> Status:
     cpus = processors(session.services) if any(tier.builds for tier in tiers) else 0
     outlook: Mapping[str, TierForecast] | None = None
     warmth: Mapping[str, str] = {}
+    scans: Mapping[str, ScanState | None] = {}
     try:
         warmth = _warmth(asking)
+        scans = _scans(asking, seen)
         outlook = tier_forecasts(asking, tiers, seen, cpus=cpus)
     except StoreError as error:
         notes.append(f"the cache does not say how builds went: {describe(error)}")
     statuses = tier_statuses(session.plan, seen, decisions, tiers, outlook)
-    return Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen))
+    pins = pin_states(session, ask=ask)
+    return Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen), scans, pins)
 
 
 def _table(session: Session, status: Status) -> Fitted:
-    return status_table(session.plan, status.seen, status.tiers, session.services.now(), status.warmth)
+    now = session.services.now()
+    return status_table(
+        session.plan, status.seen, status.tiers, now, status.warmth, scans=status.scans, pins=status.pins
+    )
 
 
 def device_tables(session: Session, status: Status, only: str = "") -> list[Fitted]:
@@ -135,7 +156,7 @@ def _lines(session: Session, status: Status) -> list[str]:
     for name, found in status.seen.registered.items():
         if found.unknown or found.wrong:
             lines.append(f"{name}: {found.unknown or found.wrong}")
-    return [*lines, *status.notes]
+    return [*lines, *drift_lines(status.pins, session.services.now()), *status.notes]
 
 
 def _document(session: Session, status: Status) -> dict[str, object]:
@@ -145,8 +166,43 @@ def _document(session: Session, status: Status) -> dict[str, object]:
         for name, verdict in status.verdicts.items()
     }
     return status_document(
-        session.plan, status.seen, status.tiers, status.warmth, gpus=gpus, notes=list(status.notes), device_code=code
+        session.plan,
+        status.seen,
+        status.tiers,
+        status.warmth,
+        gpus=gpus,
+        notes=list(status.notes),
+        device_code=code,
+        scans=status.scans,
+        pins=status.pins,
     )
+
+
+def _scans(session: Session, seen: ObservedState) -> Mapping[str, ScanState | None]:
+    """Hold what the last scan of each tier's image has found against today's policy. Raises StoreError.
+
+    Only of a pipeline that scans, and of tiers that have an image.
+    """
+    pipeline = session.plan.pipeline
+    if pipeline.scan is None:
+        return {}
+    policy = pipeline.scan
+    day = today(session)
+
+    def state(name: str) -> tuple[str, ScanState | None] | None:
+        tier = session.plan.tiers[name]
+        image, published = seen.image(tier), seen.published(tier)
+        id_ = image.id if image is not None else published.image if published is not None else ""
+        if not id_:
+            return None
+        kept = kept_scan(session, id_)
+        if kept is None:
+            return name, None
+        judged = judge_scan(kept.report, policy, pipeline.waivers, name, day)
+        return name, ScanState(kept.at, kept.report.scanner, kept.report.database, judged)
+
+    found = map_parallel(state, session.plan.tiers, _THREADS)
+    return dict(one for one in found if one is not None)
 
 
 def _warmth(session: Session) -> Mapping[str, str]:

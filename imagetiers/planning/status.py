@@ -11,8 +11,9 @@ from imagetiers.planning.decide import Decisions, TierDecision, TierState
 from imagetiers.planning.forecast import Sum, TierForecast
 from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import Plan, TierPlan
+from imagetiers.planning.vulnerabilities import Judged
 
-__all__ = ["Presence", "TierStatus", "tier_statuses"]
+__all__ = ["Presence", "ScanState", "TierStatus", "tier_statuses"]
 
 
 class Presence(Enum):
@@ -25,6 +26,16 @@ class Presence(Enum):
     STALE = "stale"
     ABSENT = "absent"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanState:
+    """The last scan of a tier's image: when (Unix seconds), with what, and how what it found stands with today's policy."""
+
+    at: float
+    scanner: str
+    database: str
+    judged: Judged
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,26 @@ from rich.text import Text
 from imagetiers.planning.forecast import Sum
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.pins import PinState
 from imagetiers.planning.plan import CompilePlan, Plan
-from imagetiers.planning.status import Presence, TierStatus
+from imagetiers.planning.status import Presence, ScanState, TierStatus
 from imagetiers.planning.vulnerabilities import NOTICE_DAYS
 from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.tables import titled
 
-__all__ = ["STYLE", "Lasted", "status_document", "status_table"]
+__all__ = ["STYLE", "Lasted", "Pins", "Scans", "drift_lines", "status_document", "status_table"]
 
 Lasted = Mapping[str, str]
 """How the last compile of a tier's key went, by tier."""
 
+Scans = Mapping[str, ScanState | None]
+"""The last scan of a tier's image, by tier: None where it has an image and nobody has scanned that."""
+
+Pins = Mapping[str, tuple[PinState, ...]]
+"""What a tier's pinned images and git refs are by now, by tier."""
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 STYLE = {
     Presence.BOTH: "green",
     Presence.LOCAL: "green",
@@ -35,24 +43,35 @@ STYLE = {
 }
 #: Those that say nothing of any tier are left out.
 _COLUMNS = (
-    *("tier", "state", "why", "key", "digest", "verified", "signed", "waiver"),
+    *("tier", "state", "why", "key", "digest", "verified", "signed", "scan", "waiver", "base drift"),
     *("size", "change", "over parent", "age", "would take", "wheels"),
 )
 _RIGHT = {"size", "change", "over parent", "age", "would take"}
 #: What a narrow terminal does without, the first one first.
 _SPARE = (
-    *("digest", "over parent", "wheels", "change", "age", "key"),
-    *("signed", "waiver", "size", "would take", "verified", "why", "state"),
+    *("digest", "over parent", "wheels", "change", "age", "key", "base drift"),
+    *("signed", "scan", "waiver", "size", "would take", "verified", "why", "state"),
 )
 FORMAT = 1
 
 
 def status_table(
-    plan: Plan, seen: ObservedState, statuses: tuple[TierStatus, ...], now: float, warmth: Lasted
+    plan: Plan,
+    seen: ObservedState,
+    statuses: tuple[TierStatus, ...],
+    now: float,
+    warmth: Lasted,
+    *,
+    scans: Scans = _NONE,
+    pins: Pins = _NONE,
 ) -> Fitted:
     """Return the tree. `now` in Unix seconds; `warmth` says how the last compiles went."""
     table = titled(plan, "status")
-    rows = [_cells(status, seen, now, warmth) for status in statuses]
+    rows = [
+        _cells(status, seen, now, warmth)
+        | {"scan": _scan_text(status, scans, now), "base drift": _drift_text(pins.get(status.tier.name, ()))}
+        for status in statuses
+    ]
     columns = [column for column in _COLUMNS if any(row[column] for row in rows)]
     for column in columns:
         wraps = column in {"why", "wheels"}
@@ -130,6 +149,46 @@ def _waiver_text(status: TierStatus, now: float) -> Text | str:
     return Text(f"{waiver.vulnerability} {when}", style=style)
 
 
+def _scan_text(status: TierStatus, scans: Scans, now: float) -> Text | str:
+    """Return what the last scan of the image has found, by today's policy, and how old that is."""
+    if status.tier.name not in scans:
+        return ""
+    scan = scans[status.tier.name]
+    if scan is None:
+        return Text("not scanned", style="yellow")
+    judged = scan.judged
+    counts = ((len(judged.failing), "fail"), (len(judged.waived), "waived"), (len(judged.passed), "pass"))
+    found = ", ".join(f"{count} {what}" for count, what in counts if count) or "clean"
+    style = "red" if judged.failing else "green"
+    return Text(f"{found} ({age_text(now - scan.at)} ago)", style=style)
+
+
+def _drift_text(pins: tuple[PinState, ...]) -> Text | str:
+    """Return how many of a tier's pins are not what they were pinned to."""
+    if not pins:
+        return ""
+    moved = sum(pin.moved is True for pin in pins)
+    if moved:
+        return Text(f"{moved} of {len(pins)}", style="yellow")
+    return Text("unknown", style="yellow") if any(pin.moved is None for pin in pins) else Text("none", style="green")
+
+
+def drift_lines(pins: Pins, now: float) -> list[str]:
+    """Say which pins are not what they were pinned to, and of which nobody can tell, each once."""
+    every = {pin.ref: pin for some in pins.values() for pin in some}
+    lines = []
+    for ref, pin in sorted(every.items()):
+        asked = f"asked {age_text(now - pin.at)} ago"
+        if pin.moved is None:
+            lines.append(f"{ref}: nobody can tell whether it is what it was pinned to ({asked}): {pin.unknown}")
+        elif pin.moved:
+            what = f"is now {short(pin.now.removeprefix('sha256:'))}" if pin.now else "is gone"
+            lines.append(
+                f"{ref}: {what}, and was pinned to {short(pin.pinned.removeprefix('sha256:'))} ({asked}): doit lock"
+            )
+    return lines
+
+
 def _wheels_text(step: CompilePlan | None, seen: ObservedState, warmth: str) -> str:
     if step is None:
         return ""
@@ -145,7 +204,9 @@ def status_document(
     *,
     gpus: list[dict[str, Any]],
     notes: list[str],
-    device_code: Mapping[str, list[Mapping[str, Any]]] = MappingProxyType({}),
+    device_code: Mapping[str, list[Mapping[str, Any]]] = _NONE,
+    scans: Scans = _NONE,
+    pins: Pins = _NONE,
 ) -> dict[str, Any]:
     """Return the status as JSON; sizes in bytes, times in seconds. What nobody knows is null.
 
@@ -157,7 +218,12 @@ def status_document(
         "variant": plan.pipeline.variant,
         "registry": plan.pipeline.registry,
         "tiers": [
-            {**_tier_document(status, seen, warmth), "device_code": device_code.get(status.tier.name)}
+            {
+                **_tier_document(status, seen, warmth),
+                "scan": _scan_document(scans.get(status.tier.name)),
+                "drift": [_pin_document(pin) for pin in pins.get(status.tier.name, ())],
+                "device_code": device_code.get(status.tier.name),
+            }
             for status in statuses
         ],
         "gpus": gpus,
@@ -189,6 +255,30 @@ def _tier_document(status: TierStatus, seen: ObservedState, warmth: Lasted) -> d
         "waiver": None if waiver is None else {"vulnerability": waiver.vulnerability, "until": waiver.until},
         "wheels": wheels,
         "would_take": _sum_document(status.outlook),
+    }
+
+
+def _scan_document(scan: ScanState | None) -> dict[str, Any] | None:
+    if scan is None:
+        return None
+    return {
+        "at": scan.at,
+        "scanner": scan.scanner,
+        "database": scan.database,
+        "failing": sorted({each.id for each in scan.judged.failing}),
+        "waived": sorted({each.id for each in scan.judged.waived}),
+        "passed": len({each.id for each in scan.judged.passed}),
+    }
+
+
+def _pin_document(pin: PinState) -> dict[str, Any]:
+    return {
+        "ref": pin.ref,
+        "pinned": pin.pinned,
+        "now": pin.now or None,
+        "moved": pin.moved,
+        "at": pin.at,
+        "unknown": pin.unknown or None,
     }
 
 

@@ -596,7 +596,7 @@ class Tasks:
     def _status(session: Session) -> None:
         from imagetiers.operations.status import show_status
 
-        show_status(session)
+        show_status(session, ask=False)
 
     def _cloudbuild(self, mode: str, check: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.cloudbuild import write_cloudbuild

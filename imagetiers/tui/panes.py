@@ -19,6 +19,7 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.plan import TierPlan
 from imagetiers.planning.status import TierStatus
 from imagetiers.report.amounts import age_text, size_text
+from imagetiers.report.status import drift_lines
 from imagetiers.services import Bar
 from imagetiers.session import Session
 from imagetiers.state.records import newest_records
@@ -104,6 +105,9 @@ def _state(shown: Shown) -> Iterator[object]:
         "tags": "\n".join(tier.tags),
         "digest": status.digest,
         "image": "" if image is None else f"{image.id}, {size_text(image.size)}",
+        "base drift": "\n".join(
+            drift_lines({tier.name: shown.status.pins.get(tier.name, ())}, shown.session.services.now())
+        ),
         "verified": "no checks" if tier.verify.empty else "yes" if status.verified else "no",
         "wheels": "" if tier.compile is None else f"{short(tier.compile.key)} {shown.status.warmth.get(tier.name, '')}",
     }

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -29,7 +29,9 @@ from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.lock import lock_pins
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import Absent, ObservedState, Present, RegistryState, Unknown
+from imagetiers.planning.pins import PinState
 from imagetiers.planning.plan import Plan, unpinned
+from imagetiers.state.pins import pin_states
 from tests.conftest import HERE
 from tests.registry.harness import Builder, NoCancellation, builder
 
@@ -322,3 +324,21 @@ def test_production_is_pinned_to_what_the_dockerfile_says() -> None:
     assert (REPO / "pipeline.lock.yaml").read_text() == written, "written as `doit lock` writes it"
     for variant in ("cpu", "quickstart"):
         assert load_config(Layout(REPO), variant).pipeline.tiers["pytorch-clean"].sources == {}
+
+
+def test_how_status_knows_that_a_pinned_branch_has_moved(locked: Builder, upstream: Upstream) -> None:
+    lock(locked)
+    me = replace(locked, plan=plan(locked.layout, "other"))
+    name, began = f"{upstream.url}#main", 1000.0
+
+    def main_at(now: float) -> PinState:
+        session = replace(me.session, services=replace(me.services, now=lambda: now))
+        (found,) = (pin for pin in pin_states(session, ask=True)["pytorch-clean"] if pin.ref == name)
+        return found
+
+    pinned = main_at(began)
+    assert (pinned.moved, pinned.at) == (False, began)
+    moved = upstream.commit()
+    assert main_at(began + 3599) == pinned, "it was asked less than an hour ago"
+    later = main_at(began + 3600)
+    assert (later.moved, later.now, later.pinned) == (True, moved, pinned.now)

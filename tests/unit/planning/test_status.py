@@ -18,9 +18,11 @@ from imagetiers.planning.decide import decide, tier_decisions
 from imagetiers.planning.forecast import BuildKind, Forecast, Step, TierForecast
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ImageInfo, ObservedState, RegistryState
+from imagetiers.planning.pins import PinState
 from imagetiers.planning.plan import Plan
-from imagetiers.planning.status import Presence, tier_statuses
-from imagetiers.report.status import status_document, status_table
+from imagetiers.planning.status import Presence, ScanState, tier_statuses
+from imagetiers.planning.vulnerabilities import Judged, SeverityLevel, Vulnerability
+from imagetiers.report.status import drift_lines, status_document, status_table
 from tests.conftest import HERE, statuses_of
 
 OLD = "0" * 64
@@ -190,6 +192,54 @@ def test_the_waiver_that_runs_out_first(plan: Plan) -> None:
     assert statuses_of(plan, seen())[0].waiver is None
 
 
+def _scanned() -> ScanState:
+    """Return a scan of an hour ago: one vulnerability fails, one is waived, and two are let pass."""
+    found = [
+        Vulnerability(f"CVE-2026-000{number}", "libx", "1", "2", SeverityLevel.HIGH, "os") for number in range(1, 5)
+    ]
+    judged = Judged(failing=(found[0],), waived=(found[1],), passed=tuple(found[2:]))
+    return ScanState(8200.0 - 7200, "trivy 0.76.0", "2026-11-29T00:00:00Z", judged)
+
+
+OLD_PIN, NEW_PIN = (f"sha256:{digit * 64}" for digit in "ab")
+PINS = {
+    "pytorch-clean": (
+        PinState("debian:trixie-slim", OLD_PIN, NEW_PIN, 8200.0 - 1200),
+        PinState("debian:bookworm", OLD_PIN, OLD_PIN, 8200.0 - 1200),
+    ),
+    "arr-base": (PinState("https://host/r#v1", "c" * 40, None, 8200.0, "host does not answer"),),
+    "arr-training": (PinState("debian:bookworm", OLD_PIN, OLD_PIN, 8200.0 - 1200),),
+}
+
+
+@pytest.mark.parametrize("width", [80, 220])
+def test_what_scans_have_found_and_what_has_moved(plan: Plan, width: int) -> None:
+    scans = {"pytorch-clean": _scanned(), "arr-base": replace(_scanned(), judged=Judged()), "arr-training": None}
+
+    table = status_table(plan, seen(), statuses_of(plan, seen()), 8200, {}, scans=scans, pins=PINS)
+    text = _text(table, width)
+
+    assert max(map(len, text.splitlines())) <= width
+    if width == 220:
+        for line, told in zip(
+            text.splitlines()[2:],
+            (
+                ("1 fail, 1 waived, 2 pass (2 h ago)", "1 of 2"),
+                ("clean (2 h ago)", "unknown"),
+                ("not scanned", "none"),
+            ),
+            strict=True,
+        ):
+            assert all(part in line for part in told)
+    assert drift_lines(PINS, 8200) == [
+        "debian:trixie-slim: is now bbbbbbbbbbbb, and was pinned to aaaaaaaaaaaa (asked 20 min ago): doit lock",
+        "https://host/r#v1: nobody can tell whether it is what it was pinned to (asked 0 s ago): host does not answer",
+    ]
+    plain = _text(status_table(plan, seen(), statuses_of(plan, seen()), 8200, {}), 250)
+    assert "scan" not in plain
+    assert "drift" not in plain
+
+
 def test_the_document_is_of_its_schema(plan: Plan) -> None:
     schema = json.loads((HERE.parent / "schemas" / "status.schema.json").read_text(encoding="utf-8"))
     images = seen(image(plan, "pytorch-clean"), image(plan, "arr-base", key=OLD))
@@ -201,10 +251,23 @@ def test_the_document_is_of_its_schema(plan: Plan) -> None:
     statuses = tier_statuses(plan, images, decisions, tiers, outlook)
     waived = Waiver("no input reaches it", "2027-01-31", vulnerability="CVE-2026-0001")
     statuses = (replace(statuses[0], waiver=waived), *statuses[1:])
-    document = status_document(plan, images, statuses, {"pytorch-clean": "x"}, gpus=[], notes=["a note"])
+    document = status_document(
+        plan,
+        images,
+        statuses,
+        {"pytorch-clean": "x"},
+        gpus=[],
+        notes=["a note"],
+        scans={"pytorch-clean": _scanned()},
+        pins=PINS,
+    )
 
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(json.loads(json.dumps(document)), schema)
     assert [tier["state"] for tier in document["tiers"]] == ["local", "stale", "absent"]
     assert document["tiers"][1]["would_take"] == {"seconds": 2.0, "low": 1.0, "high": 3.0, "unknown": []}
     assert document["tiers"][0]["wheels"]["last_compile"] == "x"
+    assert document["tiers"][0]["scan"]["failing"] == ["CVE-2026-0001"]
+    assert [pin["moved"] for pin in document["tiers"][0]["drift"]] == [True, False]
+    assert document["tiers"][1]["drift"][0]["unknown"] == "host does not answer"
+    assert (document["tiers"][1]["scan"], document["tiers"][1]["drift"][0]["moved"]) == (None, None)
