@@ -96,7 +96,7 @@ class BuildDisplay:
         assert live is not None  # noqa: S101  it was opened by this event, or before
         task = event.title.partition(": ")[0] if isinstance(event, Progressed) else event.task
         work = live.works[task]
-        if now - self._said.setdefault(task, work.began) < _LINE_SECONDS or not work.total:
+        if now - self._said.setdefault(task, work.began) < _LINE_SECONDS or not (work.total or work.note):
             return
         self._said[task] = now
         told = ", ".join(text for _, text in details(work, now))

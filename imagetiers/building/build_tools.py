@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 __all__ = ["BuildTools", "Reached"]
 
-_BUILDKIT = r"(?:#\d+ [\d.]+ )?"  # before what a RUN prints
-_NINJA = re.compile(_BUILDKIT + r"\[(\d+)/(\d+)\]\s*(.*)")
-_MAKE = re.compile(_BUILDKIT + r"\[ {0,2}(\d{1,3})%\]\s*(.*)")
+_NINJA = re.compile(r"(?:#\d+ [\d.]+ )?\[(\d+)/(\d+)\]\s*(.*)")
+_MAKE = re.compile(r"\[ {0,2}(\d{1,3})%\]\s*(.*)")
 _CARGO_BAR = re.compile(r"Building \[[=> ]*\] (\d+)/(\d+)(?:: ([^\r\x1b]*))?")  # CARGO_TERM_PROGRESS_WHEN=always
-_CARGO = re.compile(_BUILDKIT + r" *(?:Compiling|Checking|Downloaded) (\S+ v\S+)")
-_PIP_ALL = re.compile(_BUILDKIT + r"Building wheels for collected packages: (.+)")
-_PIP = re.compile(_BUILDKIT + r" *Building wheel for (\S+) \([^)]*\): (started|finished)")
+_CARGO = re.compile(r" *(?:Compiling|Checking|Downloaded) (\S+ v\S+)")
+_PIP_ALL = re.compile(r"Building wheels for collected packages: (.+)")
+_PIP = re.compile(r" *Building wheel for (\S+) \([^)]*\): (started|finished)")
 _PERCENT = 100
 
 
@@ -31,7 +30,10 @@ class Reached:
 
 
 class BuildTools:
-    """Takes a build's lines one by one."""
+    """Takes a build's lines one by one.
+
+    In an image build, whose lines begin with BuildKit's `#7 1.2`, its steps say how far it is; ninja alone says it better.
+    """
 
     def __init__(self) -> None:
         self._crates = 0
@@ -43,7 +45,7 @@ class BuildTools:
             return Reached(int(ninja[1]), int(ninja[2]), ninja[3].rsplit("/", 1)[-1], files=True)
         if (make := _MAKE.match(line)) is not None:
             return Reached(min(int(make[1]), _PERCENT), _PERCENT, make[2].rsplit("/", 1)[-1])
-        return self._cargo(line) or self._pip(line)
+        return None if line.startswith("#") else self._cargo(line) or self._pip(line)
 
     def _cargo(self, line: str) -> Reached | None:
         bars = list(_CARGO_BAR.finditer(line))  # one line of a log, as many as fit on the terminal's

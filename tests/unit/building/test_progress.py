@@ -96,12 +96,15 @@ def test_build_tools() -> None:
 
 
 def test_cargo() -> None:
-    plain = "    Updating crates.io index\n   Compiling libc v0.2.155\n   Compiling hello v0.1.0 (/src)\n    Finished `release`"
-    assert reached(plain) == [(1, 0, "libc v0.2.155", False), (2, 0, "hello v0.1.0", False)]
+    """As cargo 1.x has printed it: without a terminal, and as if there was one (CARGO_TERM_PROGRESS_WHEN and _WIDTH)."""
+    plain = "   Compiling b v0.2.0 (/tmp/b)\n   Compiling a v0.1.0 (/tmp/a)\n    Finished `dev` profile [unoptimized]"
+    assert reached(plain) == [(1, 0, "b v0.2.0", False), (2, 0, "a v0.1.0", False)]
     bar = (
-        "    Building [==>   ] 3/10: libc\r\x1b[K    Building [======>    ] 4/10: serde(build)\r\x1b[K   Compiling x v1"
+        "   Compiling b v0.2.0 (/tmp/b)\n"
+        "    Building [                             ] 0/2: b                           \r   Compiling a v0.1.0 (/tmp/a)\n"
+        "    Building [=============>               ] 1/2: a(bin)                      \r    Finished `dev` profile\n"
     )
-    assert reached(bar) == [(4, 10, "serde(build)", False)]
+    assert reached(bar) == [(1, 0, "b v0.2.0", False), (0, 2, "b", False), (1, 2, "a(bin)", False)]
 
 
 def test_pip() -> None:
@@ -121,6 +124,12 @@ Building wheels for collected packages: one, two, three
         (1, 3, "two", False),
         (2, 3, "two", False),
     ]
+
+
+def test_an_image_build_has_its_steps() -> None:
+    lines = ("[ 12%] Built target a", "   Compiling b v0.2.0", "Building wheels for collected packages: one")
+    assert reached("\n".join(f"#7 1.25 {line}" for line in lines)) == []
+    assert reached("#7 1.25     Building [=>   ] 1/2: a") == []
 
 
 def test_what_says_nothing_of_itself(tmp_path: Path) -> None:
