@@ -18,9 +18,10 @@ from imagetiers.stores.limited import LimitedStore
 from imagetiers.stores.patience import answer_within
 from imagetiers.stores.port import Store
 
-__all__ = ["COMPILE_HINT", "Deadline"]
+__all__ = ["COMPILE_HINT", "UNCACHED_HINT", "Deadline"]
 
 COMPILE_HINT = "run it again: it resumes with what ccache has kept; or give it more time"
+UNCACHED_HINT = "run it again, and give it more time"
 _LONGEST = 1e9  # seconds; no timer takes much more
 _OVERTIME = 30.0  # seconds: a container has ten to end
 _SHARE = 0.2

@@ -182,9 +182,9 @@ class Tasks:
         return plan_task(self._act)
 
     def compile(self) -> Iterator[Task | TierTask]:
-        """compile:<tier>: wheels, through ccache."""
+        """compile:<tier>: wheels and other outputs."""
         tiers = [tier for tier in self.plan.tiers.values() if tier.compile is not None]
-        return self._group("compile", "compile wheels, through ccache", tiers, self._compile_task)
+        return self._group("compile", "compile wheels and other outputs", tiers, self._compile_task)
 
     def image(self) -> Iterator[Task | TierTask]:
         """image:<tier>: images, parents first."""
@@ -463,15 +463,20 @@ class Tasks:
         self.session  # noqa: B018  begun here and not within, which is another thread
         if timeout is None:
             return ask()
-        from imagetiers.building.deadline import Deadline
-
-        deadline = self._deadlines[task] = Deadline(timeout)
+        deadline = self._deadlines[task] = self._deadline(task, timeout)
         try:
             return deadline.within(task, ask)
         except ImagetiersError as error:
             if not deadline.reached:
                 raise
             return error.problems[0].what
+
+    def _deadline(self, task: str, timeout: float | None) -> Deadline:
+        from imagetiers.building.deadline import COMPILE_HINT, UNCACHED_HINT, Deadline
+
+        step = self.plan.tiers[task.partition(":")[2]].compile
+        uncached = step is not None and step.config.ccache is None
+        return Deadline(timeout, hint=UNCACHED_HINT if uncached else COMPILE_HINT)
 
     def _compile(
         self,
@@ -480,11 +485,10 @@ class Tasks:
         no_cache: bool,  # noqa: FBT001
         timeout: int | None,
     ) -> TaskFailed | None:
-        from imagetiers.building.deadline import Deadline
         from imagetiers.operations.compile import compile_wheels
 
         task = f"compile:{tier.name}"
-        deadline = self._deadlines.pop(task, None) or Deadline(timeout)
+        deadline = self._deadlines.pop(task, None) or self._deadline(task, timeout)
 
         def work(session: Session, tier: TierPlan) -> None:
             deadline.check(task)
