@@ -38,10 +38,12 @@ _MOST_LINKS = 40  # on the way of one, as the kernel has it
 _SHOWN = 8
 _LATEST = 1 << 33  # seconds; what ustar can say
 _RIGHTS = 0o777
+_MODE_OF_ALL = 0o755
 _NEEDED = {"file": 0o400, "folder": 0o700}  # what their owner must be able to do, to keep and to remove them
 _TEXT = re.compile(r"(file) ([0-7]{1,3}) ([0-9a-f]{64})|(folder) ([0-7]{1,3})|(link) (.+)", re.DOTALL)
 _PIECE = 1 << 20
 _FIRST_VISIBLE = 32
+_IGNORE = ".dockerignore"
 _NO_NAME = "has a name that is no UTF-8, or too long, or with control characters"
 _PAX = frozenset({"path", "linkpath"})
 
@@ -81,10 +83,20 @@ def commit(partial: Path, patterns: Iterable[str], task: str) -> tuple[str, ...]
         place = folder / path
         if path not in chosen:
             place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
-    for path in sorted(chosen, reverse=True):
-        seconds = min(max(0, int((folder / path).lstat().st_mtime)), _LATEST - 1)
-        os.utime(folder / path, (seconds, seconds), follow_symlinks=False)
+    times = {path: min(max(0, int((folder / path).lstat().st_mtime)), _LATEST - 1) for path in chosen}
+    _settle(folder, kept, times)
     return told
+
+
+def _settle(folder: Path, outputs: Mapping[str, Output], times: Mapping[str, int]) -> None:
+    """Set modes of folders, and all times. The folder itself, which COPY may make a folder of the image, has them, too."""
+    for path in sorted(times, reverse=True):  # folders after what lies in them
+        if outputs[path].kind == "folder":
+            (folder / path).chmod(outputs[path].mode)
+        os.utime(folder / path, (times[path], times[path]), follow_symlinks=False)
+    folder.chmod(_MODE_OF_ALL)
+    newest = max(times.values())
+    os.utime(folder, (newest, newest))
 
 
 def listed(partial: Path) -> str:
@@ -118,6 +130,8 @@ def _wrong(folder: Path, kept: Mapping[str, Output]) -> Iterator[tuple[str, tupl
     for path, output in sorted(kept.items()):
         if not _is_name(path):
             yield _visible(path), (_NO_NAME, "give it another one")
+        elif path == _IGNORE:
+            yield path, ("would be read by BuildKit, which then leaves out what it names", "keep it in a folder")
         elif output.kind == "link":
             wrong = _leads_astray(path, kept)
             if wrong is not None:
@@ -264,10 +278,7 @@ def unpack(tar: tarfile.TarFile, folder: Path, patterns: Iterable[str]) -> None:
         _write(tar, member, output, place / member.name, name)
     if times.keys() != wanted.keys():
         raise CorruptError(Problem(name, f"holds {len(times):,} of the {len(wanted):,} that its list has"))
-    for path in sorted(times, reverse=True):  # folders after what lies in them
-        if wanted[path].kind == "folder":
-            (place / path).chmod(wanted[path].mode)
-        os.utime(place / path, (times[path], times[path]), follow_symlinks=False)
+    _settle(place, wanted, times)
     (folder / OUTPUTS_LIST).write_bytes(data)
 
 
@@ -300,7 +311,7 @@ def _wrong_list(wanted: Mapping[str, Output], patterns: Iterable[str]) -> str | 
         return f"{len(wanted):,} files"
     for path, output in wanted.items():
         above = path.rpartition("/")[0]
-        if not _is_name(path) or (above and (above not in wanted or wanted[above].kind != "folder")):
+        if not _is_name(path) or path == _IGNORE or (above and (above not in wanted or wanted[above].kind != "folder")):
             return repr(_visible(path)[:80])
         if output.kind != "link" and output.mode & _NEEDED[output.kind] != _NEEDED[output.kind]:
             return f"{path[:80]!r} with the mode {output.mode:o}"

@@ -223,6 +223,23 @@ def test_forged_wheels_are_not_taken(bucket: GcsServer, tmp_path: Path) -> None:
     assert "is not signed" in cast("Any", here.services.console).told[0]
 
 
+def test_outputs_are_signed_as_wheels_are(bucket: GcsServer, tmp_path: Path) -> None:
+    patterns, name = ("bin/*",), FORGERIES["wheels"][0]
+    maker = session(trusted(bucket, signs=True), tmp_path / "maker")
+    made = maker.layout.partial_wheels(KEY) / "outputs" / "bin" / "tool"
+    made.parent.mkdir(parents=True)
+    made.write_text("a tool")
+    wheels.commit(maker.layout, KEY, "compile:t", patterns)
+    wheels.publish(maker, KEY)
+    here = session(trusted(bucket), tmp_path / "here")
+
+    assert wheels.restore(here, KEY, patterns)
+    wheels.forget(here.layout, KEY)
+    signed, generation = bucket.store(principal="build").read(name)
+    bucket.store(principal="build").write(name, signed.replace(b"a tool", b"a worm"), if_generation=generation)
+    assert not wheels.restore(here, KEY, patterns)
+
+
 def test_a_branch_takes_its_own_wheels_where_the_trusted_ones_are_forged(bucket: GcsServer, tmp_path: Path) -> None:
     bucket.store(principal="build").write(FORGERIES["wheels"][0], b"no archive, and nobody has signed it")
     bucket.store(principal="topic").write(f"untrusted/topic/wheels/{KEY}.tar", forged_wheels(tmp_path))

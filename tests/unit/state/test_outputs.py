@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import shutil
 import socket
 import stat
 import tarfile
@@ -54,6 +56,10 @@ def tree(folder: Path) -> dict[str, tuple[object, ...]]:
         content = os.readlink(path) if link else path.read_bytes() if path.is_file() else None  # noqa: PTH115
         found[str(path.relative_to(folder))] = (stat.filemode(status.st_mode), status.st_mtime_ns, content)
     return found
+
+
+def timeless(folder: Path) -> dict[str, tuple[object, object]]:
+    return {path: (mode, content) for path, (mode, _, content) in tree(folder).items()}
 
 
 @pytest.fixture
@@ -192,6 +198,67 @@ def tree_names(folder: Path) -> list[str]:
     return [os.fsdecode(os.fsencode(path)) for path in folder.rglob("*")]
 
 
+class Killed(BaseException):
+    """What no code of ours catches: from here on nothing of it runs."""
+
+
+CHANGES = ("unlink", "rmdir", "utime", "chmod", "rename", "fsync")
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, at: int) -> list[str]:
+    """Let nothing be changed from the call `at` on; return the calls so far."""
+    calls: list[str] = []
+
+    def replaced(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*args: object, **kwargs: object) -> object:
+            calls.append(name)
+            if len(calls) > at:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in CHANGES:
+        monkeypatch.setattr(os, name, replaced(name))
+    return calls
+
+
+def test_killed_at_any_moment_nothing_is_half_kept(me: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the mark of the beginning is still there, the next doit takes what the container has left once more."""
+    leave(me.layout)
+    wheels.commit(me.layout, KEY, "compile:t", PATTERNS)
+    whole = timeless(wheels.result(me.layout, KEY, PATTERNS))
+    outcomes: set[str] = set()
+    for at in range(200):
+        wheels.forget(me.layout, KEY)
+        partial = me.layout.partial_wheels(KEY)
+        shutil.rmtree(partial, ignore_errors=True)
+        leave(me.layout)
+        with monkeypatch.context() as patch:
+            calls = dies(patch, at)
+            with contextlib.suppress(Killed):
+                wheels.commit(me.layout, KEY, "compile:t", PATTERNS)
+        done = wheels.have(me.layout, KEY)
+        if not done and (partial / wheels.BEGAN).exists():
+            wheels.commit(me.layout, KEY, "compile:t", PATTERNS)
+        outcomes.add("done" if done else "again" if wheels.have(me.layout, KEY) else "from the beginning")
+        if wheels.have(me.layout, KEY):
+            assert timeless(wheels.result(me.layout, KEY, PATTERNS)) == whole
+        if len(calls) <= at:
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert outcomes == {"done", "again", "from the beginning"}
+
+
+def test_what_buildkit_would_obey(me: Builder) -> None:
+    (leave(me.layout) / ".dockerignore").write_text("bin")
+    with pytest.raises(BuildError, match=r"compile:t: \.dockerignore: would be read by BuildKit"):
+        wheels.commit(me.layout, KEY, "compile:t", ("bin/*", ".*"))
+
+
 def test_patterns_that_mean_nothing(me: Builder) -> None:
     leave(me.layout)
     with pytest.raises(BuildError) as error:
@@ -258,6 +325,7 @@ BAD: dict[str, tuple[object, list[tuple[str, bytes, str]]]] = {
         {"bin": "folder 755", "bin/x": FILE, "y": FILE}, [("bin", DIR, ""), ("bin/x", REG, ""), ("y", REG, "")]
     ),
     "less than was asked for": ({"bin": "folder 755"}, [("bin", DIR, "")]),
+    "what BuildKit reads": ({"bin": "folder 755", ".dockerignore": FILE}, [("bin", DIR, ""), (".dockerignore", REG, "")]),
     "no list": ([], []),
     "an empty list": ({}, []),
     "a list of numbers": ({"bin": 7}, [("bin", DIR, "")]),
@@ -272,7 +340,7 @@ def test_an_archive_that_anybody_may_have_made(case: str, tmp_path: Path) -> Non
     place = tmp_path / "in" / "here"
     place.mkdir(parents=True)
     with archive(listed, members) as tar, pytest.raises(CorruptError):
-        outputs.unpack(tar, place, ("bin/*",))
+        outputs.unpack(tar, place, ("bin/*", *((".dockerignore",) if case == "what BuildKit reads" else ())))
     assert list(tmp_path.rglob("x")) == ([place / "outputs" / "bin" / "x"] if case in WRITTEN else [])
     assert [path for path in tmp_path.iterdir() if path.name != "in"] == []
 
