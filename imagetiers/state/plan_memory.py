@@ -58,7 +58,8 @@ _CLASSES = {
     "imagetiers.config.checks": {"Checks", "CommandCheck", "Declared", "FileCheck", "Forbidden", "PythonCheck"},
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
-        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CompileStep", "GitRef",
+        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CloudBuildKeys",
+        "CompileStep", "GitRef",
         "NamedContext", "Pipeline", "Refresh", "ScanClass", "ScanPolicy", "SignedParents", "SupplyChain", "Secret", "Tier",
         "TrustSettings", "TrustedKey", "Verify", "Waiver",
     },
