@@ -23,7 +23,12 @@ Edges = Mapping[str, Mapping[str, Path]]
 
 def read_contexts(given: Mapping[str, Any]) -> Mapping[str, NamedContext]:
     """Return a tier's named contexts, by name."""
-    return MappingProxyType({name: NamedContext(**context) for name, context in sorted(given.items())})
+    return MappingProxyType({name: _context(context) for name, context in sorted(given.items())})
+
+
+def _context(given: Mapping[str, str]) -> NamedContext:
+    path = given.get("path")
+    return NamedContext(given.get("tier"), path.strip("/") if path is not None else None, given.get("image"))
 
 
 def context_problems(tree: Node) -> Iterator[Problem]:
@@ -50,7 +55,25 @@ def context_problems(tree: Node) -> Iterator[Problem]:
                 yield Problem(place(tree, path, PIPELINE_FILE), f"there is no tier '{cut(other)}'", hint)
             elif isinstance(other, str):
                 edges[name].setdefault(other, path)
+        yield from _nested_problems(tree, name, contexts)
     yield from _graph_problems(tree, edges)
+
+
+def _nested_problems(tree: Node, tier: str, contexts: Any) -> Iterator[Problem]:
+    """Yield each folder that lies in another one of the tier's: a key calls a file by its path in the repository, once."""
+    said = contexts.items() if isinstance(contexts, dict) else ()
+    paths = {
+        name: each["path"].strip("/") for name, each in said if isinstance(each, dict) and _is_text(each.get("path"))
+    }
+    for name, path in paths.items():
+        outer = next((other for other, above in paths.items() if path.startswith(f"{above}/")), None)
+        if outer is not None:
+            where = place(tree, ("tiers", tier, _SECTION, name, "path"), PIPELINE_FILE)
+            yield Problem(where, f"lies in the folder of '{outer}'", f"take it from there: --from={outer}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _graph_problems(tree: Node, edges: Edges) -> Iterator[Problem]:

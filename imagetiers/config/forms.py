@@ -76,6 +76,7 @@ def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield from (((*tier, "bases", name), check_image) for name in _keys(tree, (*tier, "bases")))
     contexts = (*tier, "contexts")
     yield from (((*contexts, name, "image"), check_image) for name in _keys(tree, contexts))
+    yield from (((*contexts, name, "path"), _folder) for name in _keys(tree, contexts))
     yield from (((*tier, "args", name), _argument) for name in _keys(tree, (*tier, "args")))
     yield from (((*tier, "sources", name, "git"), _port) for name in _keys(tree, (*tier, "sources")))
     yield (*tier, "tag"), _tag
@@ -150,6 +151,17 @@ def _in_the_way(folder: Folder, cure: str, reads: Reads) -> tuple[str, str] | No
             return f"'{shown}' cannot be a folder: {error.strerror}", cure
         return None if kind == "a folder" else (f"{path} is {kind}, so no folder can be there", cure)
     return None
+
+
+def _folder(text: str) -> tuple[str, str] | None:
+    cure = "write //FOLDER, from the repository's root"
+    parts = text.removeprefix("//").rstrip("/").split("/")
+    if not text.startswith("//") or not all(parts):
+        return f"'{text[:_SHOWN]}' is not a folder of the repository", cure
+    if {".", ".."} & set(parts) or not text.isprintable() or len(text.encode()) > _LONGEST_PATH:
+        return f"'{text[:_SHOWN]}' is not the plain path of a folder", cure
+    own = Folder(DEFAULT_CACHE).parts[0]
+    return (f"{own} is where imagetiers keeps its own things", cure) if parts[0] == own else None
 
 
 def _argument(text: str) -> tuple[str, str] | None:

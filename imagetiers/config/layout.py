@@ -30,7 +30,7 @@ VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
 IMAGES = "images"
 # What lies beside the cache in .imagetiers/.
-KEPT = frozenset({"ccache", "folders", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
+KEPT = frozenset({"ccache", "folders", "contexts", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 
 
@@ -126,6 +126,10 @@ class Layout:
     def build_folder(self, compile_key: str) -> Path:
         """Return the folder through which a running compile gets its build folder, and leaves the next."""
         return self.work / "folders" / compile_key
+
+    def contexts(self, key: str) -> Path:
+        """Return where folders that are named contexts are laid out while something of that key is built."""
+        return self.work / "contexts" / key
 
     def logs(self, tier: str) -> Path:
         """Return the folder of a tier's logs."""

@@ -203,12 +203,14 @@ class GitRef:
 
 @dataclass(frozen=True, slots=True)
 class NamedContext:
-    """What a Dockerfile takes from by a name of pipeline.yaml's, as by that of a stage. One of the two is set.
+    """What a Dockerfile takes from by a name of pipeline.yaml's, as by that of a stage. One of the three is set.
 
-    `tier` is another tier, of which it is the image, and `image` an outside image's reference.
+    `tier` is another tier, of which it is the image; `path` a folder, from the repository's root; `image` an outside image's
+    reference.
     """
 
     tier: str | None = None
+    path: str | None = None
     image: str | None = None
 
 

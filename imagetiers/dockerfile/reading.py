@@ -162,18 +162,22 @@ class Reading:
         values = {name: self.global_scope.values.get(name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
-    def context_uses(self, stages: tuple[Stage, ...]) -> Iterator[ContextUse]:
-        """Yield what `stages` take from the build context: COPY and ADD sources, bind mounts.
+    def context_uses(self, stages: tuple[Stage, ...], name: str | None = None) -> Iterator[ContextUse]:
+        """Yield what `stages` take from the build context, or the named one: COPY and ADD sources, mounts, FROM.
 
         Raises Unresolved or LexError.
         """
+        for stage in stages if name is not None else ():
+            if self.base_of(stage) == name:
+                yield ContextUse(".", stage.line, "FROM", Patterns.NONE)
         for instruction, scope in self.scoped(stages):
             line = instruction.line
-            for source, kind in self._sources(instruction, scope):
+            for source, kind in self._sources(instruction, scope, name):
                 if kind is SourceKind.PATH:
                     yield ContextUse(_rooted(source), line, instruction.keyword, _patterns(instruction))
             for mount in mounts(instruction):
-                if mount.origin is None and self._expand(mount.type, scope, line).lower() == BIND:
+                binds = name is not None or self._expand(mount.type, scope, line).lower() == BIND
+                if mount.origin == name and binds:
                     source = _rooted(self._expand(mount.source, scope, line))
                     yield ContextUse(source, line, "RUN --mount", Patterns.NONE)
 
@@ -186,9 +190,11 @@ class Reading:
                     value = None if checksum is None else self._expand(checksum, scope, instruction.line)
                     yield RemoteUse(source, kind, instruction.line, value)
 
-    def _sources(self, instruction: Instruction, scope: Scope) -> Iterator[tuple[str, SourceKind]]:
-        """Yield what a COPY or ADD takes that is in no other stage: variables replaced, heredocs left out."""
-        if instruction.keyword in {"COPY", "ADD"} and instruction.flag("from") is None:
+    def _sources(
+        self, instruction: Instruction, scope: Scope, origin: str | None = None
+    ) -> Iterator[tuple[str, SourceKind]]:
+        """Yield what a COPY or ADD takes from the build context, or from `origin`: variables replaced, heredocs left out."""
+        if instruction.keyword in {"COPY", "ADD"} and instruction.flag("from") == origin:
             for word in instruction.words()[:-1]:
                 if announced_by(word) is None:
                     source = self._expand(word, scope, instruction.line)

@@ -1,17 +1,76 @@
-"""Whether a tier's named contexts and its Dockerfile fit together."""
+"""The folders that are named contexts, and whether a tier's contexts and its Dockerfile fit together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from imagetiers.config.layout import Layout
 from imagetiers.config.model import Tier
 from imagetiers.config.references import repository_of
-from imagetiers.dockerfile.model import SCRATCH, Dockerfile
+from imagetiers.dockerfile.expand import LexError
+from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Stage
+from imagetiers.dockerfile.reading import Reading
 from imagetiers.errors import Problem
+from imagetiers.inputs.files import InputFile, tree_of
+from imagetiers.inputs.snapshot import read_folder
+from imagetiers.repository_file import Reads
 
-__all__ = ["named_context_problems"]
+__all__ = ["Folders", "folder_problems", "named_context_problems"]
 
 _LIBRARY = "docker.io/library/"  # what a name without a host and a path stands for
+
+
+class Folders:
+    """Reads folders, each once, and adds to `problems` what is wrong with them. `place` says where a value is written."""
+
+    def __init__(self, layout: Layout, reads: Reads, problems: list[Problem], place: Callable[..., str]) -> None:
+        self._layout, self._reads, self._problems, self._place = layout, reads, problems, place
+        self._known: dict[str, tuple[InputFile, ...] | None] = {}
+
+    def of(self, tier: Tier) -> Mapping[str, tuple[InputFile, ...]]:
+        """Return the files of each context of a tier that is a folder."""
+        found: dict[str, tuple[InputFile, ...]] = {}
+        for name, context in tier.contexts.items():
+            if context.path is None:
+                continue
+            files = self._read(context.path)
+            if files:
+                found[name] = files
+                continue
+            where = self._place("tiers", tier.name, "contexts", name, "path")
+            missing = f"there is no folder {context.path}/, or a link leads to it"
+            what = missing if files is None else f"nothing lies in {context.path}/ that can be taken"
+            self._problems.append(Problem(where, what, "correct the path, or remove the context"))
+        return found
+
+    def _read(self, path: str) -> tuple[InputFile, ...] | None:
+        if path not in self._known:
+            before = len(self._problems)
+            files = read_folder(self._layout, path, self._reads, self._problems)
+            self._known[path] = files if files or len(self._problems) == before else None
+        return self._known[path]
+
+
+def folder_problems(
+    reading: Reading, reached: tuple[Stage, ...], folders: Mapping[str, tuple[InputFile, ...]]
+) -> Iterator[Problem]:
+    """Yield what the stages take from folders and is not there. Raises Unresolved or LexError."""
+    for name, files in folders.items():
+        tree = tree_of(files)
+        for use in reading.context_uses(reached, name):
+            where = f"{reading.dockerfile.name}:{use.line}"
+            try:
+                taken = tree.take(use.source, use.patterns)
+            except LexError as error:
+                yield Problem(where, f"{use.keyword}: {error}", error.hint)
+                continue
+            if taken.missing:
+                link = f"through a link to {taken.missing[0]}, which is not there"
+                what = f"{use.keyword} takes {use.source} from '{name}' {link}"
+                yield Problem(where, what, "correct the link, or see what .dockerignore leaves out")
+            elif not taken.paths:
+                what = f"{use.keyword} takes {use.source} from '{name}', where it does not exist"
+                yield Problem(where, what, "correct the path, or see what .dockerignore leaves out")
 
 
 def named_context_problems(

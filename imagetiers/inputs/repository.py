@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagetiers.config.gpus import ARCH_LIST_ARG
@@ -23,7 +23,8 @@ from imagetiers.dockerfile.reading import Reading, Reference
 from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.agents import agent_problems
-from imagetiers.inputs.named_contexts import named_context_problems
+from imagetiers.inputs.files import InputFile
+from imagetiers.inputs.named_contexts import Folders, folder_problems, named_context_problems
 from imagetiers.inputs.outputs import output_problems
 from imagetiers.inputs.snapshot import Snapshot, TierFiles, take_snapshot
 from imagetiers.repository_file import Reads
@@ -44,13 +45,14 @@ class TierInputs:
     """A tier and all that was read for it.
 
     `args` are those of pipeline.yaml, the derived TORCH_CUDA_ARCH_LIST, and the commits of its sources; of one that
-    nothing pins, the ref itself.
+    nothing pins, the ref itself. `folders` are the files of the folders that are named contexts, by context.
     """
 
     tier: Tier
     files: TierFiles
     reading: Reading
     args: Mapping[str, str]
+    folders: Mapping[str, tuple[InputFile, ...]] = field(default_factory=dict)
 
     @property
     def dockerfile(self) -> Dockerfile:
@@ -129,6 +131,7 @@ def load_repository(
     files, missing = _snapshot(layout, config, reads)
     problems.extend(missing)
     inputs: dict[str, TierInputs] = {}
+    folders = Folders(layout, reads, problems, config.place)
     parents = frozenset(tier.parent for tier in config.pipeline.tiers.values())
     for name, tier_files in files.items():
         tier = config.pipeline.tiers[name]
@@ -143,7 +146,7 @@ def load_repository(
             args.setdefault(ARCH_LIST_ARG, config.pipeline.arch_list)
         stand_in = {} if tier.parent is None else {PARENT_ARG: f"{tier.parent}:parent"}
         reading = Reading(dockerfile, {**args, **tier.bases, **stand_in}, config.pipeline.platform)
-        inputs[name] = TierInputs(tier, tier_files, reading, args)
+        inputs[name] = TierInputs(tier, tier_files, reading, args, folders.of(tier))
         problems.extend(_dockerfile_problems(config, inputs[name], has_children=name in parents))
     PipelineError.raise_if(
         fold(dict.fromkeys(problems), config.expanded.families)
@@ -209,6 +212,7 @@ def _dockerfile_problems(config: Config, inputs: TierInputs, *, has_children: bo
         yield from _tier_problems(config, inputs, reached, has_children=has_children)
         yield from _remote_problems(inputs, reached)
         yield from _context_problems(inputs, reached)
+        yield from folder_problems(inputs.reading, reached, inputs.folders)
         yield from agent_problems(inputs.tier, dockerfile, reached)
         if inputs.tier.compile is not None:
             yield from output_problems(config, inputs.tier, inputs.tier.compile, dockerfile, imaged)

@@ -17,13 +17,14 @@ from imagetiers.config.layout import DOCKERFILE, MANIFEST, VERIFY_SCRIPT, Layout
 from imagetiers.config.model import Tier
 from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
+from imagetiers.inputs.dockerignore import IGNORE_FILE, Ignored, read_ignore_file
 from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.inputs.manifest import ManifestLine, read_manifest
 from imagetiers.parallel import map_parallel
 from imagetiers.repository_file import Reads, hash_input, identity, kind_of_file, os_fault, read_file, read_input
 from imagetiers.suggestions import nearest
 
-__all__ = ["Snapshot", "TierFiles", "take_snapshot"]
+__all__ = ["Snapshot", "TierFiles", "read_folder", "take_snapshot"]
 
 MAX_TIER_BYTES = 64 << 30
 LARGE_BYTES = 1 << 20  # of a file that is hashed once, and not held
@@ -77,6 +78,33 @@ def _read_folder(layout: Layout, tier: Tier, not_inputs: Container[str], reads: 
     problems: list[Problem] = []
     files = _read_tier(layout, tier, not_inputs, problems, reads)
     return files if files is not None and not problems else PipelineError(*problems)
+
+
+def read_folder(layout: Layout, folder: str, reads: Reads, problems: list[Problem]) -> tuple[InputFile, ...] | None:
+    """Read a folder of the repository, without what its `.dockerignore` leaves out, and without that file itself.
+
+    Adds to `problems` what cannot be read. None: there is no such folder, or a link leads to it.
+    """
+    root = str(layout.root)
+    found = list(_walk_shared(root, folder, problems, reads))
+    inside = [path.removeprefix(f"{folder}/") for path in found if path != folder]
+    if not inside:
+        return None if found or not os.path.isdir(f"{root}/{folder}") else ()
+    ignored = Ignored()
+    if IGNORE_FILE in inside:
+        shown = f"{folder}/{IGNORE_FILE}"
+        try:
+            data = read_file(layout.root / folder / IGNORE_FILE, shown, reads)
+        except PipelineError as error:
+            problems.extend(error.problems)
+            data = None
+        ignored = read_ignore_file(data, shown, problems) if data is not None else ignored
+    kept = list(ignored.kept(path for path in inside if path != IGNORE_FILE))
+    if len(kept) > MAX_FILES:
+        what = f"has {len(kept):,} files; the limit is {MAX_FILES:,}"
+        problems.append(Problem(folder, what, f"leave out with {IGNORE_FILE} what no image needs"))
+        return ()
+    return _read_files({path: f"{root}/{folder}/{path}" for path in kept}, folder, problems, reads)
 
 
 def _read_tier(

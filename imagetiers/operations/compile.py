@@ -20,6 +20,7 @@ from imagetiers.building.deadline import Deadline
 from imagetiers.building.jobs import Measured, last_compile, launcher_files, measured
 from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
+from imagetiers.building.staging import staged
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import probe
 from imagetiers.building.warm_enough import judge
@@ -173,7 +174,7 @@ def _compile(
     record = _record(session, tier, step, watch=watch, done=done, log=log, keeper=keeper)
     # The seconds of a compile that was adopted are not all of it: such a record is like no build.
     keep(session, step.key_document, expected.attach_to(record) if expected is not None else record)
-    keep_inputs(session, step.key, step.files)
+    keep_inputs(session, step.key, step.inputs)
 
 
 def _raise_if_bad(  # noqa: PLR0917  one value each
@@ -270,19 +271,21 @@ def _builder(
     if step.made_from:
         seen = deadline.within(task, lambda: observe(session))
         images = images_made_from(session.plan, tier, step.made_from, seen, task)
-    build = build_builder(
-        step,
-        tier,
-        session.plan.pipeline.platform,
-        images=images,
-        secrets=given_secrets(tier.config, session.layout, session.trust),
-        no_cache=no_cache,
-    )
     path = session.layout.log(tier.name, "builder", step.key)
     with (
         session.services.console.progress(title, path) as bar,
         BuildLog(path, bar, session.services.now, secrets.values()) as log,
+        staged(session.layout, step.key, step.folders, title) as folders,
     ):
+        build = build_builder(
+            step,
+            tier,
+            session.plan.pipeline.platform,
+            images=images,
+            folders=folders,
+            secrets=given_secrets(tier.config, session.layout, session.trust),
+            no_cache=no_cache,
+        )
         try:
             context = context_tar(step.files, step.dockerfile)
             session.services.engine.build(build, context, log.take, seconds=deadline.for_work())

@@ -69,6 +69,8 @@ def explanations(session: Session, names: Iterable[str]) -> list[Explanation]:
         return next(({name: text for name, text in one.items() if isinstance(text, str)} for one in found if one), {})
 
     def path(tier: TierPlan, name: str) -> str:
+        if name.startswith("//"):
+            return name.removeprefix("//")
         below = f"{tier.config.folder_path}/{name}"
         return name if not (session.layout.root / below).exists() and (session.layout.root / name).exists() else below
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from imagetiers.building.buildlog import BuildLog
 from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
+from imagetiers.building.staging import staged
 from imagetiers.errors import BuildError, EngineError, Problem, RegistryError
 from imagetiers.inputs.context import context_tar
 from imagetiers.operations.signed_parents import parent_signature_problems
@@ -43,21 +44,23 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         began = session.services.now()
         folder = _folder(session, tier)
         secrets = read_secrets(tier.config, session.layout, session.trust)
-        build = build_image(
-            tier,
-            session.plan.pipeline,
-            folder,
-            session.trust,
-            images=images,
-            secrets=given_secrets(tier.config, session.layout, session.trust),
-            no_cache=force,
-        )
         title = f"image:{tier.name}"
         path = session.layout.log(tier.name, "image", tier.key)
         with (
             session.services.console.progress(title, path) as bar,
             BuildLog(path, bar, session.services.now, secrets.values()) as log,
+            staged(session.layout, tier.key, tier.folders, title) as folders,
         ):
+            build = build_image(
+                tier,
+                session.plan.pipeline,
+                folder,
+                session.trust,
+                images=images,
+                folders=folders,
+                secrets=given_secrets(tier.config, session.layout, session.trust),
+                no_cache=force,
+            )
             try:
                 session.services.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
             except BuildError as error:
@@ -77,7 +80,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         )
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
         keep(session, tier.key_document, expected.attach_to(record))
-        keep_inputs(session, tier.key, tier.files)
+        keep_inputs(session, tier.key, tier.inputs)
 
 
 def _folder(session: Session, tier: TierPlan) -> Path | None:

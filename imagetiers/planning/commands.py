@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from imagetiers.config.checks import CommandCheck
 from imagetiers.config.model import PARENT_ARG, CcacheSettings, Pipeline, Secret, Trust
@@ -76,6 +77,9 @@ exit 1
 """
 
 
+_NONE: Mapping[str, Path] = MappingProxyType({})
+
+
 def max_jobs(cpus: int, memory: int, job_memory: int, known: int = 0) -> int:
     """Return how many compiler jobs fit into so many processors and bytes of memory.
 
@@ -104,15 +108,18 @@ def build_image(
     trust: Trust,
     *,
     images: Mapping[str, str],
+    folders: Mapping[str, Path] = _NONE,
     secrets: tuple[Secret, ...] = (),
     no_cache: bool = False,
 ) -> BuildImage:
     """Return the build of a tier's image; the wheels' folder stands in for the stage of that name.
 
-    `images` are references of the tiers that it is made from: by key, or by the digest in the registry. `secrets` are those of
+    `images` are references of the tiers that it is made from: by key, or by the digest in the registry. `folders` are
+    where those lie that it takes from by a name. `secrets` are those of
     the tier's that this build gets.
     """
-    folders = {tier.compile.config.wheels_stage: wheels} if tier.compile is not None and wheels is not None else {}
+    if tier.compile is not None and wheels is not None:
+        folders = {**folders, tier.compile.config.wheels_stage: wheels}
     return BuildImage(
         tags=(tier.ref,),
         target=tier.target,
@@ -141,17 +148,18 @@ def build_builder(
     platform: str,
     *,
     images: Mapping[str, str],
+    folders: Mapping[str, Path] = _NONE,
     secrets: tuple[Secret, ...] = (),
     no_cache: bool = False,
 ) -> BuildImage:
-    """Return the build of the image that a compile step runs in; `images` and `secrets` as for `build_image`."""
+    """Return the build of the image that a compile step runs in; `images`, `folders` and `secrets` as for `build_image`."""
     return BuildImage(
         tags=(plan.builder,),
         target=plan.config.stage,
         platform=platform,
         args=_args(plan.args, plan.parent, images),
         labels={Label.COMPILE_KEY: plan.key},
-        contexts=_contexts(plan.contexts, images, {}),
+        contexts=_contexts(plan.contexts, images, folders),
         secrets=secrets,
         no_cache=no_cache,
         layers=plan.layers,

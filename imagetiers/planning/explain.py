@@ -287,8 +287,8 @@ def _detail(
 
 def _file(tier: TierPlan, change: KeyChange, texts: Mapping[str, str], sources: Sources) -> Detail:
     place = sources.path(tier, change.name)
-    files = tier.compile.files if tier.compile is not None else ()
-    now = next((file for file in (*tier.files, *files) if file.path == change.name), None)
+    files = tier.compile.inputs if tier.compile is not None else ()
+    now = next((file for file in (*tier.inputs, *files) if file.path == change.name), None)
     if now is None or now.content is None or change.before is None or change.name not in texts:
         return Detail(change, place)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 from imagetiers.config.layout import DOCKERFILE
@@ -10,11 +10,12 @@ from imagetiers.config.model import ONLY_WHEELS, PARENT_ARG, REFRESH_ARG, Refres
 from imagetiers.dockerfile.context import Tree
 from imagetiers.dockerfile.flags import quoted
 from imagetiers.dockerfile.model import Instruction, Stage, stage_args
+from imagetiers.dockerfile.reading import ContextUse
 from imagetiers.dockerfile.render import render_dockerfile
-from imagetiers.inputs.files import InputFile, input_file
+from imagetiers.inputs.files import InputFile, input_file, tree_of
 from imagetiers.inputs.repository import TierInputs
 from imagetiers.planning.keys import UNPINNED, KeyDocument
-from imagetiers.planning.plan import Contexts
+from imagetiers.planning.plan import Contexts, TakenFolder, in_repository
 
 __all__ = [
     "compile_args",
@@ -22,12 +23,14 @@ __all__ = [
     "compile_dockerfile",
     "compile_document",
     "compile_files",
+    "compile_folders",
     "compiles_in_parent",
     "image_args",
     "image_contexts",
     "image_dockerfile",
     "image_document",
     "image_files",
+    "image_folders",
     "instruction_lines",
     "refresh_epoch",
 ]
@@ -145,6 +148,16 @@ def image_files(inputs: TierInputs) -> tuple[InputFile, ...]:
     return _taken(inputs, image_stages(inputs))
 
 
+def compile_folders(inputs: TierInputs) -> tuple[TakenFolder, ...]:
+    """Return what the compile stages take from folders by a name."""
+    return _folders(inputs, compile_stages(inputs))
+
+
+def image_folders(inputs: TierInputs) -> tuple[TakenFolder, ...]:
+    """Return what the image's stages take from folders by a name."""
+    return _folders(inputs, image_stages(inputs))
+
+
 def compile_dockerfile(inputs: TierInputs, pins: Mapping[str, str]) -> bytes:
     """Return the Dockerfile that is sent to build the compile stages."""
     return _dockerfile(inputs, compile_stages(inputs), pins)
@@ -168,7 +181,10 @@ def image_args(inputs: TierInputs) -> dict[str, str]:
 def _dockerfile(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> bytes:
     parent = (PARENT_ARG, inputs.parent) if inputs.parent is not None else None
     padded = not _takes_dockerfile(inputs, stages)
-    return render_dockerfile(inputs.reading, stages, lambda ref: _pinned(ref, pins), parent=parent, padded=padded)
+    folders = {folder.name: folder.sent_as for folder in _folders(inputs, stages)}
+    return render_dockerfile(
+        inputs.reading, stages, lambda ref: folders.get(ref) or _pinned(ref, pins), parent=parent, padded=padded
+    )
 
 
 def _takes_dockerfile(inputs: TierInputs, stages: tuple[Stage, ...]) -> bool:
@@ -179,18 +195,33 @@ def _takes_dockerfile(inputs: TierInputs, stages: tuple[Stage, ...]) -> bool:
 
 
 def _taken(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[InputFile, ...]:
-    tree = inputs.files.tree()
+    return _among(inputs.files.files, inputs.reading.context_uses(stages))
+
+
+def _folders(inputs: TierInputs, stages: tuple[Stage, ...]) -> tuple[TakenFolder, ...]:
+    found = (
+        TakenFolder(
+            name, f"//{inputs.tier.contexts[name].path}", _among(files, inputs.reading.context_uses(stages, name))
+        )
+        for name, files in inputs.folders.items()
+    )
+    return tuple(folder for folder in found if folder.files)
+
+
+def _among(files: tuple[InputFile, ...], uses: Iterable[ContextUse]) -> tuple[InputFile, ...]:
+    tree = tree_of(files)
     paths: set[str] = set()
-    for use in inputs.reading.context_uses(stages):
+    for use in uses:
         paths |= tree.take(use.source, use.patterns).paths
-    return tuple(file for file in inputs.files.files if file.path in paths)
+    return tuple(file for file in files if file.path in paths)
 
 
 def _files(inputs: TierInputs, stages: tuple[Stage, ...], pins: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
     files = _taken(inputs, stages)
     if _takes_dockerfile(inputs, stages):
         files = (*files, input_file(DOCKERFILE, _dockerfile(inputs, stages, pins)))
-    return tuple(sorted((file.path, file.mode, file.sha256) for file in files))
+    files = (*files, *in_repository(_folders(inputs, stages)))
+    return tuple(sorted({(file.path, file.mode, file.sha256) for file in files}))
 
 
 def _declared(inputs: TierInputs, stages: tuple[Stage, ...]) -> set[str]:
@@ -221,7 +252,8 @@ def _taken_from(inputs: TierInputs, names: tuple[str, ...], keys: Mapping[str, s
     """Return what each named context is, as a key document has it. The digests of outside images are among the bases."""
     given = {name: inputs.tier.contexts[name] for name in names}
     return {
-        name: keys[context.tier] if context.tier is not None else context.image or "" for name, context in given.items()
+        name: keys[context.tier] if context.tier is not None else context.image or f"//{context.path}"
+        for name, context in given.items()
     }
 
 

@@ -9,9 +9,10 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     args        build arguments that these stages declare (the arch list of `gpus` is one of them)
     bases       outside images, by digest where pipeline.lock.yaml pins them
     parent      the parent tier's key
-    contexts    what the Dockerfile takes from by a name, where there is any: a tier's key, an outside image
+    contexts    what the Dockerfile takes from by a name, where there is any: a tier's key, an outside image, //folder
     wheels      the compile key of the wheels that are installed
-    files       path, kind (644, 755, link) and sha256 of those listed files that these stages take
+    files       path, kind (644, 755, link) and sha256 of those files that these stages take: listed ones, and
+                //folder/path of named contexts
     run         of a compile key: the command
     refresh     the calendar day, week or month, where the tier asks for it
     secrets     ids, never values; `ssh:ID` for an agent

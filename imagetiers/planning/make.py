@@ -58,7 +58,12 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         args[PARENT_ARG] = parent.ref
     if epoch is not None and REFRESH_ARG in document.args:
         args[REFRESH_ARG] = epoch
-    recipe = Recipe(document, ingredients.image_files(inputs), ingredients.image_dockerfile(inputs, pipeline.pins))
+    recipe = Recipe(
+        document,
+        ingredients.image_files(inputs),
+        ingredients.image_dockerfile(inputs, pipeline.pins),
+        ingredients.image_folders(inputs),
+    )
     return TierPlan(
         config=tier,
         key=document.key,
@@ -104,6 +109,7 @@ def _compile_plan(
         layers=f"{_repository(place, pipeline, inputs.tier)}-{step.stage}:{namespace}" if place is not None else None,
         contexts=ingredients.compile_contexts(inputs, pipeline.pins),
         parent=parent.name if parent is not None else None,
+        folders=ingredients.compile_folders(inputs),
     )
 
 

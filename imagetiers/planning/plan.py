@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imagetiers.config.checks import Declared
@@ -20,13 +20,16 @@ __all__ = [
     "DeviceCheck",
     "Plan",
     "Recipe",
+    "TakenFolder",
     "TierPlan",
     "VerifyPlan",
+    "in_repository",
     "unpinned",
 ]
 
 VERIFY_RECIPE = 3  # raised when the way that checks are run changes
 DEVICE_RECIPE = 2  # raised when device code is read or judged otherwise
+_NAMED_BY = 32  # hex digits
 DECLARED_RECIPE = 1  # raised when what is declared is read or judged otherwise
 
 
@@ -36,6 +39,27 @@ class Contexts:
 
     tiers: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFolder:
+    """The files that a build takes from a folder by a name of pipeline.yaml's; `path` is the folder's, as `//FOLDER`."""
+
+    name: str
+    path: str
+    files: tuple[InputFile, ...]
+
+    @property
+    def sent_as(self) -> str:
+        """The name that BuildKit knows it by, another one for other files.
+
+        Under one name BuildKit takes for unchanged what has the size and the time of what it got the last time, and all our
+        times are the same.
+        """
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.path}\0{file.mode}\0{file.sha256}\0".encode())
+        return f"{self.name}-{digest.hexdigest()[:_NAMED_BY]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +81,7 @@ class CompilePlan:
     layers: str | None = None
     contexts: Contexts = field(default_factory=Contexts)
     parent: str | None = None
+    folders: tuple[TakenFolder, ...] = ()
 
     @property
     def key(self) -> str:
@@ -67,6 +92,11 @@ class CompilePlan:
     def made_from(self) -> tuple[str, ...]:
         """The tiers whose images the compile stage is built from, the parent first."""
         return _made_from(self.parent, self.contexts)
+
+    @property
+    def inputs(self) -> tuple[InputFile, ...]:
+        """The files that it compiles, as its key document calls them."""
+        return (*self.files, *in_repository(self.folders))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +170,7 @@ class Recipe:
     key_document: KeyDocument
     files: tuple[InputFile, ...]
     dockerfile: bytes
+    folders: tuple[TakenFolder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +215,16 @@ class TierPlan:
         return self.recipe().files
 
     @property
+    def folders(self) -> tuple[TakenFolder, ...]:
+        """What it takes from folders by a name."""
+        return self.recipe().folders
+
+    @property
+    def inputs(self) -> tuple[InputFile, ...]:
+        """The files that it is made of, as its key document calls them."""
+        return (*self.files, *in_repository(self.folders))
+
+    @property
     def dockerfile(self) -> bytes:
         """The Dockerfile that is sent."""
         return self.recipe().dockerfile
@@ -192,6 +233,11 @@ class TierPlan:
     def repository(self) -> str:
         """The reference without its tag."""
         return self.ref.rpartition(":")[0]
+
+
+def in_repository(folders: Iterable[TakenFolder]) -> tuple[InputFile, ...]:
+    """Return files of folders under the paths that key documents have: `//FOLDER/PATH`."""
+    return tuple(replace(file, path=f"{folder.path}/{file.path}") for folder in folders for file in folder.files)
 
 
 def _made_from(parent: str | None, contexts: Contexts) -> tuple[str, ...]:
@@ -219,7 +265,7 @@ class Plan:
                     "ref": tier.ref,
                     "tags": list(tier.tags),
                     "parent": tier.config.parent,
-                    "contexts": {**tier.contexts.tiers, **tier.contexts.images},
+                    "contexts": dict(tier.key_document.contexts),
                     "manifest": tier.key_document.content(),
                     "compile": None
                     if tier.compile is None

@@ -65,7 +65,9 @@ _CLASSES = {
     },
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},
-    "imagetiers.planning.plan": {"CompilePlan", "Contexts", "DeviceCheck", "Plan", "Recipe", "TierPlan", "VerifyPlan"},
+    "imagetiers.planning.plan": {
+        "CompilePlan", "Contexts", "DeviceCheck", "Plan", "Recipe", "TakenFolder", "TierPlan", "VerifyPlan",
+    },
     "imagetiers.rules.finding": {"Finding"},
     "imagetiers.state.plan_memory": {"Remembered", "_mapping", "_nothing", "_put_together"},
 }  # fmt: skip

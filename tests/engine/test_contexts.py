@@ -1,13 +1,18 @@
-"""Named contexts: what a Dockerfile takes from another tier, and from an outside image, is in the image and in its key."""
+"""Named contexts: what a Dockerfile takes from another tier, a folder or an outside image is in its image and in its key."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from imagetiers.config.layout import Layout
+from imagetiers.errors import Problem
+from imagetiers.inputs.snapshot import read_folder
+from imagetiers.repository_file import Reads
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all, use_registry
 from tests.registry.server import RegistryServer
 
@@ -114,3 +119,127 @@ def test_one_that_is_published_is_taken_from_the_registry(contexts: Checkout, re
     assert second.code == 0, second.text
     assert [task for task in second.executed if task.startswith("image:")] == ["image:app"], "web is in the registry"
     assert content(contexts, f"{registry_server.host}/") == "ONE\none\nmine\n"
+
+
+FOLDER = """\
+ARG BASE
+FROM ${BASE}
+COPY --from=data tables /data/
+RUN --mount=type=bind,from=data,target=/run.sh,source=run.sh --mount=type=bind,from=data,source=tables,target=/tables \\
+ sh /run.sh >/said
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Checkout]:
+    source = tmp_path / "source"
+    write(
+        source,
+        {
+            "pipeline.yaml": (
+                "version: 1\nname: folder\ntiers:\n"
+                '  app: {bases: {BASE: "debian:trixie-slim"}, contexts: {data: {path: //shared/data}}}\n'
+            ),
+            "images/app/Dockerfile": FOLDER,
+            "images/app/.image-manifest": "",
+            "shared/data/.dockerignore": "# none of these\n**/*.tmp\n!tables/keep.tmp\n",
+            "shared/data/tables/a.csv": "1,2\n",
+            "shared/data/tables/b.tmp": "left out\n",
+            "shared/data/tables/keep.tmp": "kept\n",
+            "shared/data/run.sh": "ls -l --time-style=+%Y /tables; cat /tables/*\n",
+            "shared/data/other": "nobody takes it\n",
+            "shared/beside": "nor this\n",
+        },
+    )
+    made = make_checkout(source, tmp_path / "checkout")
+    yield made
+    remove_all(made)
+
+
+def test_of_a_folder_what_is_taken_is_in_the_key_and_nothing_else(folder: Checkout) -> None:
+    first = folder.doit()
+    assert first.code == 0, first.text
+    said = docker("run", "--rm", f"{folder.name}/app:latest", "sh", "-c", "cat /said; ls /data")
+    assert [line.split()[-1] for line in said.splitlines()[1:]] == [
+        "a.csv",
+        "keep.tmp",
+        "1,2",
+        "kept",
+        "a.csv",
+        "keep.tmp",
+    ]
+    assert re.search(r"-rw-r--r-- 1 root root +4 1980 a.csv", said), "as it was hashed: modes and times of our own"
+    assert not list((folder.root / ".imagetiers" / "contexts").iterdir())
+
+    for path, old, new in (
+        ("shared/data/other", "nobody", "still nobody"),
+        ("shared/data/tables/b.tmp", "left out", "still left out"),
+        ("shared/data/.dockerignore", "none of these", "a comment"),
+        ("shared/beside", "nor", "and not"),
+    ):
+        folder.edit(path, old, new)
+        assert folder.doit().executed == [], path
+
+    folder.edit("shared/data/tables/a.csv", "1,2", "3,4")
+    explained = folder.doit("explain", "app")
+    assert "shared/data/tables/a.csv:1" in explained.out, explained.out
+    assert "+ 3,4" in explained.out, explained.out
+    second = folder.doit()
+    assert second.executed[0] == "image:app", second.text
+    assert docker("run", "--rm", f"{folder.name}/app:latest", "cat", "/data/a.csv") == "3,4\n"
+
+    folder.edit("shared/data/.dockerignore", "!tables/keep.tmp\n", "")
+    assert folder.doit().executed[0] == "image:app"
+    assert docker("run", "--rm", f"{folder.name}/app:latest", "ls", "/data") == "a.csv\n"
+
+
+PATTERNS = (
+    "*.tmp\n",
+    "**/*.tmp\n!a/b/keep.tmp\n",
+    "a\n!a/b/c.txt\n",
+    "/a/b/\nx?z\n",
+    "  a/*  \n# *\n!a/b\n",
+    "**\n!**/c.txt\n",
+    "a/**/c.txt\n**/[k-m]*\n",
+    "a/b/../d\n\\*star\n",
+    "**/b\n",
+    "*\n!a\na/d\n",
+)
+TREE = (
+    "one.tmp",
+    "a/two.tmp",
+    "a/b/keep.tmp",
+    "a/b/c.txt",
+    "a/d/c.txt",
+    "a/d/late",
+    "xyz",
+    "x/z",
+    "*star",
+    "a.tmp/f",
+    "b/b/b",
+)
+
+
+@pytest.mark.parametrize("patterns", PATTERNS)
+def test_a_dockerignore_is_read_as_buildkit_reads_it(tmp_path: Path, patterns: str) -> None:
+    write(tmp_path / "data", {**dict.fromkeys(TREE, "x\n"), ".dockerignore": patterns})
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY --from=data . /\n")
+    command = [
+        "docker",
+        "buildx",
+        "build",
+        "--output=type=local,dest=out",
+        "--build-context=data=data",
+        "-f",
+        "Dockerfile",
+        ".",
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    out = tmp_path / "out"
+    theirs = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {".dockerignore"}
+
+    problems: list[Problem] = []
+    ours = read_folder(Layout(tmp_path), "data", Reads(), problems)
+
+    assert not problems
+    assert {file.path for file in ours or ()} == theirs
