@@ -25,7 +25,8 @@ __all__ = ["staged"]
 def staged(layout: Layout, key: str, folders: tuple[TakenFolder, ...], task: str) -> Iterator[dict[str, Path]]:
     """Lay out the files of each folder, and take them away again; yield where they are, by the names that BuildKit gets.
 
-    The caller holds the lock of what is built of `key`. Raises BuildError where there is no room for them, PipelineError where a file is not as it was hashed.
+    The caller holds the lock of what is built of `key`. Raises BuildError where there is no room for them, PipelineError where
+    a file is not as it was hashed.
     """
     place = layout.contexts(key)
     try:

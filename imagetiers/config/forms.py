@@ -80,6 +80,11 @@ def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     yield from (((*tier, "args", name), _argument) for name in _keys(tree, (*tier, "args")))
     yield from (((*tier, "sources", name, "git"), _port) for name in _keys(tree, (*tier, "sources")))
     yield (*tier, "tag"), _tag
+    tags = _at(tree, (*tier, "tags"))
+    listed = tags.value if tags is not None and isinstance(tags.value, list) else ()
+    yield from (((*tier, "tags", number), _tag) for number in range(len(listed)))
+    yield (*tier, "image"), _repository
+    yield from (((*tier, "labels", name), _argument) for name in _keys(tree, (*tier, "labels")))
     yield (*tier, "compile", "job_memory"), _size
     yield (*tier, "compile", "memory"), _size
     yield (*tier, "compile", "ccache", "max_size"), _size
@@ -99,10 +104,14 @@ def _text(tree: Node, path: KeyPath) -> Node | None:
 
 
 def _at(tree: Node, path: KeyPath) -> Node | None:
-    """Return the node at a path of keys, None where there is none."""
+    """Return the node at a path, None where there is none."""
     node: Node | None = tree
     for key in path:
-        node = node.value.get(str(key)) if node is not None and isinstance(node.value, dict) else None
+        inside = node.value if node is not None else None
+        if isinstance(inside, dict):
+            node = inside.get(str(key))
+        else:
+            node = inside[key] if isinstance(inside, list) and isinstance(key, int) else None
     return node
 
 
@@ -174,6 +183,14 @@ def _tag(text: str) -> tuple[str, str] | None:
     if _KEY_TAG.fullmatch(text):
         return f"'{text}' looks like the tag of a key, which must never move", "write another, such as v1 or 2.6.0"
     return None
+
+
+def _repository(text: str) -> tuple[str, str] | None:
+    cure = "write HOST/PATH/NAME, without a tag"
+    if "/" not in text:
+        return f"'{text[:_SHOWN]}' has no path", cure
+    wrong = check_place(text)
+    return wrong if wrong is None else (wrong[0], cure)
 
 
 def _port(text: str) -> tuple[str, str] | None:

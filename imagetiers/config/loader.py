@@ -40,6 +40,7 @@ from imagetiers.config.model import (
     TrustSettings,
     Verify,
 )
+from imagetiers.config.names import name_problems
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.supply_chain import read_supply_chain, supply_chain_problems
@@ -131,6 +132,7 @@ def load_config(
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems, reads)
     pipeline = _pipeline(tree, variant, pins, wrong, given)
+    problems.update(dict.fromkeys(name_problems(pipeline, tree)))
     return Config(pipeline, expanded, tuple(problems), names, tuple(marks))
 
 
@@ -227,10 +229,15 @@ def _target_problems(base: Node, tree: Node, variant: str) -> Iterator[Problem]:
         known = tiers.get(name) if isinstance(tiers, dict) else None
         if not isinstance(known, dict) or not isinstance(tier, dict) or tier.get("target") == known.get("target"):
             continue
-        tag = tier.get("tag") or variant
-        if tag == (known.get("tag") or "latest"):
-            what = f"another stage than without the variant would have the same tag, {cut(str(tag))}"
-            yield Problem(place(tree, ("tiers", name, "target"), PIPELINE_FILE), what, f'tag: "{tag}-{variant}"')
+        before = {known.get("tag") or "latest", *_listed(known.get("tags"))}
+        for tag in (tier.get("tag") or variant, *_listed(tier.get("tags"))):
+            if tag in before and tier.get("image") == known.get("image"):
+                what = f"another stage than without the variant would have the same tag, {cut(str(tag))}"
+                yield Problem(place(tree, ("tiers", name, "target"), PIPELINE_FILE), what, f'tag: "{tag}-{variant}"')
+
+
+def _listed(given: Any) -> list[Any]:
+    return [each for each in given if isinstance(each, str)] if isinstance(given, list) else []
 
 
 def _reference_problems(expanded: Expanded) -> Iterator[Problem]:
@@ -482,6 +489,9 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         parent=given.get("parent"),
         bases=MappingProxyType(given.get("bases", {})),
         contexts=read_contexts(given.get("contexts", {})),
+        tags=tuple(given.get("tags", ())),
+        image=given.get("image"),
+        labels=MappingProxyType(given.get("labels", {})),
         args=MappingProxyType(given.get("args", {})),
         sources=MappingProxyType(
             {name: GitRef(source["git"], source["ref"]) for name, source in sorted(given.get("sources", {}).items())}

@@ -219,7 +219,8 @@ class Tier:
     """One image of the chain. It has at least one of `parent`, `bases` and `contexts`.
 
     `folder` lies in `images/`, None: it has the tier's name; `dockerfile` is a file of it.
-    `network` is what its builds and its compile may reach: "none", "host", or None for the usual.
+    `network` is what its builds and its compile may reach: "none", "host", or None for the usual. `tags` move as `tag` does,
+    and `image` is the repository instead of the usual one. `labels` are those that it has beside the Dockerfile's.
     """
 
     name: str
@@ -237,6 +238,9 @@ class Tier:
     refresh: Refresh = Refresh.NEVER
     secrets: tuple[Secret, ...] = ()
     network: str | None = None
+    tags: tuple[str, ...] = ()
+    image: str | None = None
+    labels: Mapping[str, str] = field(default_factory=_none)
     contexts: Mapping[str, NamedContext] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

@@ -108,6 +108,7 @@ def image_document(
         network=inputs.tier.network,
         parent=keys[inputs.tier.parent] if inputs.tier.parent is not None else None,
         contexts=_taken_from(inputs, inputs.takes_from(stages, inputs.replaced), keys),
+        labels=inputs.tier.labels,
         wheels=wheels,
         refresh=epoch,
     )

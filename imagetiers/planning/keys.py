@@ -10,6 +10,7 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     bases       outside images, by digest where pipeline.lock.yaml pins them
     parent      the parent tier's key
     contexts    what the Dockerfile takes from by a name, where there is any: a tier's key, an outside image, //folder
+    labels      those that pipeline.yaml adds, where there are any
     wheels      the compile key of the wheels that are installed
     files       path, kind (644, 755, link) and sha256 of those files that these stages take: listed ones, and
                 //folder/path of named contexts
@@ -83,6 +84,7 @@ class KeyDocument:
     outputs: tuple[str, ...] = ()
     recipe: int = RECIPE
     contexts: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class KeyDocument:
             "bases": dict(self.bases),
             "parent": self.parent,
             **({"contexts": dict(self.contexts)} if self.contexts else {}),
+            **({"labels": dict(self.labels)} if self.labels else {}),
             "wheels": self.wheels,
             "run": list(self.run),
             "files": {path: [kind, digest] for path, kind, digest in self.files},
@@ -130,7 +133,7 @@ def read_key_document(text: str | bytes, key: str) -> Mapping[str, Any] | None:
 
 def _has_form(document: Mapping[str, Any]) -> bool:
     mappings = all(
-        isinstance(document.get(part, {}), dict) for part in ("stages", "args", "bases", "contexts", "files")
+        isinstance(document.get(part, {}), dict) for part in ("stages", "args", "bases", "contexts", "labels", "files")
     )
     lists = all(isinstance(document.get(part, []), list) for part in ("run", "secrets"))
     return mappings and lists and all(isinstance(lines, list) for lines in document.get("stages", {}).values())
@@ -180,6 +183,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[KeyChange
     mapping("bases", "base")
     scalar("parent")
     mapping("contexts", "context")
+    mapping("labels", "label")
     scalar("wheels")
     mapping("files", "file")
     for part in ("run", "refresh", "secrets", "network", "outputs"):

@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 from imagetiers.config.checks import Declared
 from imagetiers.config.gpus import ARCH_LIST_ARG, read_arch_list
-from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline, Tier
+from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline
+from imagetiers.config.names import friendly_tags, image_repository
 from imagetiers.inputs.repository import Repository, TierInputs
 from imagetiers.naming import ending_in_hash
 from imagetiers.planning import ingredients
@@ -52,7 +53,6 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         wheels=compile_plan.key if compile_plan else None,
         epoch=epoch,
     )
-    repo = _repository(pipeline.registry, pipeline, tier)
     args = ingredients.image_args(inputs)
     if parent is not None:
         args[PARENT_ARG] = parent.ref
@@ -67,8 +67,8 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
     return TierPlan(
         config=tier,
         key=document.key,
-        ref=f"{repo}:{short(document.key)}",
-        tags=(f"{_repository(pipeline.channels or pipeline.registry, pipeline, tier)}:{tier.tag}",),
+        ref=f"{image_repository(pipeline, tier)}:{short(document.key)}",
+        tags=friendly_tags(pipeline, tier),
         target=tier.target,
         args=MappingProxyType(args),
         compile=compile_plan,
@@ -76,10 +76,6 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         recipe=lambda: recipe,
         contexts=ingredients.image_contexts(inputs, pipeline.pins),
     )
-
-
-def _repository(place: str | None, pipeline: Pipeline, tier: Tier) -> str:
-    return "/".join(part for part in (place, pipeline.name, tier.name) if part)
 
 
 def _compile_plan(
@@ -96,7 +92,7 @@ def _compile_plan(
         args[PARENT_ARG] = parent.ref
     toolchain = "-".join(re.sub(r"[^a-z0-9.]+", "-", ref.split("@")[0].lower()) for ref in _toolchain(document, parent))
     namespace = _namespace(f"{pipeline.name}.{inputs.tier.name}.{pipeline.platform.replace('/', '-')}.{toolchain}")
-    place = (pipeline.channels or pipeline.registry) if step.share_layers else None
+    shared = image_repository(pipeline, inputs.tier, friendly=True) if step.share_layers and pipeline.registry else None
     return CompilePlan(
         tier=inputs.tier.name,
         config=step,
@@ -106,7 +102,7 @@ def _compile_plan(
         args=MappingProxyType(args),
         files=ingredients.compile_files(inputs),
         dockerfile=ingredients.compile_dockerfile(inputs, pipeline.pins),
-        layers=f"{_repository(place, pipeline, inputs.tier)}-{step.stage}:{namespace}" if place is not None else None,
+        layers=f"{shared}-{step.stage}:{namespace}" if shared is not None else None,
         contexts=ingredients.compile_contexts(inputs, pipeline.pins),
         parent=parent.name if parent is not None else None,
         folders=ingredients.compile_folders(inputs),
