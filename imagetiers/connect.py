@@ -18,7 +18,7 @@ from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.adapters.trivy import Trivy
 from imagetiers.config.environment import COSIGN_KEY, SIGNING_KEY
-from imagetiers.config.layout import Layout
+from imagetiers.config.layout import WORKER_VARIABLE, Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.events import Events, all_of
@@ -30,7 +30,6 @@ from imagetiers.stores.open import open_store
 __all__ = ["connect"]
 
 TIMEOUT = "IMAGETIERS_CACHE_TIMEOUT"
-WORKER = "IMAGETIERS_WORKER"
 _WORKER_MAX = 100
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EARLIER_NAME = "IMAGETIERS_CACHE_PATIENCE"  # of 0.2.0; still read
@@ -98,5 +97,5 @@ def _worker() -> str:
 
     from imagetiers.adapters.github import in_github
 
-    told = os.environ.get(WORKER) or ("github-actions" if in_github() else socket.gethostname())
+    told = os.environ.get(WORKER_VARIABLE) or ("github-actions" if in_github() else socket.gethostname())
     return told[:_WORKER_MAX]

@@ -17,6 +17,7 @@ __all__ = [
     "PIPELINE_LOCK",
     "VERIFY_SCRIPT",
     "VOLUME_VARIABLE",
+    "WORKER_VARIABLE",
     "Layout",
     "Volume",
     "parse_volume",
@@ -32,6 +33,7 @@ IMAGES = "images"
 # What lies beside the cache in .imagetiers/.
 KEPT = frozenset({"ccache", "folders", "contexts", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
+WORKER_VARIABLE = "IMAGETIERS_WORKER"
 
 
 @dataclass(frozen=True, slots=True)

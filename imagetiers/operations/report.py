@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from imagetiers.ccache.listing import stored_namespaces
 from imagetiers.ccache.namespace import describe, is_namespace
 from imagetiers.config.gpus import GPUS, How, fit
-from imagetiers.errors import NotFoundError, StoreError
+from imagetiers.errors import NotFoundError, Problem, StoreError, UntrustedError
 from imagetiers.operations.ccache_stats import compile_history, namespace_view
 from imagetiers.operations.outfile import write_out
 from imagetiers.parallel import map_parallel
@@ -40,7 +41,9 @@ from imagetiers.state.registry import Verdict, passed_before, publication
 from imagetiers.state.scans import KeptScan, kept_scan
 from imagetiers.stores.timeout import TimeoutStore
 
-__all__ = ["look_back", "write_report"]
+__all__ = ["look_back", "report_name", "write_report"]
+
+_CONSOLE = "https://storage.cloud.google.com"
 
 _COMPILES, _FORECASTS, _OBJECTS, _LIBRARIES, _NAMESPACES = 30, 30, 15, 40, 50
 _VULNERABILITIES = 200
@@ -48,11 +51,34 @@ _THREADS = 16
 _HOW = {How.NATIVE: "native", How.COMPATIBLE: "compatible", How.PTX: "ptx", How.NOT: "not"}
 
 
-def write_report(session: Session, *, to: Path, since: float | None) -> None:
-    """Write the report of the last `since` seconds (None: of all that is kept) to a file. Raises OutputError, StoreError."""
+def write_report(session: Session, *, to: Path, since: float | None, publish: bool = False) -> None:
+    """Write the report of the last `since` seconds (None: of all that is kept) to a file.
+
+    With `publish` also into the cache, in the place of the one before. Raises OutputError, StoreError, and UntrustedError where
+    an untrusted build would publish.
+    """
+    if publish and not session.trust.trusted:
+        what = "this build is untrusted: who follows the report's link would take it for what trusted builds say"
+        raise UntrustedError(Problem("doit report --publish", what, "without --publish it is written to a file"))
     page = look_back(session, since=None if since is None else session.services.now() - since)
-    write_out(to, page_html(page), f"doit report --out {to}")
+    text = page_html(page)
+    write_out(to, text, f"doit report --out {to}")
     session.services.console.line(f"report: {to}, of {len(page.tiers)} tiers and {len(page.compiles)} compiles")
+    if publish:
+        name = report_name(page.pipeline, page.variant)
+        session.services.store.write(name, text.encode())
+        session.services.console.line(f"report: published: {_link(session.services.store.url, name)}")
+
+
+def report_name(pipeline: str, variant: str) -> str:
+    """Return the name of the published report in the cache: always the same, so that a link to it stays."""
+    return "/".join(filter(None, ("reports", pipeline, variant, "index.html")))
+
+
+def _link(store: str, name: str) -> str:
+    """Return where people open it. A bucket's objects are shown there to those who may read them."""
+    scheme, separator, rest = store.partition("://")
+    return f"{_CONSOLE}/{quote(rest)}/{quote(name)}" if separator and scheme == "gs" else f"{store}/{name}"
 
 
 def look_back(session: Session, *, since: float | None) -> PageView:

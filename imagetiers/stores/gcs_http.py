@@ -176,7 +176,7 @@ class GcsHttp:
         boundary = secrets.token_hex(16)
         body = _Parts(
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(resource)}\r\n"
-            f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
+            f"--{boundary}\r\nContent-Type: {_media_type(name)}\r\n\r\n".encode(),
             upload.stream.read(upload.size),
             f"\r\n--{boundary}--\r\n".encode(),
         )
@@ -207,7 +207,7 @@ class GcsHttp:
             blob.upload_from_file(
                 upload.stream,
                 size=upload.size,
-                content_type="application/octet-stream",
+                content_type=_media_type(name),
                 if_generation_match=if_generation,
                 checksum=None,
                 timeout=self._timeout,
@@ -328,3 +328,8 @@ def _blob(blob: Any) -> Blob:
     # timeCreated is when this generation was written; `updated` moves with metadata, too.
     written = blob.time_created
     return Blob(str(blob.name), int(blob.size), int(blob.generation), written.timestamp() if written else 0.0)
+
+
+def _media_type(name: str) -> str:
+    """Return what a browser is told of an object: pages are shown, everything else is saved."""
+    return "text/html; charset=utf-8" if name.endswith(".html") else "application/octet-stream"

@@ -123,7 +123,19 @@ def test_tiers_wait_only_for_what_they_need(everything: Layout) -> None:
         "image-arr-training": ["image-arr-base"],
         "image-sister": ["image-pytorch-clean"],
         "status": ["image-arr-training", "image-sister"],
+        "report": ["status"],
     }
+
+
+def test_only_trusted_builds_publish_a_report_and_only_into_a_bucket(everything: Layout) -> None:
+    def reports(mode: str) -> list[Any]:
+        return [step for step in read(build_text(plan_of(everything), mode))["steps"] if step["id"] == "report"]
+
+    (step,) = reports(Mode.TRUSTED)
+    assert step["allowFailure"] is True, "what was built is built"
+    assert reports(Mode.PR) == []
+    edit("pipeline.yaml", "cache: gs://bucket/prefix", "cache: .imagetiers/cache")(everything)
+    assert reports(Mode.TRUSTED) == []
 
 
 def test_a_compile_in_the_parents_image_waits_for_it(everything: Layout) -> None:
@@ -160,7 +172,7 @@ def test_only_steps_that_push_get_the_key_of_images(everything: Layout) -> None:
         "image-sister": both,
     }
     assert [name for name, step in steps.items() if step.get("env") == [address]] == [
-        name for name in steps if name not in {"plan", "status"}
+        name for name in steps if name not in {"plan", "status", "report"}
     ]
 
 

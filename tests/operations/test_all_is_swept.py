@@ -20,6 +20,7 @@ from imagetiers.ccache.push import push
 from imagetiers.config.model import BuildFolderSettings, Trust
 from imagetiers.operations.ccache import prune_report
 from imagetiers.operations.gc import GcOptions
+from imagetiers.operations.report import report_name
 from imagetiers.planning.forecast import READ
 from imagetiers.planning.observed import Absent, Unknown
 from imagetiers.planning.plan import CompilePlan
@@ -44,15 +45,18 @@ OTHERS = {  # cache:gc
     "folders/LINE.json",
     "folders/LINE/KEY.zst",
 }
-FOR_EVER = {  # one each: of a cache or a branch, and of a tier
+FOR_EVER = {  # one each: of a cache or a branch, of a tier, and of a variant
     "gc/marks.json",
     f"records/TIER/KIND/{AGGREGATE}",
+    "reports/PIPELINE/index.html",
 }
+REPORT = report_name("p", "")
 WRITERS = {
     "ccache/namespace.py",
     "ccache/prune.py",
     "operations/gc.py",
     "operations/push.py",
+    "operations/report.py",
     "operations/verify.py",
     "state/build_folders.py",
     "state/objects.py",
@@ -75,8 +79,8 @@ def kind_of(name: str) -> str:
         return "verdicts/IMAGE/CHECK.json"
     if parts[0] in {"objects", "folders"}:
         return f"{parts[0]}/LINE.json" if len(parts) == 2 else f"{parts[0]}/LINE/KEY.zst"
-    if parts[0] == "published":
-        return "published/REFERENCE.json"
+    if parts[0] in {"published", "reports"}:
+        return "published/REFERENCE.json" if parts[0] == "published" else "reports/PIPELINE/index.html"
     return re.sub(r"[0-9a-f]{64}", "KEY", name)
 
 
@@ -111,6 +115,7 @@ def lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
         cache.build(f"trusted.main-{number % 3}", fresh=False)
         cache.now += 60.0
     cache.publish("trusted.main-0")
+    cache.store.write(REPORT, b"<!DOCTYPE html>")
     cache.registry = Unknown("down")
     return cache
 
@@ -148,8 +153,8 @@ def test_everything_that_was_written_goes_when_nobody_needs_it(lived: Cache, mon
     for _ in range(80):
         a_day_of_housekeeping(lived)
     left = {name for name in lived.store.names() if not re.search(r"/records/|^records/", name)}
-    assert left == {"gc/marks.json", "untrusted/pr-7/gc/marks.json"}
-    for name in left:
+    assert left == {"gc/marks.json", "untrusted/pr-7/gc/marks.json", REPORT}
+    for name in left - {REPORT}:
         assert json.loads(lived.store.read(name)[0])["marks"] == {}
     records = [name for name in lived.store.names() if name not in left]
     assert len([name for name in records if not name.endswith(AGGREGATE)]) <= 4 * READ, "what forecasts read"

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -17,7 +18,9 @@ from imagetiers.planning.make import make_plan
 from imagetiers.state.records import Record
 from imagetiers.state.registry import verdict_name
 from imagetiers.stores.directory import DirectoryStore
-from tests.engine.conftest import Checkout
+from tests.conftest import HERE
+from tests.engine.conftest import Checkout, make_checkout
+from tests.gcs.harness import GcsServer
 from tests.unit.report.test_page import HOSTILE, Page
 
 NOW = 1_795_000_000.0
@@ -119,3 +122,45 @@ def test_where_nothing_can_be_written_it_says_so(offline: Checkout, tmp_path: Pa
     assert run.code != 0
     assert "cannot be written" in run.err
     assert "Traceback" not in run.text
+
+
+@pytest.fixture
+def in_a_bucket(tmp_path: Path, gcs_server: GcsServer) -> Checkout:
+    """The tiny pipeline with its cache in a bucket, where no engine is."""
+    made = make_checkout(HERE / "repos" / "tiny", tmp_path / "checkout", server=gcs_server)
+    return replace(made, env={**made.env, "DOCKER_HOST": f"unix://{tmp_path}/no-daemon.sock"})
+
+
+def test_published_it_is_a_page_at_one_link_in_the_bucket(in_a_bucket: Checkout, gcs_server: GcsServer) -> None:
+    assert in_a_bucket.store is not None
+    first = in_a_bucket.doit("report", "--publish")
+    assert first.code == 0, first.text
+    name = f"reports/{in_a_bucket.name}/index.html"
+    bucket, _, prefix = in_a_bucket.store.url.removeprefix("gs://").partition("/")
+    assert f"report: published: https://storage.cloud.google.com/{bucket}/{prefix}/{name}" in first.out
+
+    path = f"/storage/v1/b/{bucket}/o/{quote(f'{prefix}/{name}', safe='')}"
+    status, headers, body = gcs_server.request("GET", f"{path}?alt=media")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert body == (in_a_bucket.root / "imagetiers-report.html").read_bytes()
+
+    again = in_a_bucket.doit("report", "--publish")
+    assert again.code == 0, again.text
+    assert [blob.name for blob in in_a_bucket.store.list("reports/")] == [name]
+    other = in_a_bucket.doit("variant=shouting", "report", "--publish")
+    assert f"/reports/{in_a_bucket.name}/shouting/index.html" in other.out
+
+
+def test_no_pull_request_publishes(in_a_bucket: Checkout) -> None:
+    assert in_a_bucket.store is not None
+    run = in_a_bucket.doit("trust=untrusted", "branch=pr-7", "report", "--publish")
+    assert run.code == 1
+    assert "this build is untrusted" in run.err
+    assert not list(in_a_bucket.store.list("reports/"))
+    assert not (in_a_bucket.root / "imagetiers-report.html").exists()
+
+
+def test_a_cache_in_a_folder_keeps_it_there(offline: Checkout, cache: DirectoryStore) -> None:
+    run = offline.doit("report", "--publish", "--out", "elsewhere.html")
+    assert run.code == 0, run.text
+    assert cache.read("reports/tiny/index.html")[0] == (offline.root / "elsewhere.html").read_bytes()
