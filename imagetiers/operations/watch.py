@@ -130,13 +130,12 @@ class _Watching:
         return keys_of(plan, self.names)
 
     def _look(self) -> _Look:
-        layout = self.session.layout
+        layout, pipeline = self.session.layout, self.session.plan.pipeline
         reads = Reads(recall_hashes(layout))
         wrong, plan = "", None
         try:
-            plan = make_plan(
-                load_repository(layout, self.session.plan.pipeline.variant, reads), datetime.now(UTC).date()
-            )
+            repository = load_repository(layout, pipeline.variant, reads, pipeline.given)
+            plan = make_plan(repository, datetime.now(UTC).date())
             missing = [name for name in self.names if name not in plan.tiers]
             if missing:
                 wrong, plan = f"there is no tier '{missing[0]}' any more", None

@@ -6,22 +6,22 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from imagetiers.config.layout import DOCKERFILE, IMAGES, PIPELINE_FILE
+from imagetiers.config.layout import PIPELINE_FILE
 from imagetiers.planning.plan import Plan, TierPlan
 
 __all__ = ["changed_inputs", "keys_of", "with_ancestors"]
 
 
 def with_ancestors(plan: Plan, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the tiers of these names and all that they stand upon, parents first."""
+    """Return the tiers of these names and all that they are made from, parents first."""
     wanted: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        parent = plan.tiers[name].config.parent
         if name not in wanted:
             wanted.add(name)
-            waiting += [parent] if parent is not None else []
+            tier = plan.tiers[name]
+            waiting += [*tier.made_from, *(tier.compile.made_from if tier.compile is not None else ())]
     return tuple(name for name in plan.tiers if name in wanted)
 
 
@@ -52,7 +52,7 @@ def _contents(tier: TierPlan | None, root: Path) -> Iterator[tuple[str, object]]
     if tier is None:
         return
     step = tier.compile
-    yield f"{IMAGES}/{tier.name}/{DOCKERFILE}", (tier.dockerfile, step.dockerfile if step is not None else b"")
+    yield tier.config.dockerfile_path, (tier.dockerfile, step.dockerfile if step is not None else b"")
     for file in (*tier.files, *(step.files if step is not None else ())):
-        path = os.path.relpath(file.source, root) if file.source else f"{IMAGES}/{tier.name}/{file.path}"
+        path = os.path.relpath(file.source, root) if file.source else f"{tier.config.folder_path}/{file.path}"
         yield path, (file.sha256, file.executable, file.link)

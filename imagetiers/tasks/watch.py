@@ -71,7 +71,7 @@ def _wrong_words(options: Mapping[str, Any], names: list[str]) -> Iterator[Probl
 
 
 def _build(session: Session, tasks: tuple[str, ...]) -> Built:
-    """Run a doit of these tasks, with the variant and trust that are watched. It is ended as by Ctrl-C when we are."""
+    """Run a doit of these tasks, with the variant, variables and trust that are watched. A Ctrl-C ends it, too."""
     import sys
     from collections import deque
     from tempfile import TemporaryDirectory
@@ -82,7 +82,7 @@ def _build(session: Session, tasks: tuple[str, ...]) -> Built:
     said: deque[str] = deque(maxlen=_KEPT_LINES)
     with TemporaryDirectory() as folder:
         events = Path(folder, "events")
-        chosen = variables(session.plan.pipeline.variant, session.trust)
+        chosen = variables(session.plan.pipeline, session.trust)
         argv = (sys.executable, "-m", "doit", "run", "--events", str(events), *chosen, *tasks)
         # In a session of its own: Ctrl-C reaches us, and it from us, once.
         child = Child(argv, session.layout.root, said.append, apart=True)

@@ -211,7 +211,7 @@ class TiersApp(App[None]):
             return
         verb = next(verb for verb in VERBS if verb.key == key)
         tier = self._session.plan.tiers[self._chosen]
-        command = command_for(verb, tier, self._session.plan.pipeline.variant, self._session.trust)
+        command = command_for(verb, tier, self._session.plan.pipeline, self._session.trust)
 
         def answered(yes: bool | None) -> None:  # noqa: FBT001  as textual passes it
             if yes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imagetiers.config.model import Trust
+from imagetiers.config.model import Pipeline, Trust
 from imagetiers.planning.plan import TierPlan
 
 __all__ = ["VERBS", "DoitCommand", "command_for", "variables"]
@@ -40,15 +40,16 @@ class DoitCommand:
         return " ".join(("doit", *self.words))
 
 
-def command_for(verb: Verb, tier: TierPlan, variant: str | None, trust: Trust) -> DoitCommand:
-    """Return the command of a key, of the variant and with the trust that are looked at."""
+def command_for(verb: Verb, tier: TierPlan, pipeline: Pipeline, trust: Trust) -> DoitCommand:
+    """Return the command of a key, with the variant, the variables and the trust that are looked at."""
     words = [word.format(tier=tier.name) for word in verb.words]
-    return DoitCommand((*words[:-1], *variables(variant, trust), words[-1]))
+    return DoitCommand((*words[:-1], *variables(pipeline, trust), words[-1]))
 
 
-def variables(variant: str | None, trust: Trust) -> Iterator[str]:
-    """Yield the variables of a doit of that variant and trust."""
-    if variant is not None:
-        yield f"variant={variant}"
+def variables(pipeline: Pipeline, trust: Trust) -> Iterator[str]:
+    """Yield the words that let another doit read the pipeline as this one has."""
+    if pipeline.variant is not None:
+        yield f"variant={pipeline.variant}"
+    yield from (f"{name}={value}" for name, value in pipeline.given.items())
     if not trust.trusted:
         yield from ("trust=untrusted", f"branch={trust.branch}")
