@@ -7,7 +7,7 @@ nothing waits for a second run. Killed at any moment it has removed less than it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from queue import Empty
 
@@ -87,7 +87,7 @@ def make_room(session: Session, plans: Iterable[Plan], options: RoomOptions) -> 
         for line in _lines(session, decided, options, freed):
             session.services.console.line(line)
         if not options.dry_run:
-            freed -= sum(_remove_image(session, image) for image in decided.going.values())
+            freed -= _remove_images(session, decided.going.values())
             kept = sum(item.size for item in decided.here.delete if not _remove_here(session, item))
         else:
             kept = 0
@@ -143,26 +143,30 @@ def _image_of(item: Item) -> str:
     return item.name.rpartition("/")[2].partition(".")[0]
 
 
-def _remove_image(session: Session, image: StoredImage) -> int:
-    """Remove an image and the records that BuildKit has of what only this image shared; return the bytes that stay.
+def _remove_images(session: Session, images: Collection[StoredImage]) -> int:
+    """Remove images, one by one, and the records that BuildKit has of what only they shared; return the bytes that stay.
 
     BuildKit keeps the layers of images in its cache, and without that they would only change sides.
     """
-    services, own = session.services, room([image], {image.info.id})
-    key = image.compile_key or image.info.key
-    try:
-        with services.locks.hold(f"{'compile' if image.compile_key else 'image'}-{key}", "gc", lambda: 0.0):
-            shared = {record.id for record in services.engine.build_cache() if record.shared}
-            for ref in image.info.refs:
-                services.engine.untag(ref)
-            lost = {
-                each.id: each.size for each in services.engine.build_cache() if each.id in shared and not each.shared
-            }
-            gone = services.engine.prune_build_cache(lost) if lost else frozenset()
-    except (LockedError, EngineError) as error:
-        services.console.line(f"gc: {image.info.refs[0]} stays: {error}")
-        return own
-    return sum(size for id_, size in lost.items() if id_ not in gone)
+    services, stay = session.services, 0
+    records = services.engine.build_cache() if images else ()
+    for image in images:
+        key = image.compile_key or image.info.key
+        lock = f"{'compile' if image.compile_key else 'image'}-{key}"
+        try:
+            with services.locks.hold(lock, "gc", lambda: 0.0):
+                shared = {record.id for record in records if record.shared}
+                for ref in image.info.refs:
+                    services.engine.untag(ref)
+                records = services.engine.build_cache()
+                lost = {each.id: each.size for each in records if each.id in shared and not each.shared}
+                gone = services.engine.prune_build_cache(lost) if lost else frozenset()
+        except (LockedError, EngineError) as error:
+            services.console.line(f"gc: {image.info.refs[0]} stays: {error}")
+            stay += room([image], {image.info.id})
+        else:
+            stay += sum(size for id_, size in lost.items() if id_ not in gone)
+    return stay
 
 
 def _remove_here(session: Session, item: Item) -> bool:
