@@ -18,6 +18,7 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Stored, StoredImage
 from imagetiers.planning.plan import Plan
 from imagetiers.planning.room import (
+    BRANCHES,
     BUILDERS,
     IMAGES,
     builds_of_others,
@@ -35,7 +36,7 @@ from imagetiers.stores.patience import answer_within
 __all__ = ["RoomOptions", "could_come_back", "make_room", "room_line"]
 
 DAY = 86_400.0
-_HERE = ("wheels here", "ccache here", "branches here", "left over")
+_AGED = (BRANCHES, "wheels here", "ccache here", "branches here", "left over")
 _HINT_SECONDS = 1.0
 _HINT_LEAST = 10_000_000  # bytes
 _REMEMBERED = "state/signed"
@@ -54,7 +55,7 @@ class RoomOptions:
     def limits(self) -> Mapping[str, Limits]:
         """The limits by kind of thing. What no tier can be told of goes by age alone."""
         counted = Limits(self.max_age, keep=self.keep)
-        aged = dict.fromkeys(_HERE, Limits(self.max_age))
+        aged = dict.fromkeys(_AGED, Limits(self.max_age))
         marks = Limits(max(self.max_age, DAY))  # they take no room, and the next doit would be slower
         return {**dict.fromkeys((IMAGES, BUILDERS, "logs here"), counted), **aged, "marks here": marks}
 
@@ -120,8 +121,9 @@ def could_come_back(session: Session, plans: Callable[[], Iterable[Plan]]) -> in
 def _decide(session: Session, stored: Stored, plans: list[Plan], options: RoomOptions, local: list[Item]) -> _Decided:
     now, layout, limits = session.services.now(), session.layout, options.limits
     keys = plan_keys(plans)
-    held = held_locks(layout, session.services.locks.held) | {f"compile-{key}" for key in stored.compiling}
-    busy = builds_of_others(held, keys | stored.compiling)
+    locks = held_locks(layout, session.services.locks.held)
+    busy = builds_of_others(locks, keys)
+    held = locks | {f"compile-{key}" for key in stored.compiling}
     wanted = keys | {name.partition("-")[2] for name in held}
     items = image_items(stored.images, session.plan.pipeline.name, session.trust)
     everything = frozenset(item.name for item in items)
@@ -190,7 +192,7 @@ def _remove_here(session: Session, item: Item) -> bool:
 def _lines(session: Session, decided: _Decided, options: RoomOptions, freed: int) -> list[str]:
     now, would = session.services.now(), "would be " if options.dry_run else ""
     lines = [f"engine, images of {session.plan.pipeline.name}:"]
-    for kind in (IMAGES, BUILDERS):
+    for kind in (IMAGES, BRANCHES, BUILDERS):
         kept, gone = (
             [item for item in items if item.kind == kind] for items in (decided.images.keep, decided.images.delete)
         )

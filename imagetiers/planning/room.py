@@ -11,9 +11,19 @@ from imagetiers.planning.keys import short
 from imagetiers.planning.observed import StoredImage
 from imagetiers.planning.plan import Plan
 
-__all__ = ["BUILDERS", "IMAGES", "builds_of_others", "image_items", "needed_images", "plan_keys", "room", "wheels_of"]
+__all__ = [
+    "BRANCHES",
+    "BUILDERS",
+    "IMAGES",
+    "builds_of_others",
+    "image_items",
+    "needed_images",
+    "plan_keys",
+    "room",
+    "wheels_of",
+]
 
-IMAGES, BUILDERS = "images", "builder images"
+IMAGES, BUILDERS, BRANCHES = "images", "builder images", "images of branches"
 _BUILDS = ("compile", "image", "pull")
 """What a lock is for whose holder may need images and wheels that are here; its name goes on with the key."""
 
@@ -33,8 +43,8 @@ def builds_of_others(held: Iterable[str], keys: Collection[str]) -> tuple[str, .
 def image_items(images: Iterable[StoredImage], pipeline: str, trust: Trust) -> list[Item]:
     """Return the pipeline's images and builder images as items, by id; they are counted by tier, variant and trust.
 
-    Those are its own whose references all are: an image that somebody has made FROM one has its labels, too. To an untrusted
-    build belong only the images that its branch has built.
+    Its own are those that it has named: an image that somebody has made FROM one has its labels, too. To an untrusted
+    build belong only the images that its branch has built; those of branches are a kind of their own, for branches come and go.
     """
     items = []
     for image in images:
@@ -44,7 +54,8 @@ def image_items(images: Iterable[StoredImage], pipeline: str, trust: Trust) -> l
         if image.compile_key:
             kind, group = BUILDERS, info.refs[0].rpartition(":")[0]
         else:
-            kind, group = IMAGES, f"{info.tier}/{info.variant}/{info.trust}"
+            kind = BRANCHES if info.trust not in {"", trust.label} else IMAGES
+            group = f"{info.tier}/{info.variant}/{info.trust}"
         items.append(Item(info.id, kind, info.size, image.used, group=group))
     return items
 

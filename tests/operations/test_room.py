@@ -111,6 +111,8 @@ def test_what_is_being_built_stays(here: Machine) -> None:
     before, kept = set(here.engine.refs), wheels(here)
     with here.services.locks.hold(f"image-{'c' * 64}", "image:gone"):
         assert "images and wheels stay: image cccccccccccc is going on" in gc(here)
+    with here.services.locks.hold(f"compile-{'c' * 64}", "compile:gone"):
+        assert "images and wheels stay: compile cccccccccccc is going on" in gc(here)
     assert set(here.engine.refs) == before
     assert wheels(here) == kept
     with here.services.locks.hold(f"image-{here.tier.key}", "image:pytorch-clean"):
