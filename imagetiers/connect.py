@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from imagetiers.adapters.console import RichConsole
 from imagetiers.adapters.cosign import Cosign
@@ -22,7 +24,7 @@ from imagetiers.config.layout import WORKER_VARIABLE, Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.events import Events, all_of
-from imagetiers.services import Services
+from imagetiers.services import OnLine, Services
 from imagetiers.signing.signers import LazySigner
 from imagetiers.signing.store import SignedStore
 from imagetiers.stores.open import open_store
@@ -31,6 +33,8 @@ __all__ = ["connect"]
 
 TIMEOUT = "IMAGETIERS_CACHE_TIMEOUT"
 _WORKER_MAX = 100
+_PROGRAM_GRACE = 600.0
+_AUTOMATION = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EARLIER_NAME = "IMAGETIERS_CACHE_PATIENCE"  # of 0.2.0; still read
 
@@ -88,7 +92,29 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events |
         now=time.time,
         events=events,
         worker=_worker,
+        run_program=partial(_run_program, cancel),
+        confirm=_confirm,
     )
+
+
+def _run_program(cancel: SignalCancellation, command: tuple[str, ...], on_line: OnLine) -> int | None:
+    """Run a program that changes what lies outside: interrupted, it has its time to note what it has done."""
+    from imagetiers.adapters.process import run
+
+    try:
+        return run(command, env=_AUTOMATION, on_line=on_line, cancel=cancel, grace=_PROGRAM_GRACE)
+    except FileNotFoundError:
+        return None
+
+
+def _confirm(question: str) -> bool | None:
+    """Ask whoever sits at the terminal: only a whole yes is one."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
+    try:
+        return input(f"{question} [yes/no] ").strip().lower() == "yes"
+    except EOFError:
+        return False
 
 
 def _worker() -> str:

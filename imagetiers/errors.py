@@ -48,6 +48,7 @@ __all__ = [
     "PreconditionError",
     "Problem",
     "RegistryError",
+    "SetupError",
     "StoreError",
     "UnavailableError",
     "UntrustedError",
@@ -143,6 +144,10 @@ class VerifyError(ImagetiersError):
 
 class LockedError(ImagetiersError):
     """Somebody else holds a lock for longer than was to be waited."""
+
+
+class SetupError(ImagetiersError):
+    """What a pipeline needs outside could not be set up or taken down."""
 
 
 class OutputError(ImagetiersError):

@@ -368,7 +368,9 @@ class Cancellation(Protocol):
 class Services:
     """All that the operations reach outside of the process, in one value. `events` is told what happens.
 
-    `worker` says what records call the machine, or the service, that this runs on.
+    `worker` says what records call the machine, or the service, that this runs on. `run_program` runs a program of the user's,
+    passes its lines on and returns its exit code, None where it is not on the PATH. `confirm` asks whoever sits there, and
+    returns None where nobody does.
     """
 
     engine: Engine
@@ -386,3 +388,5 @@ class Services:
     now: Callable[[], float]
     events: Callable[[Event], None] = lambda _event: None
     worker: Callable[[], str] = lambda: ""
+    run_program: Callable[[tuple[str, ...], OnLine], int | None] = lambda _command, _on_line: None
+    confirm: Callable[[str], bool | None] = lambda _question: None

@@ -31,6 +31,7 @@ def run(
     out: BinaryIO | None = None,
     cancel: Cancellation | None = None,
     seconds: float | None = None,
+    grace: float = _TERM_SECONDS,
 ) -> int:
     """Run a program, pass on its lines (stdout and stderr together, no piece longer than `LONGEST_LINE`), return its exit code.
 
@@ -40,7 +41,8 @@ def run(
 
     What `stdin` raises while it yields ends the program, and is raised.
 
-    It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, then killed. Raises
+    It ends with us: on Ctrl-C, SIGTERM (through `cancel`) and on every exception it is terminated, and
+    killed when it has not ended after `grace` seconds. Raises
     FileNotFoundError when there is no such program, TimeoutError when it has not ended after so many `seconds`.
     """
     process = subprocess.Popen(
@@ -72,7 +74,7 @@ def run(
     finally:
         if timer is not None:
             timer.cancel()
-        _end(process)
+        _end(process, grace)
         feeder.join(_TERM_SECONDS)  # what the program has left behind may hold its stdin
 
 
@@ -108,14 +110,14 @@ def _feed(process: subprocess.Popen[bytes], pieces: Iterable[bytes], failed: lis
                 process.wait()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     stop: Callable[[], None]
     for stop in (process.terminate, process.kill):
         if process.poll() is not None:
             break
         stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_TERM_SECONDS)
+            process.wait(timeout=grace)
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()

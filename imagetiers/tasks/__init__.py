@@ -55,6 +55,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_ccache": tasks.ccache,
         "task_gc": tasks.gc,
         "task_watch": tasks.watch,
+        "task_infrastructure": tasks.infrastructure,
         "task_trust": tasks.trust,
         "task__summary": tasks.summary,
     }

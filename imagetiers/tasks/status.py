@@ -1,8 +1,9 @@
-"""The tasks `status`, `metrics` and `tui`: what there is, as a tree, for other programs, and on a screen."""
+"""The tasks `status`, `report`, `metrics` and `tui`: what there is and was, as a tree, a page, for programs, on a screen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from doit.exceptions import TaskFailed
@@ -12,9 +13,9 @@ from imagetiers.extras import missing_extra
 from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
 from imagetiers.tasks.act import Act
-from imagetiers.tasks.options import duration, option, string, where_called
+from imagetiers.tasks.options import age, duration, option, string, switch, where_called
 
-__all__ = ["seeing_tasks", "status_task"]
+__all__ = ["report_task", "seeing_tasks", "status_task"]
 
 
 def status_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
@@ -38,6 +39,32 @@ def status_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]
                 default="",
             ),
             option("watch", "show it anew every so often, until Ctrl-C: 5s, 1m", duration, default=0),
+        ],
+        "meta": {"quiet": True},
+    }
+
+
+def report_task(act: Act) -> dict[str, Any]:
+    """Return the task; `act` runs its work in a session and turns failures into texts."""
+
+    def report(out: str, since: int | None, publish: bool) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+        from imagetiers.operations.report import write_report
+
+        to = Path("/dev/stdout" if out == "-" else where_called(out))
+        return act(lambda session: write_report(session, to=to, since=since, publish=publish))
+
+    return {
+        "actions": [report],
+        "doc": "write what the records say of the builds so far, as one HTML file (--out FILE; --since 30d; --publish)",
+        "params": [
+            option(
+                "out",
+                "write it to this file (- = stdout)",
+                string("names no file", "a path, or - for the standard output"),
+                default="imagetiers-report.html",
+            ),
+            option("since", "of builds of the last so long alone: 12h, 30d", age, default=None),
+            switch("publish", "put it into the cache, too, always under the same name, and say the link"),
         ],
         "meta": {"quiet": True},
     }

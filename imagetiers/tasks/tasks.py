@@ -32,8 +32,8 @@ from imagetiers.tasks.check import check_task
 from imagetiers.tasks.gc import gc_tasks
 from imagetiers.tasks.options import duration, form, option, refused, string, switch, where_called
 from imagetiers.tasks.plan import plan_task
-from imagetiers.tasks.report import report_task
 from imagetiers.tasks.scan import scan_tasks
+from imagetiers.tasks.setup import setup_tasks
 from imagetiers.tasks.start import (
     Variables,
     given_variables,
@@ -42,7 +42,7 @@ from imagetiers.tasks.start import (
     read_volume,
     unreadable_names,
 )
-from imagetiers.tasks.status import seeing_tasks, status_task
+from imagetiers.tasks.status import report_task, seeing_tasks, status_task
 from imagetiers.tasks.supply_chain import supply_chain_task
 from imagetiers.tasks.telling import Telling
 from imagetiers.tasks.tier_task import ASKED, TierTask, verbs_of
@@ -257,6 +257,10 @@ class Tasks:
     def seeing(self) -> Iterator[Task]:
         """metrics, tui: what there is, for other programs and on a screen."""
         return seeing_tasks(self._act, self._whole)
+
+    def infrastructure(self) -> Iterator[Task]:
+        """setup, teardown: what the pipeline needs outside."""
+        return setup_tasks(self._act)
 
     def watch(self) -> Task:
         """watch: build what is saved."""

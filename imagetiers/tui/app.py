@@ -51,7 +51,7 @@ class TiersApp(App[None]):
     .dim { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(verb.key, f"ask('{verb.key}')", verb.name) for verb in VERBS),
+        *(Binding(verb.key, f"ask('{verb.key}')", verb.name, show=verb.shown) for verb in VERBS),
         Binding("r", "refresh", "look again"),
         Binding("ctrl+c", "stop", "stop it", show=False, priority=True),
         Binding("q", "leave", "quit"),

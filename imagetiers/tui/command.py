@@ -13,11 +13,12 @@ __all__ = ["VERBS", "DoitCommand", "command_for", "variables"]
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A key, what it is called, and the words of its doit; `{tier}` is the tier's name."""
+    """A key, what it is called, and the words of its doit; `{tier}` is the tier's name. Not all stand at the screen's foot."""
 
     key: str
     name: str
     words: tuple[str, ...]
+    shown: bool = True
 
 
 VERBS = (
@@ -27,6 +28,11 @@ VERBS = (
     Verb("u", "push", ("push:{tier}",)),
     Verb("l", "pull", ("pull:{tier}",)),
     Verb("c", "clean", ("clean", "image:{tier}")),
+    # Nobody can be asked there, so these are dry runs; the capital letter does what they have shown.
+    Verb("s", "set up", ("setup",)),
+    Verb("S", "set up, really", ("setup", "--yes"), shown=False),
+    Verb("t", "tear down", ("teardown",), shown=False),
+    Verb("T", "tear down, really", ("teardown", "--yes"), shown=False),
 )
 
 

@@ -145,6 +145,28 @@ def test_a_key_shows_its_command_and_runs_it(session: Session, golden: Golden) -
     assert doit.argv == (sys.executable, "-m", "doit", "plan")
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("s", ("setup",)), ("S", ("setup", "--yes")), ("t", ("teardown",)), ("T", ("teardown", "--yes"))],
+)
+def test_what_it_needs_outside_is_set_up_and_taken_down(session: Session, key: str, words: tuple[str, ...]) -> None:
+    doit = Doit((sys.executable, "-c", "print('it ran')"))
+
+    async def use() -> None:
+        app = TiersApp(session, doit)
+        async with app.run_test(size=SIZE) as pilot:
+            await settle(app, lambda: "absent" in text_of(app, "state"))
+            await pilot.press(key)
+            await settle(app, lambda: isinstance(app.screen, Ask))
+            assert doit.child is None, "the command is shown before it runs"
+            await pilot.press("enter")
+            await settle(app, lambda: "exit code" in text_of(app, "doit"))
+            assert f"$ doit {' '.join(words)}" in text_of(app, "doit")
+
+    asyncio.run(use())
+    assert doit.argv == (sys.executable, "-m", "doit", *words)
+
+
 def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> None:
     program = "import sys,time\nprint('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
     doit = Doit((sys.executable, "-c", program))

@@ -1,0 +1,52 @@
+"""The commands that set up what a pipeline needs outside, and take it down: Terraform on the project's own folder. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CHANGES", "DOWN", "UP", "Direction", "Terraform"]
+
+CHANGES = 2
+"""The exit code of `plan_changes` where there is something to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What a verb does: its name, Terraform's options of a plan for it, and what people call its changes."""
+
+    verb: str
+    options: tuple[str, ...]
+    done: str
+
+
+UP = Direction("setup", (), "set up")
+DOWN = Direction("teardown", ("-destroy",), "taken down")
+
+
+@dataclass(frozen=True, slots=True)
+class Terraform:
+    """Terraform on a folder of `*.tf`; `plan` is the file in which it keeps what it is going to do."""
+
+    folder: Path
+    plan: Path
+
+    def _command(self, *words: str) -> tuple[str, ...]:
+        return ("terraform", f"-chdir={self.folder}", *words)
+
+    def init(self) -> tuple[str, ...]:
+        """Fetch providers. Nothing outside of the folder is changed."""
+        return self._command("init", "-input=false", "-no-color")
+
+    def plan_changes(self, direction: Direction) -> tuple[str, ...]:
+        """Say what there is to do, and keep it. Nothing is changed."""
+        options = ("-input=false", "-no-color", "-detailed-exitcode", f"-out={self.plan}")
+        return self._command("plan", *options, *direction.options)
+
+    def apply(self) -> tuple[str, ...]:
+        """Do what was planned, and nothing else."""
+        return self._command("apply", "-input=false", "-no-color", str(self.plan))
+
+    def outputs(self) -> tuple[str, ...]:
+        """Say what came of it, as JSON."""
+        return self._command("output", "-json", "-no-color")
