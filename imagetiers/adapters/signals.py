@@ -82,7 +82,7 @@ class SignalCancellation:
 
         def quiet(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
             if issubclass(kind, KeyboardInterrupt):
-                sys.stderr.write("\ninterrupted: what was compiled is kept; run doit again to go on\n")
+                sys.stderr.write("\ninterrupted: what is done is kept; run doit again to go on\n")
                 return
             previous(kind, value, trace)
 

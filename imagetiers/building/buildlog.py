@@ -130,6 +130,9 @@ class BuildLog:
     def failure(self, where: str, what: str) -> Problem:
         """Return the problem of a failed build: the first error of its log, else its end, and the log's path."""
         self._flush()
-        excerpt = "\n".join(f"    {line}" for line in (self._first or self._tail))
+        lines = self._first or self._tail
+        if not lines:
+            return Problem(where, f"{what}, and printed nothing", f"the full log is {self.path}")
+        excerpt = "\n".join(f"    {line}" for line in lines)
         title = "the first error" if self._first else "its last lines"
         return Problem(where, f"{what}; {title}:\n{excerpt}", f"the full log is {self.path}")

@@ -12,7 +12,7 @@ from imagetiers.planning.containers import Container
 from imagetiers.planning.plan import CompilePlan
 from imagetiers.services import Services
 
-__all__ = ["Toolchain", "probe"]
+__all__ = ["Toolchain", "not_started", "probe"]
 
 _LOOK_FOR = r"""
 for name; do command -v "$name" >/dev/null || printf 'missing\t%s\n' "$name"; done
@@ -72,6 +72,13 @@ def probe(task: str, step: CompilePlan, services: Services, *, takes_secrets: bo
         found = replace(found, missing=(_SHELL,))
     BuildError.raise_if(_lacking(task, step, found))
     return found
+
+
+def not_started(task: str, step: CompilePlan, code: int, told: str) -> Problem | None:
+    """Say that the step's own program is not there, where nothing was asked before: by what a container's init has told."""
+    if step.config.ccache is not None or code != _CANNOT_RUN or f"exec {step.config.run[0]} failed" not in told:
+        return None
+    return _lacking(task, step, Toolchain("", Fingerprint({}), (step.config.run[0],)))[0]
 
 
 def _lacking(task: str, step: CompilePlan, toolchain: Toolchain) -> list[Problem]:

@@ -22,7 +22,7 @@ from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.building.staging import staged
 from imagetiers.building.stopwatch import Stopwatch
-from imagetiers.building.toolchain import probe
+from imagetiers.building.toolchain import not_started, probe
 from imagetiers.building.warm_enough import judge
 from imagetiers.ccache.checkpoint import Checkpointer
 from imagetiers.config.model import ONLY_WHEELS
@@ -234,6 +234,8 @@ def _failure(log: BuildLog, step: CompilePlan, code: int, done: Measured) -> tup
     problem = log.failure(
         task, f"the compile step ended with exit code {code}{' (killed; out of memory?)' if killed else ''}"
     )
+    if (missing := not_started(task, step, code, problem.what)) is not None:
+        return (missing,)
     if done.starved:
         hint = "the next doit gives them twice that; a larger compile.memory, or a larger machine, is more for all"
         return problem, *(Problem(task, f"the memory was not enough for {one}", hint) for one in done.starved)

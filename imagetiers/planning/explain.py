@@ -206,7 +206,7 @@ def _changed_tiers(tier: TierPlan, before: Mapping[str, Any]) -> dict[str, tuple
 
 
 def _wheels(tier: TierPlan, before: Mapping[str, Any], sources: Sources) -> Origin:
-    what = f"wheels of {tier.name}"
+    what = f"{tier.compile.config.made if tier.compile is not None else 'wheels'} of {tier.name}"
     old = before.get("wheels")
     if old is None or tier.compile is None:
         return Origin(what, (Cause.INPUTS,), (), f"the compile step is {'new' if old is None else 'gone'}")

@@ -44,12 +44,12 @@ STYLE = {
 #: Those that say nothing of any tier are left out.
 _COLUMNS = (
     *("tier", "state", "why", "key", "digest", "verified", "signed", "scan", "waiver", "base drift"),
-    *("size", "change", "over parent", "age", "would take", "wheels"),
+    *("size", "change", "over parent", "age", "would take", "wheels", "outputs"),
 )
 _RIGHT = {"size", "change", "over parent", "age", "would take"}
 #: What a narrow terminal does without, the first one first.
 _SPARE = (
-    *("digest", "over parent", "wheels", "change", "age", "key", "base drift"),
+    *("digest", "over parent", "wheels", "outputs", "change", "age", "key", "base drift"),
     *("signed", "scan", "waiver", "size", "would take", "verified", "why", "state"),
 )
 FORMAT = 1
@@ -74,7 +74,7 @@ def status_table(
     ]
     columns = [column for column in _COLUMNS if any(row[column] for row in rows)]
     for column in columns:
-        wraps = column in {"why", "wheels"}
+        wraps = column in {"why", "wheels", "outputs"}
         table.add_column(column, justify="right" if column in _RIGHT else "left", no_wrap=not wraps, overflow="fold")
     for row in rows:
         table.add_row(*(row[column] for column in columns))
@@ -97,7 +97,7 @@ def _cells(status: TierStatus, seen: ObservedState, now: float, warmth: Lasted) 
         "over parent": _signed(status.over_parent),
         "age": age_text(now - image.created) if image is not None else "",
         "would take": _takes(status),
-        "wheels": _wheels_text(status.tier.compile, seen, warmth.get(status.tier.name, "")),
+        **_made_texts(status.tier.compile, seen, warmth.get(status.tier.name, "")),
     }
 
 
@@ -189,11 +189,13 @@ def drift_lines(pins: Pins, now: float) -> list[str]:
     return lines
 
 
-def _wheels_text(step: CompilePlan | None, seen: ObservedState, warmth: str) -> str:
-    if step is None:
-        return ""
-    have = f"{short(step.key)} {'here' if step.key in seen.wheels else 'not here'}"
-    return f"{have}, {warmth}" if warmth else have
+def _made_texts(step: CompilePlan | None, seen: ObservedState, warmth: str) -> dict[str, Text | str]:
+    """Return the cells of what a compile makes, wheels or other outputs."""
+    texts: dict[str, Text | str] = {"wheels": "", "outputs": ""}
+    if step is not None:
+        have = f"{short(step.key)} {'here' if step.key in seen.wheels else 'not here'}"
+        texts[step.config.made] = f"{have}, {warmth}" if warmth else have
+    return texts
 
 
 def status_document(

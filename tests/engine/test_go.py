@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all
 
-CCACHE_WORDS = ("ccache", "cold", "warm", "hit")
+CCACHE_WORDS = ("ccache", "cold", "warm", "hit", "wheel")
 
 
 @pytest.fixture
@@ -104,13 +104,20 @@ def test_what_the_stage_lacks_is_told_before_it_compiles(hello: Checkout) -> Non
     """One error with all of it; and of a stage without a shell what that means."""
     hello.edit("pipeline.yaml", "run: ./build, cache: none", "run: no-such-program, ccache: {strict: true}")
     lacking = hello.doit("compile:hello", timeout=600)
+    hello.edit("pipeline.yaml", "ccache: {strict: true}", "cache: none")
+    unasked = hello.doit("compile:hello", timeout=600)
+    hello.edit("pipeline.yaml", "cache: none", "ccache: {strict: true}")
     hello.edit(
         "images/hello/Dockerfile", "FROM ${PARENT} AS builder", "FROM ${PARENT} AS whole\nFROM scratch AS builder"
     )
     hello.edit("images/hello/Dockerfile", "COPY go.mod", "COPY --from=whole /bin/true /bin/true\nCOPY go.mod")
     bare = hello.doit("compile:hello", timeout=600)
 
-    assert (lacking.code, bare.code) == (1, 1)
+    assert (lacking.code, unasked.code, bare.code) == (1, 1, 1)
+    assert (
+        "compile:hello: the stage 'builder' has no no-such-program, which compile.run names\n"
+        "  hint: install it in that stage, or correct the step\n"
+    ) in unasked.err
     assert (
         "compile:hello: the stage 'builder' has no no-such-program, which compile.run names\n"
         "  hint: install it in that stage, or correct the step\n"

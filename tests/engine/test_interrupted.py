@@ -66,7 +66,7 @@ def test_interrupted_it_ends_its_container_and_keeps_the_ccache(number: signal.S
     run = send(process, number)
 
     assert run.code in {130, -signal.SIGINT}
-    assert run.err.strip() == "interrupted: what was compiled is kept; run doit again to go on"
+    assert run.err.strip() == "interrupted: what is done is kept; run doit again to go on"
     assert checkout.containers() == []
     assert finished_wheels(checkout) == []
     kept = len(words(checkout))

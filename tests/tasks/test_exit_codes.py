@@ -216,4 +216,4 @@ def test_interrupted_while_a_daemon_hangs(number: signal.Signals, offline: Check
             run = send(process, number)
 
     assert run.code == -signal.SIGINT, "of which a shell makes 130"
-    assert run.err.strip() == "interrupted: what was compiled is kept; run doit again to go on"
+    assert run.err.strip() == "interrupted: what is done is kept; run doit again to go on"

@@ -59,7 +59,7 @@ def ended_in_time(checkout: Checkout, silent: Silent, verb: str) -> None:
         _, said = process.communicate(timeout=60)
         assert time.monotonic() - began < 2.0
     assert process.returncode in {130, -signal.SIGINT}
-    assert said.strip() == "interrupted: what was compiled is kept; run doit again to go on"
+    assert said.strip() == "interrupted: what is done is kept; run doit again to go on"
 
 
 @pytest.mark.parametrize("verb", ["ccache:verify", "ccache:stats", "ccache:prune", "ccache:pull", "cache:gc"])
