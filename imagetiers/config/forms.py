@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path as Folder
 
 from imagetiers.config.layout import DEFAULT_CACHE, IMAGES, KEPT, PIPELINE_FILE
+from imagetiers.config.output import dest_fault
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.references import check_image, check_place
 from imagetiers.config.schema import place
@@ -84,6 +85,7 @@ def _tier_checks(tree: Node, tier: KeyPath) -> Iterator[tuple[KeyPath, Check]]:
     listed = tags.value if tags is not None and isinstance(tags.value, list) else ()
     yield from (((*tier, "tags", number), _tag) for number in range(len(listed)))
     yield (*tier, "image"), _repository
+    yield (*tier, "output", "dest"), dest_fault
     yield from (((*tier, "labels", name), _argument) for name in _keys(tree, (*tier, "labels")))
     yield (*tier, "compile", "job_memory"), _size
     yield (*tier, "compile", "memory"), _size

@@ -31,7 +31,7 @@ VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
 IMAGES = "images"
 # What lies beside the cache in .imagetiers/.
-KEPT = frozenset({"ccache", "folders", "contexts", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
+KEPT = frozenset({"ccache", "folders", "contexts", "made", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 WORKER_VARIABLE = "IMAGETIERS_WORKER"
 
@@ -132,6 +132,10 @@ class Layout:
     def contexts(self, key: str) -> Path:
         """Return where folders that are named contexts are laid out while something of that key is built."""
         return self.work / "contexts" / key
+
+    def archive(self, key: str) -> Path:
+        """Return where what a tier makes is on its way to or from the cache."""
+        return self.work / "made" / f"{key}.tar"
 
     def logs(self, tier: str) -> Path:
         """Return the folder of a tier's logs."""

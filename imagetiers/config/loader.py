@@ -41,6 +41,7 @@ from imagetiers.config.model import (
     Verify,
 )
 from imagetiers.config.names import name_problems
+from imagetiers.config.output import output_problems, read_output
 from imagetiers.config.quantities import parse_age, parse_duration, parse_size
 from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.supply_chain import read_supply_chain, supply_chain_problems
@@ -245,6 +246,7 @@ def _reference_problems(expanded: Expanded) -> Iterator[Problem]:
     tree = expanded.tree
     yield from _parent_problems(expanded)
     yield from context_problems(tree)
+    yield from output_problems(tree)
     yield from gpu_problems(tree)
     yield from _channel_problems(tree)
     yield from _trust_problems(tree)
@@ -492,6 +494,7 @@ def _tier(name: str, given: dict[str, Any], variant: str | None) -> Tier:
         tags=tuple(given.get("tags", ())),
         image=given.get("image"),
         labels=MappingProxyType(given.get("labels", {})),
+        output=read_output(given.get("output")),
         args=MappingProxyType(given.get("args", {})),
         sources=MappingProxyType(
             {name: GitRef(source["git"], source["ref"]) for name, source in sorted(given.get("sources", {}).items())}

@@ -31,6 +31,7 @@ __all__ = [
     "CloudBuildKeys",
     "CompileStep",
     "GitRef",
+    "MadeFiles",
     "NamedContext",
     "Pipeline",
     "Refresh",
@@ -202,6 +203,19 @@ class GitRef:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeFiles:
+    """Where a tier's files go that makes no image: `type` is local (a folder), tar or oci (archives), `dest` from the root."""
+
+    type: str
+    dest: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is an image all the same, which somebody will run."""
+        return self.type == "oci"
+
+
+@dataclass(frozen=True, slots=True)
 class NamedContext:
     """What a Dockerfile takes from by a name of pipeline.yaml's, as by that of a stage. One of the three is set.
 
@@ -220,7 +234,8 @@ class Tier:
 
     `folder` lies in `images/`, None: it has the tier's name; `dockerfile` is a file of it.
     `network` is what its builds and its compile may reach: "none", "host", or None for the usual. `tags` move as `tag` does,
-    and `image` is the repository instead of the usual one. `labels` are those that it has beside the Dockerfile's.
+    and `image` is the repository instead of the usual one. `labels` are those that it has beside the Dockerfile's. With
+    an `output` it makes files and no image.
     """
 
     name: str
@@ -241,6 +256,7 @@ class Tier:
     tags: tuple[str, ...] = ()
     image: str | None = None
     labels: Mapping[str, str] = field(default_factory=_none)
+    output: MadeFiles | None = None
     contexts: Mapping[str, NamedContext] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

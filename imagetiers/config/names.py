@@ -21,7 +21,9 @@ def image_repository(pipeline: Pipeline, tier: Tier, *, friendly: bool = False) 
 
 
 def friendly_tags(pipeline: Pipeline, tier: Tier) -> tuple[str, ...]:
-    """Return the references that move to a tier's newest image, `tag` first."""
+    """Return the references that move to a tier's newest image, `tag` first; none where it makes none."""
+    if tier.output is not None:
+        return ()
     place = image_repository(pipeline, tier, friendly=True)
     return tuple(f"{place}:{tag}" for tag in (tier.tag, *tier.tags))
 
@@ -30,11 +32,12 @@ def name_problems(pipeline: Pipeline, tree: Node) -> Iterator[Problem]:
     """Yield what a schema cannot say: a tag that two tiers would move, or one of them twice."""
     moved: dict[str, str] = {}
     for tier in pipeline.tiers.values():
-        given: Any = tree.at(("tiers", tier.name)).plain()
-        for number, ref in enumerate(friendly_tags(pipeline, tier)):
+        tags = friendly_tags(pipeline, tier)
+        for number, ref in enumerate(tags):
             other = moved.setdefault(ref, tier.name)
-            if other == tier.name and ref not in friendly_tags(pipeline, tier)[:number]:
+            if other == tier.name and ref not in tags[:number]:
                 continue
+            given: Any = tree.at(("tiers", tier.name)).plain()
             named = "tag" if "tag" in given else "image"
             listed: tuple[str | int, ...] = ("tags", number - 1) if number else (named,)
             what = "is its tag, too" if other == tier.name else f"would move {ref}, as the tier {other} does"

@@ -24,6 +24,7 @@ from imagetiers.dockerfile.sources import SourceKind, is_fixed_git
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.agents import agent_problems
 from imagetiers.inputs.files import InputFile
+from imagetiers.inputs.made_files import made_file_problems
 from imagetiers.inputs.named_contexts import Folders, folder_problems, named_context_problems
 from imagetiers.inputs.outputs import output_problems
 from imagetiers.inputs.snapshot import Snapshot, TierFiles, take_snapshot
@@ -130,6 +131,7 @@ def load_repository(
     problems = sorted(config.problems, key=_line_order)
     files, missing = _snapshot(layout, config, reads)
     problems.extend(missing)
+    problems.extend(made_file_problems(config.pipeline, files))
     inputs: dict[str, TierInputs] = {}
     folders = Folders(layout, reads, problems, config.place)
     parents = frozenset(tier.parent for tier in config.pipeline.tiers.values())

@@ -8,6 +8,7 @@ import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 from imagetiers.layers.image_config import ImageConfig, read_image_config
@@ -15,7 +16,7 @@ from imagetiers.layers.model import FileLayer, LayerError, ReadOptions
 from imagetiers.layers.read import Chunks, read_layer
 from imagetiers.layers.tree import FileTree, merge
 
-__all__ = ["ImageFiles", "read_saved"]
+__all__ = ["ImageFiles", "is_oci_layout", "read_saved"]
 
 _MANIFEST = "manifest.json"
 _SMALL = 8 << 20  # bytes: what is larger is no document
@@ -34,6 +35,12 @@ class ImageFiles:
     config: ImageConfig
     layers: tuple[FileLayer, ...]
     tree: FileTree
+
+
+def is_oci_layout(archive: Path) -> bool:
+    """Say whether an archive has OCI's image layout. Raises OSError."""
+    with tarfile.open(archive, "r:") as tar:
+        return any(member.name == "oci-layout" for member in tar)
 
 
 def read_saved(pieces: Iterator[bytes], wanted: ReadOptions) -> ImageFiles:

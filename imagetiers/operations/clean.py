@@ -8,14 +8,24 @@ from imagetiers.errors import EngineError, Problem
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
-from imagetiers.state import wheels
+from imagetiers.state import made_files, wheels
 from imagetiers.state.observe import drop_verdicts, observe
 
 __all__ = ["clean_compile", "clean_image", "clean_verdicts"]
 
 
 def clean_image(session: Session, tier: TierPlan, *, dry_run: bool) -> None:
-    """Remove the image's references; its layers go with the last of them. Raises EngineError."""
+    """Remove the image's references; its layers go with the last of them. Of a tier that makes files, what it has made.
+
+    Raises EngineError or OSError.
+    """
+    if tier.config.output is not None:
+        there = not made_files.lines_of(session.layout, tier)
+        made = [f"what it has made in {tier.config.output.dest}"] if there else []
+        _say(session.services, f"image:{tier.name}", made, dry_run=dry_run)
+        if made and not dry_run:
+            made_files.clean(session.layout, tier)
+        return
     refs = [ref for ref in (*tier.tags, tier.ref) if session.services.engine.has_image(ref)]
     _say(session.services, f"image:{tier.name}", [f"the image {ref}" for ref in refs], dry_run=dry_run)
     if not dry_run:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime
 from functools import partial
 
 from imagetiers.config.model import Tier
-from imagetiers.errors import ImagetiersError, Problem
+from imagetiers.dockerfile.parser import parse_dockerfile
+from imagetiers.errors import ImagetiersError, PipelineError, Problem
 from imagetiers.planning.observed import Unknown
 from imagetiers.planning.plan import TierPlan
 from imagetiers.report.findings import finding_problems
@@ -21,6 +23,7 @@ from imagetiers.state.lints import lint_key, recall_lints, remember_lints
 __all__ = ["gate_problems", "hadolint_findings", "today"]
 
 _CONFIG = ".hadolint.yaml"
+_NO_STAGE = "DL3022"
 
 
 def today(session: Session) -> date:
@@ -48,13 +51,13 @@ def hadolint_findings(session: Session, tiers: Iterable[Tier]) -> tuple[Finding,
     Its errors are errors and its warnings are warnings; `info` and `style` are left to whoever runs it by itself.
     """
     layout = session.layout
-    files = dict.fromkeys((tier.name, tier.dockerfile_path) for tier in tiers)
+    contexts = {(tier.name, tier.dockerfile_path): frozenset(tier.contexts) for tier in tiers}
     version = session.services.linter.version()
     if isinstance(version, Unknown):
         return version
     try:
         config = read_file(layout.root / _CONFIG, _CONFIG, Reads())
-        texts = {(name, path): read_file(layout.root / path, path, Reads()) or b"" for name, path in files}
+        texts = {(name, path): read_file(layout.root / path, path, Reads()) or b"" for name, path in contexts}
     except ImagetiersError as error:
         return Unknown(str(error))
     key = partial(lint_key, version, config)
@@ -66,7 +69,25 @@ def hadolint_findings(session: Session, tiers: Iterable[Tier]) -> tuple[Finding,
             return said
         known = {**known, **dict(zip(new, said, strict=True))}
         remember_lints(layout, known)
-    return tuple(finding for (name, path), text in texts.items() for finding in _findings(name, path, known[key(text)]))
+    return tuple(
+        finding
+        for (name, path), text in texts.items()
+        for finding in _findings(name, path, _without_contexts(text, path, known[key(text)], contexts[name, path]))
+    )
+
+
+def _without_contexts(data: bytes, file: str, lints: Iterable[Lint], contexts: Collection[str]) -> Iterator[Lint]:
+    """Leave out that a `COPY --from=` names no stage where it names a context: hadolint knows of none."""
+    named: set[int] = set()
+    if contexts:
+        with contextlib.suppress(PipelineError):  # is reported elsewhere
+            named = {
+                instruction.line
+                for stage in parse_dockerfile(data, file).stages
+                for instruction in stage.instructions
+                if instruction.flag("from") in contexts
+            }
+    yield from (lint for lint in lints if lint.code != _NO_STAGE or lint.line not in named)
 
 
 def _findings(tier: str, file: str, lints: Iterable[Lint]) -> Iterable[Finding]:

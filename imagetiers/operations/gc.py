@@ -62,7 +62,7 @@ class GcOptions:
         return {
             "wheels": Limits(self.max_age, self.max_count),
             "records": Limits(max_count=READ, keep=READ),
-            **dict.fromkeys(("inputs", "keys", "verdicts", "published", "objects", "folders", *_HERE), aged),
+            **dict.fromkeys(("inputs", "keys", "verdicts", "published", "objects", "folders", "made", *_HERE), aged),
             "logs here": Limits(self.max_age, keep=self.keep),
             "left over": Limits(_LEFT_SECONDS),
         }

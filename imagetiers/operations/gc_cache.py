@@ -21,7 +21,7 @@ from imagetiers.errors import StoreError
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.forecast import Sample, read_sample
 from imagetiers.planning.housekeeping import Item
-from imagetiers.planning.keys import SHORT
+from imagetiers.planning.keys import SHORT, is_key
 from imagetiers.planning.observed import Absent
 from imagetiers.services import Registry
 from imagetiers.state.aggregates import AGGREGATE
@@ -30,7 +30,7 @@ from imagetiers.stores.port import Blob, Store
 
 __all__ = ["KINDS", "CacheContents", "Part", "read_cache"]
 
-KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published", "objects", "folders")
+KINDS = ("wheels", "inputs", "keys", "records", "verdicts", "published", "objects", "folders", "made")
 """The folders of a cache that `cache:gc` looks after; ccache's packs have a housekeeping of their own."""
 
 LEFT = "left over"
@@ -40,6 +40,7 @@ _THREADS = 16
 _DOCUMENT_MAX = 16 * 1024 * 1024
 _NAMED = {
     "wheels": re.compile(r"([0-9a-f]{64})\.tar"),
+    "made": re.compile(r"([0-9a-f]{64})\.tar"),
     "inputs": re.compile(r"([0-9a-f]{64})\.json"),
     "keys": re.compile(r"([0-9a-f]{64})\.json"),
     "records": re.compile(rf"[^/]+/(?:compile|image)/\d+-([0-9a-f]{{{SHORT}}})\.json"),
@@ -106,7 +107,9 @@ def read_cache(part: Part, live: Iterable[str], *, keep: int, old: float) -> Cac
     documents = _key_documents(part.store, by_kind["keys"], reading)
     keys = _closure(roots, documents)
     used = _uses(by_kind, documents)
-    reading.needed |= {one.blob.name for one in objects if one.kind in {"wheels", "inputs", "keys"} and one.key in keys}
+    reading.needed |= {
+        one.blob.name for one in objects if one.kind in {"wheels", "inputs", "keys", "made"} and one.key in keys
+    }
     if part.registry is not None:
         _need_published(part.store, part.registry, by_kind["published"], reading)
     _need_verdicts(part.store, [one for one in by_kind["verdicts"] if one.blob.updated < old], keys, reading)
@@ -206,6 +209,8 @@ def _closure(roots: Iterable[str], documents: Mapping[str, Mapping[str, Any]]) -
         found.add(key)
         document = documents.get(key, {})
         waiting += [value[:SHORT] for name in ("wheels", "parent") if isinstance(value := document.get(name), str)]
+        contexts = document.get("contexts")
+        waiting += [value[:SHORT] for value in (contexts or {}).values() if is_key(value)]
     return found
 
 

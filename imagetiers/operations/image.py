@@ -17,11 +17,11 @@ from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
 from imagetiers.state import wheels
-from imagetiers.state.history import expect_image
+from imagetiers.state.history import Expected, expect_image
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record, keep, keep_inputs
 
-__all__ = ["ensure_image"]
+__all__ = ["build_tier", "ensure_image"]
 
 
 def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> None:
@@ -37,34 +37,8 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         if not force and (published := seen.published(tier)) is not None:
             session.services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
             return
-        check_may_build(session.plan, tier, seen, f"image:{tier.name}", force=force)
-        RegistryError.raise_if(parent_signature_problems(session, tier))
-        images = images_made_from(session.plan, tier, tier.made_from, seen, f"image:{tier.name}")
-        expected = expect_image(session, tier, seen, force=force)
-        began = session.services.now()
-        folder = _folder(session, tier)
-        secrets = read_secrets(tier.config, session.layout, session.trust)
+        expected, began = build_tier(session, tier, seen, force=force)
         title = f"image:{tier.name}"
-        path = session.layout.log(tier.name, "image", tier.key)
-        with (
-            session.services.console.progress(title, path) as bar,
-            BuildLog(path, bar, session.services.now, secrets.values()) as log,
-            staged(session.layout, tier.key, tier.folders, title) as folders,
-        ):
-            build = build_image(
-                tier,
-                session.plan.pipeline,
-                folder,
-                session.trust,
-                images=images,
-                folders=folders,
-                secrets=given_secrets(tier.config, session.layout, session.trust),
-                no_cache=force,
-            )
-            try:
-                session.services.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
-            except BuildError as error:
-                raise BuildError(log.failure(title, error.problems[0].what)) from error
         built = _image(session, tier)
         if built is None:
             raise EngineError(
@@ -92,6 +66,45 @@ def _folder(session: Session, tier: TierPlan) -> Path | None:
         what = f"its {step.config.made} are not here"
         raise BuildError(Problem(f"image:{tier.name}", what, f"doit compile:{tier.name}"))
     return wheels.result(session.layout, step.key, step.config.outputs)
+
+
+def build_tier(
+    session: Session, tier: TierPlan, seen: ObservedState, *, force: bool, archive: Path | None = None
+) -> tuple[Expected, float]:
+    """Build a tier's image, or with an `archive` the files of it; return what was expected of that, and when it began.
+
+    Raises as `ensure_image` does.
+    """
+    title = f"image:{tier.name}"
+    check_may_build(session.plan, tier, seen, title, force=force)
+    RegistryError.raise_if(parent_signature_problems(session, tier))
+    images = images_made_from(session.plan, tier, tier.made_from, seen, title)
+    expected = expect_image(session, tier, seen, force=force)
+    began = session.services.now()
+    folder = _folder(session, tier)
+    secrets = read_secrets(tier.config, session.layout, session.trust)
+    path = session.layout.log(tier.name, "image", tier.key)
+    with (
+        session.services.console.progress(title, path) as bar,
+        BuildLog(path, bar, session.services.now, secrets.values()) as log,
+        staged(session.layout, tier.key, tier.folders, title) as folders,
+    ):
+        build = build_image(
+            tier,
+            session.plan.pipeline,
+            folder,
+            session.trust,
+            images=images,
+            folders=folders,
+            secrets=given_secrets(tier.config, session.layout, session.trust),
+            no_cache=force,
+            archive=archive,
+        )
+        try:
+            session.services.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
+        except BuildError as error:
+            raise BuildError(log.failure(title, error.problems[0].what)) from error
+    return expected, began
 
 
 def _image(session: Session, tier: TierPlan) -> ImageInfo | None:

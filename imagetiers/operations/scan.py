@@ -65,6 +65,9 @@ def diff_scans(session: Session, before: str, after: str) -> None:
 def _scan(session: Session, tier: TierPlan) -> Iterator[Problem]:
     """Say what was found, and yield what fails."""
     task, pipeline = f"scan:{tier.name}", session.plan.pipeline
+    if tier.config.output is not None:
+        yield Problem(task, "makes files and no image", "doit scan of a tier that makes an image")
+        return
     image = observe(session).image(tier)
     if image is None:
         yield Problem(

@@ -35,6 +35,9 @@ class _Weighed:
 
 def show_size(session: Session, tier: TierPlan) -> None:
     """Print what the tier's image weighs. Raises EngineError."""
+    if tier.config.output is not None:
+        what = f"makes files and no image: they are in {tier.config.output.dest}"
+        raise EngineError(Problem(f"size:{tier.name}", what, "doit size of a tier that makes an image"))
     seen = observe(session)
     image = seen.image(tier)
     if image is None:

@@ -111,11 +111,12 @@ def build_image(
     folders: Mapping[str, Path] = _NONE,
     secrets: tuple[Secret, ...] = (),
     no_cache: bool = False,
+    archive: Path | None = None,
 ) -> BuildImage:
-    """Return the build of a tier's image; the wheels' folder stands in for the stage of that name.
+    """Return the build of a tier's image, or of what its `archive` is to hold.
 
-    `images` are references of the tiers that it is made from: by key, or by the digest in the registry. `folders` are
-    where those lie that it takes from by a name. `secrets` are those of
+    The wheels' folder stands in for the stage of that name, and `folders` are where those lie that it takes from by a name.
+    `images` are references of the tiers that it is made from: by key, or by the digest in the registry. `secrets` are those of
     the tier's that this build gets.
     """
     if tier.compile is not None and wheels is not None:
@@ -140,6 +141,7 @@ def build_image(
         secrets=secrets,
         no_cache=no_cache,
         network=tier.config.network,
+        archive=archive,
     )
 
 

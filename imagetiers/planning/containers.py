@@ -22,7 +22,8 @@ class BuildImage:
 
     `network` is "none", "host", or None for BuildKit's usual.
     `layers` is an image in a registry whose layers are taken where they would be made again, and says of the new image how
-    its own are made (BuildKit's inline cache). One that is not there is no failure.
+    its own are made (BuildKit's inline cache). One that is not there is no failure. With an `archive` the files are written
+    there as a tar, and the engine gets no image.
     """
 
     tags: tuple[str, ...]
@@ -34,15 +35,17 @@ class BuildImage:
     secrets: tuple[Secret, ...] = ()
     no_cache: bool = False
     layers: str | None = None
+    archive: Path | None = None
     network: str | None = None
 
     def argv(self) -> tuple[str, ...]:
         """Return the command. Values of secrets are in none of its words."""
-        words = ["docker", "buildx", "build", "--progress=plain", "--load", "--provenance=false"]
+        to = "--load" if self.archive is None else f"--output={_csv('type=tar', f'dest={self.archive}')}"
+        words = ["docker", "buildx", "build", "--progress=plain", to, "--provenance=false"]
         words.append(f"--platform={self.platform}")
         if self.target is not None:
             words.append(f"--target={self.target}")
-        words += [f"--tag={tag}" for tag in self.tags]
+        words += [f"--tag={tag}" for tag in self.tags if self.archive is None]
         words += [f"--build-arg={name}={value}" for name, value in sorted(self.args.items())]
         words += [f"--build-context={name}={source}" for name, source in sorted(self.contexts.items())]
         words += [f"--label={name}={value}" for name, value in sorted(self.labels.items())]
@@ -61,6 +64,11 @@ def _secret(secret: Secret) -> str:
         return f"--ssh={secret.id}" if secret.ssh == SSH_AGENT else f"--ssh={secret.id}={secret.ssh}"
     source = f"env={secret.env}" if secret.env is not None else f"src={secret.file}"
     return f"--secret=id={secret.id},{source}"
+
+
+def _csv(*fields: str) -> str:
+    """Return fields as buildx reads them: a path may hold commas."""
+    return ",".join('"' + field.replace('"', '""') + '"' if set('",') & set(field) else field for field in fields)
 
 
 @dataclass(frozen=True, slots=True)

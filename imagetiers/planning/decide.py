@@ -78,8 +78,10 @@ def pushes(plan: Plan, trust: Trust) -> bool:
 
 
 def default_tasks(plan: Plan, trust: Trust) -> tuple[str, ...]:
-    """Return the groups of tasks that a doit without a task's name selects."""
-    return ("push",) if pushes(plan, trust) else ("image", "verify")
+    """Return the tasks, or groups of them, that a doit without a task's name selects."""
+    if not pushes(plan, trust):
+        return ("image", "verify")
+    return (*(f"image:{tier.name}" for tier in plan.tiers.values() if tier.config.output is not None), "push")
 
 
 def run_before(plan: Plan, task: str) -> tuple[str, ...]:
@@ -201,6 +203,8 @@ def _tier_decision(
         waits = (f"it waits for {waited}, which cannot be had",)
         why = image.lines if f"image:{tier.name}" in runs else image.lines + waits
         return TierDecision(tier, TierState.BUILD, why, runs)
+    if tier.config.output is not None:
+        return TierDecision(tier, TierState.FOUND_LOCALLY, (f"{tier.config.output.dest} holds what it makes",), runs)
     others: dict[Reason, str] = {}
     for verb in ("verify", "push"):
         reason = decisions[f"{verb}:{tier.name}"]
@@ -220,6 +224,8 @@ def _tier_decision(
 
 def _tier(plan: Plan, tier: TierPlan, observed: ObservedState, here: list[ImageInfo]) -> dict[str, Reason | None]:
     name = tier.name
+    if tier.config.output is not None:
+        return _making(tier, observed)
     image = _image(tier, observed, here)
     verify = image or _verify(tier, observed)
     compile_ = {f"compile:{name}": _compile(tier, observed, image)} if tier.compile is not None else {}
@@ -229,6 +235,15 @@ def _tier(plan: Plan, tier: TierPlan, observed: ObservedState, here: list[ImageI
         f"push:{name}": _push(plan, tier, observed, verify=verify, image=image),
         f"pull:{name}": _pull(tier, observed),
     }
+
+
+def _making(tier: TierPlan, observed: ObservedState) -> dict[str, Reason | None]:
+    """Say what must run for a tier that makes files: there is nothing to check, to push or to pull."""
+    name = tier.name
+    lines = observed.made.get(name, ())
+    image = _FORGOTTEN if f"image:{name}" in observed.forced else Reason(lines) if lines else None
+    compile_ = {f"compile:{name}": _compile(tier, observed, image)} if tier.compile is not None else {}
+    return compile_ | {f"image:{name}": image} | {f"{verb}:{name}": None for verb in ("verify", "push", "pull")}
 
 
 def _compile(tier: TierPlan, observed: ObservedState, image: Reason | None) -> Reason | None:

@@ -109,6 +109,7 @@ def image_document(
         parent=keys[inputs.tier.parent] if inputs.tier.parent is not None else None,
         contexts=_taken_from(inputs, inputs.takes_from(stages, inputs.replaced), keys),
         labels=inputs.tier.labels,
+        makes=_makes(inputs),
         wheels=wheels,
         refresh=epoch,
     )
@@ -239,6 +240,12 @@ def _args(inputs: TierInputs, stages: tuple[Stage, ...]) -> dict[str, str]:
     values = {**inputs.reading.global_scope.values, **given}
     found = {name: values.get(name) for name in sorted(_declared(inputs, stages))}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _makes(inputs: TierInputs) -> str | None:
+    """Return what is made in place of an image: a folder and a tar hold the same files."""
+    output = inputs.tier.output
+    return None if output is None else "oci" if output.runs else "files"
 
 
 def _contexts(inputs: TierInputs, names: tuple[str, ...], pins: Mapping[str, str]) -> Contexts:

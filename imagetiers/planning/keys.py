@@ -10,6 +10,7 @@ A key says nothing of when, where or by whom. Whatever decides what an image hol
     bases       outside images, by digest where pipeline.lock.yaml pins them
     parent      the parent tier's key
     contexts    what the Dockerfile takes from by a name, where there is any: a tier's key, an outside image, //folder
+    makes       files or oci, where no image is made
     labels      those that pipeline.yaml adds, where there are any
     wheels      the compile key of the wheels that are installed
     files       path, kind (644, 755, link) and sha256 of those files that these stages take: listed ones, and
@@ -85,6 +86,7 @@ class KeyDocument:
     recipe: int = RECIPE
     contexts: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    makes: str | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,7 @@ class KeyDocument:
             "parent": self.parent,
             **({"contexts": dict(self.contexts)} if self.contexts else {}),
             **({"labels": dict(self.labels)} if self.labels else {}),
+            **({"makes": self.makes} if self.makes is not None else {}),
             "wheels": self.wheels,
             "run": list(self.run),
             "files": {path: [kind, digest] for path, kind, digest in self.files},
@@ -186,7 +189,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[KeyChange
     mapping("labels", "label")
     scalar("wheels")
     mapping("files", "file")
-    for part in ("run", "refresh", "secrets", "network", "outputs"):
+    for part in ("run", "refresh", "secrets", "network", "outputs", "makes"):
         scalar(part)
     return tuple(changes)
 

@@ -158,7 +158,8 @@ class Sought(Protocol):
 class ObservedState:
     """What was found when it was looked for. `unknown` says why nobody could tell (the engine is down).
 
-    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are. `notes` are
+    `registered` is by tier, and empty where the pipeline has no registry; `trust` is whose eyes they are. `made`
+    say by tier why what it makes does not lie where it goes; nothing where it does. `notes` are
     lines about what could not be read or kept on this machine.
     """
 
@@ -169,6 +170,7 @@ class ObservedState:
     unknown: str | None = None
     registered: Mapping[str, RegistryState] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
+    made: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def image(self, tier: Sought) -> ImageInfo | None:

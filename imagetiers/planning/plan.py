@@ -251,6 +251,11 @@ class Plan:
     pipeline: Pipeline
     tiers: Mapping[str, TierPlan]
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The tiers that make images, by name."""
+        return tuple(name for name, tier in self.tiers.items() if tier.config.output is None)
+
     def document(self) -> dict[str, Any]:
         """Return the plan as JSON knows it, with the key documents."""
         return {

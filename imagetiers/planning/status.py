@@ -131,7 +131,9 @@ def _status(  # noqa: PLR0917  all of what a tier's line is made of
     before = newest.get(tier.name)
     wrong = registered.wrong if registered is not None else ""
     unknown = registered.unknown if registered is not None else ""
-    if wrong:
+    if tier.config.output is not None:
+        presence = Presence.ABSENT if seen.made.get(tier.name) else Presence.LOCAL
+    elif wrong:
         presence = Presence.WRONG
     elif image is not None:
         presence = Presence.LOCAL if published is None else Presence.BOTH

@@ -142,6 +142,8 @@ def _steps(plan: Plan, mode: str) -> list[Json]:
 
 def _target(plan: Plan, tier: TierPlan, mode: str) -> str:
     """Return the last thing to do for a tier; doit does what that needs, and nothing where all is there."""
+    if tier.config.output is not None:
+        return f"image:{tier.name}"
     pushes = plan.pipeline.registry is not None and mode == Mode.TRUSTED
     return f"{'push' if pushes else 'verify'}:{tier.name}"
 

@@ -131,6 +131,8 @@ def _takes(status: TierStatus) -> str:
 
 def _verified_text(status: TierStatus) -> Text:
     checks = status.tier.verify
+    if status.tier.config.output is not None:
+        return Text("")
     if checks.empty:
         return Text("no checks", style="yellow")
     if not status.verified:

@@ -63,6 +63,9 @@ def _words(step: StageStep) -> Iterator[str]:
 
 
 def _root(subject: Subject) -> Iterator[Spot]:
+    output = subject.inputs.tier.output
+    if output is not None and not output.runs:
+        return
     users = [step for step in subject.steps(*subject.shipped) if step.keyword == "USER"]
     handed = subject.handed_on()
     if users and handed.user is not None:

@@ -28,6 +28,7 @@ from imagetiers.documents import parse_object
 from imagetiers.errors import Problem, UntrustedError
 
 __all__ = [
+    "ARCHIVES",
     "KEY_NAME",
     "LINE_MAX",
     "Claim",
@@ -50,7 +51,10 @@ MAGIC = b"imagetiers-signed 1 "
 KEY_NAME = r"[a-z0-9]+([._-][a-z0-9]+)*"  # as the schema has it
 LINE_MAX = 4096  # bytes of such a line; an object's name has at most 768
 _LINE = re.compile(rb"imagetiers-signed 1 ([A-Za-z0-9+/]{4,3500}={0,2}) ([A-Za-z0-9+/]{86}==)\n")
-_PURPOSES = ("wheels", "verdicts", "published", "keys")
+ARCHIVES = frozenset({"wheels", "made"})
+"""What is a tar, and so has its line behind it."""
+
+_PURPOSES = (*ARCHIVES, "verdicts", "published", "keys")
 _FIELDS = {"at": int, "key": str, "name": str, "purpose": str, "sha256": str, "size": int}
 
 

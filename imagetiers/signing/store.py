@@ -29,6 +29,7 @@ from imagetiers.errors import (
 from imagetiers.signing.memory import Memory, is_remembered, version_of
 from imagetiers.signing.signers import LazySigner
 from imagetiers.signing.statements import (
+    ARCHIVES,
     LINE_MAX,
     Claim,
     Keyring,
@@ -104,7 +105,7 @@ class SignedStore:
         if length is None:
             _small(data, name)
         with _of(generation):
-            content, claim = _archive(data, name) if purpose_of(name) == "wheels" else read_document(data, name)
+            content, claim = _archive(data, name) if purpose_of(name) in ARCHIVES else read_document(data, name)
             self._judge(name, claim, content)
             self._refuse_expired(name, claim, generation)
         return content[start : None if length is None else start + length], generation
@@ -115,7 +116,7 @@ class SignedStore:
             return self._store.write(name, data, if_generation=if_generation)
         at = int(self.now())
         line = self._line(name, hashlib.sha256(data).hexdigest(), len(data), at)
-        signed = data + line if purpose_of(name) == "wheels" else line + data
+        signed = data + line if purpose_of(name) in ARCHIVES else line + data
         if if_generation == 0:
             if_generation = self._expired.get(name, 0)
         try:
@@ -146,7 +147,7 @@ class SignedStore:
         """Sign a copy of the file and stream it: the object is one, so it is never there without its signature."""
         if not self._signs(name):
             return self._store.write_file(name, path, if_generation=if_generation)
-        if purpose_of(name) != "wheels":
+        if purpose_of(name) not in ARCHIVES:
             return self.write(name, path.read_bytes(), if_generation=if_generation)
         scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}.signed")
         try:
@@ -185,7 +186,7 @@ class SignedStore:
 
         Raises UntrustedError, also where nothing requires a signature.
         """
-        if purpose_of(name) == "wheels":
+        if purpose_of(name) in ARCHIVES:
             blob = self._store.stat(name)
             size = 0 if blob is None else blob.size
             tail, _ = self._store.read(name, start=max(0, size - LINE_MAX), length=LINE_MAX)

@@ -9,6 +9,7 @@ from pathlib import Path
 from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError
 from imagetiers.planning.observed import ObservedState
+from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
 from imagetiers.state.registry import passed, registered
 from imagetiers.state.wheels_whole import what_is_wrong
@@ -22,6 +23,7 @@ def observe(session: Session) -> ObservedState:
     What the registry holds is asked only of a pipeline that has one.
     """
     keys = [tier.compile.key for tier in session.plan.tiers.values() if tier.compile is not None]
+    making = [tier for tier in session.plan.tiers.values() if tier.config.output is not None]
     notes: list[OSError] = []
     damaged: list[str] = []
     have = frozenset(key for key in keys if _have_wheels(session.layout, key, notes, damaged))
@@ -36,8 +38,16 @@ def observe(session: Session) -> ObservedState:
         for name in _listed(session.layout.state / "verdicts", notes)
         for image, _, check in [name.partition(".")]
     )
+    made = {tier.name: _made(session.layout, tier, notes) for tier in making}
     seen = ObservedState(
-        images, have, verdicts, forced, unknown, trust=session.trust, notes=(*_left_out(notes), *damaged)
+        images,
+        have,
+        verdicts,
+        forced,
+        unknown,
+        trust=session.trust,
+        made=made,
+        notes=(*_left_out(notes), *damaged),
     )
     if session.plan.pipeline.registry is None:
         return seen
@@ -104,6 +114,16 @@ def _have_wheels(layout: Layout, key: str, notes: list[OSError], damaged: list[s
     if wrong:
         damaged.append(f"{layout.wheels(key)}: {wrong}: the wheels count as absent, the next compile brings them back")
     return wrong is None
+
+
+def _made(layout: Layout, tier: TierPlan, notes: list[OSError]) -> tuple[str, ...]:
+    from imagetiers.state.made_files import lines_of
+
+    try:
+        return lines_of(layout, tier)
+    except OSError as error:
+        notes.append(error)
+        return ("what lies where its files go cannot be read",)
 
 
 def _left_out(errors: list[OSError]) -> tuple[str, ...]:

@@ -58,10 +58,9 @@ _CLASSES = {
     "imagetiers.config.checks": {"Checks", "CommandCheck", "Declared", "FileCheck", "Forbidden", "PythonCheck"},
     "imagetiers.config.gpus": {"Architecture", "Capability", "Target"},
     "imagetiers.config.model": {
-        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CloudBuildKeys",
-        "CompileStep", "GitRef",
-        "NamedContext", "Pipeline", "Refresh", "ScanClass", "ScanPolicy", "SignedParents", "SupplyChain", "Secret", "Tier",
-        "TrustSettings", "TrustedKey", "Verify", "Waiver",
+        "Budget", "BuildFolderSettings", "CcacheSettings", "CloudBuild", "CloudBuildKeys", "CompileStep", "GitRef",
+        "MadeFiles", "NamedContext", "Pipeline", "Refresh", "ScanClass", "ScanPolicy", "SignedParents", "SupplyChain",
+        "Secret", "Tier", "TrustSettings", "TrustedKey", "Verify", "Waiver",
     },
     "imagetiers.inputs.files": {"InputFile"},
     "imagetiers.planning.keys": {"KeyDocument"},

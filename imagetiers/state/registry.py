@@ -73,7 +73,7 @@ def publication(services: Services, tier: TierPlan) -> Publication | None:
 
 def registered(session: Session, seen: ObservedState) -> Mapping[str, RegistryState]:
     """Ask the registry for every tier's key (and the friendly tags, if this build may move them)."""
-    tiers = tuple(session.plan.tiers.values())
+    tiers = tuple(tier for tier in session.plan.tiers.values() if tier.config.output is None)
     friendly = [tag for tier in tiers for tag in tier.tags] if session.trust.trusted else []
     answers = dict(session.services.registry.look_up([*(tier.ref for tier in tiers), *friendly]))
     doubtful = [tier for tier in tiers if not _known_here(tier, answers[tier.ref], seen)]
@@ -227,7 +227,10 @@ def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:
     asked = [
         (tier, published.image)
         for tier in session.plan.tiers.values()
-        if not seen.verified(tier) and seen.image(tier) is None and (published := seen.published(tier)) is not None
+        if tier.config.output is None
+        and not seen.verified(tier)
+        and seen.image(tier) is None
+        and (published := seen.published(tier)) is not None
     ]
     verdicts = in_parallel(lambda pair: passed_before(session, *pair), asked, _THREADS)
     return frozenset(

@@ -25,7 +25,7 @@ def scan_tasks(act: Act, unknown_tiers: Wrong) -> Iterator[dict[str, Any]]:
         from imagetiers.operations.scan import show_scans
 
         def show(session: Session) -> None:
-            show_scans(session, [session.plan.tiers[name] for name in tiers or session.plan.tiers])
+            show_scans(session, [session.plan.tiers[name] for name in tiers or session.plan.images])
 
         return act(show)
 

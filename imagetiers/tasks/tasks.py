@@ -192,17 +192,19 @@ class Tasks:
 
     def verify(self) -> Iterator[Task | TierTask]:
         """verify:<tier>: the checks of a tier and its ancestors."""
-        return self._group("verify", "verify images", list(self.plan.tiers.values()), self._verify_task)
+        return self._group("verify", "verify images", self._images(), self._verify_task)
 
     def pull(self) -> Iterator[Task | TierTask]:
         """pull:<tier>: bring images here that the registry holds."""
-        tiers = list(self.plan.tiers.values())
-        return self._group("pull", "pull images that the registry holds", tiers, self._pull_task)
+        return self._group("pull", "pull images that the registry holds", self._images(), self._pull_task)
 
     def push(self) -> Iterator[Task | TierTask]:
         """push:<tier>: publish verified images, parents first."""
-        tiers = list(self.plan.tiers.values())
-        return self._group("push", "publish verified images, then move the friendly tags", tiers, self._push_task)
+        doc = "publish verified images, then move the friendly tags"
+        return self._group("push", doc, self._images(), self._push_task)
+
+    def _images(self) -> list[TierPlan]:
+        return [self.plan.tiers[name] for name in self.plan.images]
 
     def explain(self) -> Task:
         """explain: why a tier would be built, down to the root cause."""
@@ -503,10 +505,12 @@ class Tasks:
 
     def _image(self, tier: TierPlan, rebuild: bool, no_cache: bool) -> TaskFailed | None:  # noqa: FBT001
         from imagetiers.operations.image import ensure_image
+        from imagetiers.operations.output import ensure_output
 
         task = f"image:{tier.name}"
         force = rebuild or no_cache or self._forgotten(task)
-        return self._make(task, lambda session, tier: ensure_image(session, tier, force=force))
+        ensure = ensure_image if tier.config.output is None else ensure_output
+        return self._make(task, lambda session, tier: ensure(session, tier, force=force))
 
     def _verify(  # noqa: PLR0917  doit passes options so
         self,
@@ -536,7 +540,7 @@ class Tasks:
         from imagetiers.operations.size import show_size
 
         def show(session: Session) -> None:
-            for name in tiers or session.plan.tiers:
+            for name in tiers or session.plan.images:
                 show_size(session, session.plan.tiers[name])
 
         return self._act(show)

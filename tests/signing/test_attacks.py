@@ -63,6 +63,7 @@ FORGERIES = {
     "publication": ("published/host/tier:k.json", json.dumps({"key": KEY, "digest": DIGEST}).encode()),
     "key document": (f"keys/{KEY}.json", b"{}"),
     "wheels": (f"wheels/{KEY}.tar", b""),
+    "what is no image": (f"made/{KEY}.tar", b""),
     "head": (f"ccache/{MAIN}/head", encode_head(Head())),
     "build folders": ("folders/line.json", b'{"folders": [], "format": 1}'),
 }

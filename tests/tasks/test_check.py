@@ -83,6 +83,17 @@ def test_hadolint_is_asked_and_its_absence_said(offline: Checkout) -> None:
     assert "images/arr-base/Dockerfile:4: error: MAINTAINER is deprecated (hadolint DL4000)" in asked.err
 
 
+def test_a_context_is_no_missing_stage(offline: Checkout) -> None:
+    context = "arr-base: {contexts: {own: {tier: pytorch-clean}}, parent"
+    offline.edit("pipeline.yaml", "arr-base: {parent", context)
+    copies = "COPY config/ /config/\nCOPY --from=own /a /a\nMAINTAINER me\n"
+    offline.edit("images/arr-base/Dockerfile", "COPY config/ /config/\n", copies)
+    said = offline.doit("check").text
+
+    assert "images/arr-base/Dockerfile:5: error: MAINTAINER" in said, "hadolint was asked"
+    assert "images/arr-base/Dockerfile:4: " not in said
+
+
 def test_what_hadolint_was_to_look_at_has_not_passed_without_it(offline: Checkout) -> None:
     plain = check_without_hadolint(offline)
     offline.edit("pipeline.yaml", "tiers:\n", "hadolint: required\ntiers:\n")

@@ -48,6 +48,14 @@ def test_what_a_parent_is_counts_for_its_children(tmp_path: Path) -> None:
     assert [finding for tier in plan.tiers.values() for finding in tier.findings] == []
 
 
+@pytest.mark.parametrize(("kind", "asked"), [("local", False), ("tar", False), ("oci", True)])
+def test_files_do_not_run_as_anybody(tmp_path: Path, kind: str, *, asked: bool) -> None:
+    more = {"app": f"output: {{type: {kind}, dest: out}}"}
+    plan = plan_of(tmp_path, {"app": "ARG BASE\nFROM ${BASE}\nRUN true\n"}, more=more)
+
+    assert [each.rule for each in plan.tiers["app"].findings] == (["root-user"] if asked else [])
+
+
 def test_root_is_reported_where_it_comes_from(tmp_path: Path) -> None:
     base = "ARG BASE\nFROM ${BASE}\nRUN true\n"
     same, sets, again = (
