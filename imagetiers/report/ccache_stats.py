@@ -106,7 +106,7 @@ def namespace_picture(space: NamespaceView, now: float) -> RenderableType:
 
 def _holdings(space: NamespaceView) -> Iterable[RenderableType]:
     parts = (
-        (space.live, _LIVE, f"live, in {space.packs:,} packs"),
+        (space.live, _LIVE, f"live, in {space.packs:,} pack{'' if space.packs == 1 else 's'}"),
         (space.dead, _DEAD, "dead, in packs that are still needed"),
         (space.other, _OTHER, f"of earlier states, or left over; {space.retired:,} objects are on their way out"),
     )
