@@ -17,7 +17,7 @@ from imagetiers.config.yamltree import Node, Path, show_path
 from imagetiers.errors import Problem
 from imagetiers.suggestions import did_you_mean
 
-__all__ = ["MATRIX", "REFERENCE", "VARIABLE", "Filling", "Value", "text_of"]
+__all__ = ["MATRIX", "REFERENCE", "VARIABLE", "Filling", "Value", "escaped", "text_of"]
 
 VARIABLE, MATRIX = "var", "matrix"
 REFERENCE = "$("  # what each of them holds
@@ -34,6 +34,11 @@ _MOST = 100  # references in one text: a value has 1,000 characters at most, and
 def text_of(value: Value) -> str:
     """Return a value as it stands within a text."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def escaped(text: str) -> str:
+    """Return the text that is read as this one."""
+    return _FORM.sub(r"$\g<0>", text)
 
 
 @dataclass(slots=True)

@@ -60,6 +60,17 @@ class _Expansion:
             else:
                 self.cells[name] = matrix.cells(name, above)
 
+    def _follow(self, contexts: Node, cell: Cell) -> Node:
+        """Return the contexts of a cell: of a tier with cells, the one that has the same values."""
+        found = dict(contexts.value) if isinstance(contexts.value, dict) else {}
+        for name, context in found.items():
+            tier = context.value.get("tier") if isinstance(context.value, dict) else None
+            others = self.cells.get(tier.text, ()) if tier is not None else ()
+            own = next((other.name for other in others if other.values.items() <= cell.values.items()), None)
+            if own is not None and tier is not None and isinstance(context.value, dict):
+                found[name] = replace(context, value={**context.value, "tier": replace(tier, value=own, text=own)})
+        return replace(contexts, value=found) if found else contexts
+
     def _wrong_of(self, name: str) -> Iterator[Path]:
         yield from (path[:3] for path in self.wrong if path[:2] == ("tiers", name))
 
@@ -81,6 +92,8 @@ class _Expansion:
             entries = dict(filled.value) if isinstance(filled.value, dict) else {}
             if cell.parent is not None:
                 entries["parent"] = replace(entries["parent"], value=cell.parent, text=cell.parent)
+            if "contexts" in entries:
+                entries["contexts"] = self._follow(entries["contexts"], cell)
             entries.setdefault("folder", Node(name, tier.line, tier.column, text=name))
             yield cell.name, replace(filled, value=entries)
 

@@ -497,6 +497,12 @@ class Pipeline:
     cuda: tuple[int, int] | None = None
 
     @property
+    def variables(self) -> tuple[str, ...]:
+        """What doit's command line says to come to this pipeline, beside whose build it is."""
+        variant = (f"variant={self.variant}",) if self.variant is not None else ()
+        return (*variant, *(f"{name}={value}" for name, value in self.given.items()))
+
+    @property
     def arch_list(self) -> str:
         """What PyTorch's builds are told, as TORCH_CUDA_ARCH_LIST; empty where nothing is compiled for a GPU."""
         from imagetiers.config.gpus import arch_list

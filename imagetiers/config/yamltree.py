@@ -17,7 +17,7 @@ import yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import decode
 
-__all__ = ["MAX_NODES", "Node", "Path", "merge_patch", "parse_yaml", "show_path"]
+__all__ = ["MAX_NODES", "Node", "Path", "is_text", "merge_patch", "parse_yaml", "show_path"]
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 32
@@ -260,6 +260,11 @@ def _scalar(event: yaml.ScalarEvent) -> Node:
         elif _FLOAT.fullmatch(text):
             value = float(text)
     return Node(value, *_place(event), text=text, quoted=not event.implicit[0])
+
+
+def is_text(plain: str) -> bool:
+    """Say whether a plain scalar of these characters is read as a string."""
+    return not any(form.fullmatch(plain) for form in (_NULL, _BOOL, _INT, _FLOAT))
 
 
 def merge_patch(target: Node, patch: Node) -> Node:

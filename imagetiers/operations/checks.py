@@ -16,7 +16,6 @@ import packaging
 
 from imagetiers import inside
 from imagetiers.building.deadline import Deadline
-from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.documents import parse_object
 from imagetiers.errors import EngineError, Interrupted, Problem
 from imagetiers.inputs.context import archive
@@ -61,6 +60,7 @@ class Script:
     """What one tier's script said: which checks passed, how many failed, its exit code (None: it has not ended)."""
 
     tier: str
+    path: str
     passed: int = 0
     names: list[str] = field(default_factory=list)
     failed: int = 0
@@ -68,11 +68,6 @@ class Script:
     crashed: bool = False
     failures: list[str] = field(default_factory=list)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
-
-    @property
-    def name(self) -> str:
-        """The script's path in the repository."""
-        return f"images/{self.tier}/{VERIFY_SCRIPT}"
 
     def take(self, line: str) -> None:
         """Count a line of its output."""
@@ -93,12 +88,14 @@ class Script:
 class Checked:
     """Takes the lines of a container that runs `RUNNER`, and tells the scripts' own from its marks.
 
-    `path` is the file that gets all of them, `code` the container's exit code; `python` is what came out of each check of the
-    image's Python, `asked` the exit code of the program that made them, None: it has not ended.
+    `path` is the file that gets all of them, `paths` are where the scripts lie in the repository, by tier. `code` is the
+    container's exit code; `python` is what came out of each check of the image's Python, `asked` the exit code of the program
+    that made them, None: it has not ended.
     """
 
-    def __init__(self, mark: str, path: Path) -> None:
+    def __init__(self, mark: str, path: Path, paths: Mapping[str, str]) -> None:
         self.path = path
+        self.paths = paths
         self.scripts: list[Script] = []
         self.begun = self.done = False
         self.python: dict[str, str] = {}
@@ -118,7 +115,7 @@ class Checked:
         self.begun = True
         what, _, rest = line.removeprefix(f"{self._mark} ").partition(" ")
         if what == "begin":
-            self.scripts.append(Script(rest))
+            self.scripts.append(Script(rest, self.paths.get(rest, rest)))
             yield f"-- {rest}"
         elif what == "end" and self._current is not None:
             self._current.code = int(rest)
@@ -152,7 +149,7 @@ def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadlin
     Raises EngineError, VerifyError for an engine that does not say that it has ended, Interrupted, and OSError for the log.
     """
     nonce = secrets.token_hex(8)
-    checked = Checked(nonce, path)
+    checked = Checked(nonce, path, tier.verify.script_paths)
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline.check(f"verify:{tier.name}")
     container = services.engine.start(verify_container(tier, nonce, gpus=gpus), archive(runner_files(tier)))
@@ -215,7 +212,7 @@ def unfinished(checked: Checked) -> str:
     script = next((script for script in checked.scripts if script.code is None), None)
     if script is None:
         return _excerpt(checked.outside)
-    return f" in {script.name}{_excerpt(script.tail) or ', which printed nothing'}"
+    return f" in {script.path}{_excerpt(script.tail) or ', which printed nothing'}"
 
 
 def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
@@ -225,7 +222,7 @@ def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
     ran = {script.tier: script for script in checked.scripts}
     asked = python_checks(tier.verify.declared)
     if checked.missing:
-        scripts = ", ".join(Script(name).name for name, _, _ in tier.verify.scripts)
+        scripts = ", ".join(tier.verify.script_paths[name] for name, _, _ in tier.verify.scripts)
         nobody = " and ".join([*(["`verify: {python: ...}`"] if asked else []), *([scripts] if scripts else [])])
         what = f"the image has no {checked.missing} on its PATH, so nothing was checked by {nobody}"
         yield Problem(where, what, f"install {checked.missing} in the image; {look}")
@@ -242,7 +239,7 @@ def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
         elif checked.python[check.title]:
             yield Problem(where, checked.python[check.title], look)
     for name, _, _ in tier.verify.scripts:
-        script = ran.get(name, Script(name))
+        script = ran.get(name, Script(name, tier.verify.script_paths[name]))
         what, hint = _judge(script, checked, _expected(tier)[name])
         if what:
             yield Problem(where, what, f"{log}; {hint or look}")
@@ -267,7 +264,7 @@ def _judge(script: Script, checked: Checked, expected: str) -> tuple[str, str]:
     """Return what is wrong with a script's run, or nothing, and a hint of its own if there is one."""
     if script.code is None:
         how = f"the container ended with exit code {checked.code}{_KILLED.get(checked.code, '')}"
-        return f"{script.name} did not end: {how}{_excerpt(script.tail)}", ""
+        return f"{script.path} did not end: {how}{_excerpt(script.tail)}", ""
     if script.failed:
         more = script.failed - len(script.failures)
         lines = [
@@ -276,13 +273,13 @@ def _judge(script: Script, checked: Checked, expected: str) -> tuple[str, str]:
             *(_without(script.tail, script.failures) if script.crashed else ()),
         ]
         total = script.passed + script.failed
-        return f"{script.failed} of {total} checks of {script.name} failed{_excerpt(lines, '')}", ""
+        return f"{script.failed} of {total} checks of {script.path} failed{_excerpt(lines, '')}", ""
     if script.code != 0:
         said = _excerpt(script.tail) if script.tail else " and printed nothing"
-        return f"{script.name} ended with exit code {script.code}{_SHELL.get(script.code, '')}{said}", ""
+        return f"{script.path} ended with exit code {script.code}{_SHELL.get(script.code, '')}{said}", ""
     if not script.passed:
         hint = f"let it print a line 'ok ...' for each check; it was given {expected}"
-        return f"{script.name} checked nothing: it printed no line that begins with 'ok'{_excerpt(script.tail)}", hint
+        return f"{script.path} checked nothing: it printed no line that begins with 'ok'{_excerpt(script.tail)}", hint
     return "", ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator
 
 from imagetiers.config.layout import PIPELINE_FILE
@@ -58,5 +59,5 @@ def _unsigned(plan: Plan) -> Iterator[Problem]:
 def _stale(plan: Plan, name: str, old: str, new: str) -> Problem:
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), name, f"{name}, as it should be", lineterm="", n=1)
     shown = "\n".join(f"    {line}" for line in lines)
-    variant = f"variant={plan.pipeline.variant} " if plan.pipeline.variant else ""
-    return Problem(name, f"is not what pipeline.yaml makes of it:\n{shown}", f"doit {variant}cloudbuild writes it")
+    command = shlex.join(["doit", *plan.pipeline.variables, "cloudbuild"])
+    return Problem(name, f"is not what pipeline.yaml makes of it:\n{shown}", f"{command} writes it")

@@ -109,7 +109,9 @@ def _how(tier: TierPlan, path: Path) -> str:
 
 
 def _judge(session: Session, tier: TierPlan, gpu: str, data: bytes) -> Iterator[CheckOutcome]:
-    checked = Checked(_mark(tier, gpu), session.layout.log(tier.name, f"verify-{gpu}", tier.key))
+    checked = Checked(
+        _mark(tier, gpu), session.layout.log(tier.name, f"verify-{gpu}", tier.key), tier.verify.script_paths
+    )
     checked.path.parent.mkdir(parents=True, exist_ok=True)
     text = data[:_MOST].decode(errors="replace")
     with checked.path.open("w", encoding="utf-8") as log:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from imagetiers.config.checks import Declared
 from imagetiers.config.gpus import ARCH_LIST_ARG, read_arch_list
+from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline
 from imagetiers.config.names import friendly_tags, image_repository
 from imagetiers.inputs.repository import Repository, TierInputs
@@ -123,17 +124,19 @@ def _namespace(text: str) -> str:
 
 def _verify_plan(pipeline: Pipeline, inputs: TierInputs, parent: TierPlan | None) -> VerifyPlan:
     scripts = parent.verify.scripts if parent is not None else ()
+    paths = parent.verify.script_paths if parent is not None else MappingProxyType({})
     declared = parent.verify.declared if parent is not None else ()
     given = inputs.tier.verify
     if inputs.files.verify is not None:
         params = json.loads(given.params)
         if ARCH_LIST_ARG in inputs.args:
             params.setdefault("archs", inputs.args[ARCH_LIST_ARG])
+        paths = MappingProxyType({**paths, inputs.tier.name: f"{inputs.tier.folder_path}/{VERIFY_SCRIPT}"})
         scripts = (*scripts, (inputs.tier.name, inputs.files.verify, json.dumps(params, sort_keys=True)))
     if given.declared != "{}":
         declared = (*declared, Declared(inputs.tier.name, given.checks, given.declared))
     device = _device_check(pipeline, inputs, parent.verify.device if parent is not None else None)
-    return VerifyPlan(scripts, inputs.tier.budget, device, declared)
+    return VerifyPlan(scripts, paths, inputs.tier.budget, device, declared)
 
 
 def _device_check(pipeline: Pipeline, inputs: TierInputs, parents: DeviceCheck | None) -> DeviceCheck | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from imagetiers.config.checks import Declared
@@ -115,10 +116,12 @@ class DeviceCheck:
 class VerifyPlan:
     """The checks of an image: the scripts of its ancestry, eldest first, with the parameters of each (JSON text).
 
+    `script_paths` are where these lie in the repository, by tier.
     `declared` is what its ancestry asks in pipeline.yaml, eldest first; `device` is None where nothing is compiled for GPUs.
     """
 
     scripts: tuple[tuple[str, bytes, str], ...]
+    script_paths: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     budget: Budget = field(default_factory=Budget)
     device: DeviceCheck | None = None
     declared: tuple[Declared, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +46,7 @@ def build_file(variant: str | None, mode: str) -> str:
 
 def build_text(plan: Plan, mode: str) -> str:
     """Return the whole of that file; equal plans give equal texts."""
-    variant = plan.pipeline.variant
-    command = f"doit {f'variant={variant} ' if variant else ''}cloudbuild"
+    command = shlex.join(["doit", *plan.pipeline.variables, "cloudbuild"])
     what = {
         Mode.TRUSTED: "For trusted builds: it writes the cache" + (" and pushes." if plan.pipeline.registry else "."),
         Mode.PR: "For pull requests: it reads the cache, and neither pushes nor gets secrets.",
@@ -106,7 +106,7 @@ def _options(settings: CloudBuild) -> Json:
 
 def _steps(plan: Plan, mode: str) -> list[Json]:
     settings = plan.pipeline.cloudbuild
-    variables = [f"variant={plan.pipeline.variant}"] if plan.pipeline.variant else []
+    variables = [each.replace("$", "$$") for each in plan.pipeline.variables]
     if mode == Mode.PR:
         variables += ["trust=untrusted", f"branch=pr-${{{_NUMBER}}}"]
 

@@ -54,8 +54,6 @@ def command_for(verb: Verb, tier: TierPlan, pipeline: Pipeline, trust: Trust) ->
 
 def variables(pipeline: Pipeline, trust: Trust) -> Iterator[str]:
     """Yield the words that let another doit read the pipeline as this one has."""
-    if pipeline.variant is not None:
-        yield f"variant={pipeline.variant}"
-    yield from (f"{name}={value}" for name, value in pipeline.given.items())
+    yield from pipeline.variables
     if not trust.trusted:
         yield from ("trust=untrusted", f"branch={trust.branch}")

@@ -283,3 +283,23 @@ def test_clean_without_a_daemon_fails_and_says_so_once(offline: Checkout) -> Non
     run = offline.doit("clean")
 
     assert (run.code, run.out, run.err) == (1, "", NO_DAEMON)
+
+
+def test_what_plan_shows_as_resolved_is_the_same_pipeline(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "GREETING: hello", "GREETING: $(var.greeting)")
+    offline.edit("pipeline.yaml", "tiers:", "variables: {greeting: hello}\ntiers:")
+
+    def keys(*words: str) -> list[tuple[str, str]]:
+        run = offline.doit(*words, "plan", "--json", "-")
+        assert run.code == 0, run.text
+        return [(tier["name"], tier["key"]) for tier in json.loads(run.out)["tiers"]]
+
+    before = keys("variant=shouting", "greeting=bye")
+    shown = offline.doit("variant=shouting", "greeting=bye", "plan", "--resolved")
+    refused = offline.doit("plan", "--resolved", "--why", "--json", "-")
+
+    assert shown.out.startswith("# pipeline.yaml with variant=shouting, greeting=bye\nversion: 1\n")
+    (offline.root / "pipeline.yaml").write_text(shown.out)
+    assert keys() == before
+    assert (refused.code, refused.out) == (3, "")
+    assert "--resolved: does not go together with --json, --why" in refused.err

@@ -52,7 +52,7 @@ def run(tier: TierPlan, script: str, folder: Path, *, python3: bool = True) -> C
         text = script if name == tier.name else "echo 'ok   the parent'"
         (folder / name / "verify.py").write_text(text)
     (folder / "verify.sh").write_bytes(RUNNER.replace(b"/imagetiers", str(folder).encode()))
-    checked = Checked("4711", Path(".imagetiers/logs/arr-base/verify-0.log"))
+    checked = Checked("4711", Path(".imagetiers/logs/arr-base/verify-0.log"), tier.verify.script_paths)
     done = subprocess.run(
         [shutil.which("sh") or "", folder / "verify.sh"],
         env={"PATH": str(folder / "bin"), "IMAGETIERS_MARK": "4711", "IMAGETIERS_VERIFY": "pytorch-clean arr-base"},
@@ -78,7 +78,7 @@ def test_what_is_said(tier: TierPlan, tmp_path: Path, golden: Golden) -> None:
         texts.append(f"== {name}\n{told(tier, run(tier, script, folder))}\n")
     (tmp_path / "none").mkdir()
     texts.append(f"== no python3\n{told(tier, run(tier, '', tmp_path / 'none', python3=False))}\n")
-    outside = Checked("4711", Path(".imagetiers/logs/arr-base/verify-0.log"))
+    outside = Checked("4711", Path(".imagetiers/logs/arr-base/verify-0.log"), tier.verify.script_paths)
     list(outside.lines("[FATAL tini (7)] exec /bin/sh failed: No such file or directory"))
     outside.code = 127
     texts.append(f"== no shell\n{told(tier, outside)}\n")
