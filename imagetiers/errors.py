@@ -2,6 +2,7 @@
 
     ImagetiersError             every failure that a person may meet; holds one or more Problems
     +- PipelineError            the repository's own files are wrong (exit 3, before anything runs)
+    |  +- UndeclaredError       the command line sets variables that pipeline.yaml does not declare
     +- EngineError              Docker is missing, down, forbidden or full
     +- BuildError               an image build or a compile failed; names the log
     +- VerifyError              an image was built but is not what it should be
@@ -51,6 +52,7 @@ __all__ = [
     "SetupError",
     "StoreError",
     "UnavailableError",
+    "UndeclaredError",
     "UntrustedError",
     "VerifyError",
     "os_problem",
@@ -128,6 +130,10 @@ class PipelineError(ImagetiersError):
     """pipeline.yaml, a Dockerfile or a manifest is wrong; nothing has run."""
 
     exit_code = 3
+
+
+class UndeclaredError(PipelineError):
+    """The command line sets variables that pipeline.yaml does not declare."""
 
 
 class EngineError(ImagetiersError):

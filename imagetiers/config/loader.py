@@ -132,7 +132,7 @@ def load_config(
         problems.update(dict.fromkeys(_target_problems(usual, tree, variant)))
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems, reads)
-    pipeline = _pipeline(tree, variant, pins, wrong, given)
+    pipeline = _pipeline(expanded, variant, pins, wrong, given)
     problems.update(dict.fromkeys(name_problems(pipeline, tree)))
     return Config(pipeline, expanded, tuple(problems), names, tuple(marks))
 
@@ -429,9 +429,14 @@ def _cloudbuild(given: dict[str, Any], registry: str | None) -> CloudBuild:
 
 
 def _pipeline(
-    tree: Node, variant: str | None, pins: dict[str, Mapping[str, str]], wrong: set[Path], given: Mapping[str, str]
+    expanded: Expanded,
+    variant: str | None,
+    pins: dict[str, Mapping[str, str]],
+    wrong: set[Path],
+    given: Mapping[str, str],
 ) -> Pipeline:
     """Make the model of all that has no problem; tiers that have one are left out."""
+    tree = expanded.tree
     top: dict[str, Any] = tree.plain()
     broken = {path[1] for path in wrong if len(path) > 1 and path[0] == "tiers"}
     tiers = top.get("tiers") if ("tiers",) not in wrong else None
@@ -470,7 +475,7 @@ def _pipeline(
         commits=pins[GIT],
         channels=good("channels", None),
         hadolint=good("hadolint", "if-installed"),
-        waivers=tuple(read_waivers(tree, wrong)),
+        waivers=tuple(read_waivers(tree, wrong, expanded.families)),
         scan=read_scan(tree, wrong),
         supply_chain=read_supply_chain(tree, wrong),
         trust=_trust({} if any(path[:1] == ("trust",) for path in wrong) else top.get("trust", {})),

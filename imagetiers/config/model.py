@@ -402,6 +402,7 @@ class SupplyChain:
 class Waiver:
     """Why what a `rule` of ours, or one of `hadolint`'s, has found may stay, or a `vulnerability`; of one `tier`, or of all.
 
+    A tier with a matrix is all of its `cells`.
     `until` is the last day (UTC) on which it may, `where` the waiver's own place in pipeline.yaml.
     """
 
@@ -412,6 +413,11 @@ class Waiver:
     vulnerability: str | None = None
     tier: str | None = None
     where: str = ""
+    cells: tuple[str, ...] = ()
+
+    def is_for(self, tier: str) -> bool:
+        """Say whether it is for a tier."""
+        return self.tier in {None, tier} or tier in self.cells
 
 
 @dataclass(frozen=True, slots=True)

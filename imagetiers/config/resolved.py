@@ -8,6 +8,7 @@ import yaml
 
 from imagetiers.config.expansion import Expanded
 from imagetiers.config.interpolation import escaped, text_of
+from imagetiers.config.matrix import Families
 from imagetiers.config.yamltree import is_text
 
 __all__ = ["resolved_text"]
@@ -19,6 +20,8 @@ _SECTION = "variants"
 def resolved_text(expanded: Expanded, variant: str | None) -> str:
     """Return the text. A tier's tag, which would be the variant's name, is written out."""
     given = {key: value for key, value in _escaped(expanded.tree.plain()).items() if key != _SECTION}
+    if isinstance(given.get("waivers"), list):
+        given["waivers"] = [one for waiver in given["waivers"] for one in _waivers(waiver, expanded.families)]
     for tier in given["tiers"].values() if variant is not None else ():
         tier.setdefault("tag", variant)
     said = [f"variant={variant}"] if variant is not None else []
@@ -27,6 +30,12 @@ def resolved_text(expanded: Expanded, variant: str | None) -> str:
         given, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=_WIDTH, allow_unicode=True
     )
     return f"# pipeline.yaml{' with ' if said else ''}{', '.join(said)}\n{text}"
+
+
+def _waivers(waiver: dict[str, Any], families: Families) -> list[dict[str, Any]]:
+    """Return a waiver for each cell of its tier."""
+    cells = families.get(waiver.get("tier", ""))
+    return [waiver] if cells is None else [{**waiver, "tier": cell} for cell in cells]
 
 
 def _escaped(value: Any) -> Any:

@@ -12,12 +12,12 @@ from imagetiers.config.layout import PIPELINE_FILE
 from imagetiers.config.model import DOIT_VARIABLES
 from imagetiers.config.schema import cut, place
 from imagetiers.config.yamltree import Node, Path
-from imagetiers.errors import PipelineError, Problem
+from imagetiers.errors import Problem, UndeclaredError
 from imagetiers.layers.credentials import secret_variables
 from imagetiers.repository_file import Reads
 from imagetiers.suggestions import did_you_mean
 
-__all__ = ["UndeclaredError", "raise_if_undeclared", "read_variables"]
+__all__ = ["raise_if_undeclared", "read_variables"]
 
 SECTION = "variables"
 _LONGEST = 1000  # characters of a value
@@ -26,10 +26,6 @@ _BOOLS = {"true": True, "false": False}
 _CREDENTIAL = "looks like a credential, and what a variable holds is in keys, records and logs"
 _KINDS: Mapping[str, type] = {"string": str, "int": int, "bool": bool}
 _WORDS = {"string": "a string", "int": "a whole number", "bool": "true or false"}
-
-
-class UndeclaredError(PipelineError):
-    """The command line has variables that pipeline.yaml does not declare."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import date
 from types import MappingProxyType
 
 from imagetiers.config.layout import PIPELINE_FILE
+from imagetiers.config.matrix import Families
 from imagetiers.config.model import ScanClass, ScanPolicy, Waiver
 from imagetiers.config.quantities import parse_age
 from imagetiers.config.schema import place
@@ -36,11 +37,13 @@ def waiver_problems(tree: Node) -> Iterator[Problem]:
             yield Problem(place(tree, ("waivers", index, "until"), PIPELINE_FILE), "is not a day", "such as 2027-01-31")
 
 
-def read_waivers(tree: Node, wrong: Collection[Path]) -> Iterator[Waiver]:
+def read_waivers(tree: Node, wrong: Collection[Path], families: Families) -> Iterator[Waiver]:
     """Yield the waivers; none where one of them is `wrong`."""
     if not any(path[:1] == ("waivers",) for path in wrong):
         for index, waiver in enumerate(_items(tree)):
-            yield Waiver(**waiver.plain(), where=place(tree, ("waivers", index), PIPELINE_FILE))
+            given = waiver.plain()
+            where = place(tree, ("waivers", index), PIPELINE_FILE)
+            yield Waiver(**given, where=where, cells=families.get(given.get("tier"), ()))
 
 
 def read_scan(tree: Node, wrong: Collection[Path]) -> ScanPolicy | None:

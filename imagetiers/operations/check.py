@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagetiers.operations.dockerfiles import hadolint_findings, today
 from imagetiers.planning.gpus import compiled_for
@@ -73,7 +73,19 @@ def check_dockerfiles(session: Session, plans: Sequence[Plan]) -> CheckedDockerf
         else:
             variants.update(dict.fromkeys(said, ""))
     waivers = dict.fromkeys(waiver for plan in plans for waiver in plan.pipeline.waivers)
-    return CheckedDockerfiles(weigh(variants, waivers, today(session)), variants, tuple(notes), unknown)
+    return CheckedDockerfiles(_once(weigh(variants, waivers, today(session))), variants, tuple(notes), unknown)
+
+
+def _once(weighed: Weighed) -> Weighed:
+    """Leave out what was found already in the same Dockerfile: tiers may share one."""
+
+    def each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        seen: dict[Finding, Finding] = {}
+        for finding in findings:
+            seen.setdefault(replace(finding, tier=""), finding)
+        return tuple(seen.values())
+
+    return replace(weighed, errors=each(weighed.errors), warnings=each(weighed.warnings), waived=each(weighed.waived))
 
 
 _HOW = "\n  hint: pip install 'imagetiers[lint]'; or hadolint: off in pipeline.yaml"

@@ -100,7 +100,7 @@ def tier_statuses(
 
 
 def _waiver(plan: Plan, tier: TierPlan) -> Waiver | None:
-    own = [each for each in plan.pipeline.waivers if each.vulnerability and each.tier in {None, tier.name}]
+    own = [each for each in plan.pipeline.waivers if each.vulnerability and each.is_for(tier.name)]
     return min(own, key=lambda each: each.until, default=None)
 
 

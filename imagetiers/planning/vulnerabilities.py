@@ -114,7 +114,7 @@ def _vulnerability(entry: Any, kind: str) -> Vulnerability:
 
 def judge_scan(report: ScanReport, policy: ScanPolicy, waivers: Iterable[Waiver], tier: str, today: date) -> Judged:
     """Hold a report of a tier's image against the policy as of `today` (UTC)."""
-    given = [waiver for waiver in waivers if waiver.vulnerability is not None and waiver.tier in {None, tier}]
+    given = [waiver for waiver in waivers if waiver.vulnerability is not None and waiver.is_for(tier)]
     failing, waived, passed = [], [], []
     used: dict[Waiver, None] = {}
     for each in report.found:

@@ -54,7 +54,7 @@ def weigh(findings: Iterable[Finding], waivers: Iterable[Waiver], today: date) -
 
 
 def _matches(waiver: Waiver, finding: Finding) -> bool:
-    return finding.rule in {waiver.rule, waiver.hadolint} and waiver.tier in {None, finding.tier}
+    return finding.rule in {waiver.rule, waiver.hadolint} and waiver.is_for(finding.tier)
 
 
 def _over(waiver: Waiver, day: date) -> bool:

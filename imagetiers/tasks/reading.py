@@ -9,8 +9,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
 from imagetiers.config.model import NOTHING_GIVEN
 from imagetiers.config.schema import keep_marks
-from imagetiers.config.variables import UndeclaredError
-from imagetiers.errors import PipelineError, Problem
+from imagetiers.errors import PipelineError, Problem, UndeclaredError
 from imagetiers.inputs.repository import Repository, load_repository
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan

@@ -18,7 +18,7 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
-from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, os_problem
+from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, UndeclaredError, os_problem
 from imagetiers.events import Events
 from imagetiers.planning.decide import Decisions, decide, default_tasks, run_after, run_before
 from imagetiers.planning.keys import short
@@ -115,8 +115,8 @@ class Tasks:
         try:
             self._opened = open_plan(self.layout, self._variant, self._given)
         except PipelineError as error:
-            undeclared = type(error).__name__ == "UndeclaredError"  # whose module most runs do not import
-            raise refused(error.problems, "the command line" if undeclared else "the pipeline") from None
+            where = "the command line" if isinstance(error, UndeclaredError) else "the pipeline"
+            raise refused(error.problems, where) from None
         self.variants = self._opened.variants
         self.plan: Plan = self._opened.plan
         self._connect = connect

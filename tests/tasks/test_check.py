@@ -112,3 +112,13 @@ def test_a_push_is_refused_before_anything_is_built(offline: Checkout) -> None:
 
     assert (run.code, run.out) == (3, "")
     assert "images/pytorch-clean/Dockerfile:14: line 15 removes /etc/motd again" in run.err
+
+
+def test_what_is_found_in_a_dockerfile_that_tiers_share_is_said_once(offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "arr-training: {", "arr-training: {matrix: {flavor: [slim, debug]}, ")
+    offline.edit("images/arr-training/Dockerfile", "COPY config/ /config/", "COPY config/ /config/\nUSER root")
+    run = offline.doit("check")
+
+    assert run.code == 0, run.text
+    assert "4 tiers are right" in run.out
+    assert run.out.count("(root-user)") == 1

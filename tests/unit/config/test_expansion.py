@@ -10,10 +10,13 @@ import pytest
 from imagetiers.config.groups import TASKS
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
+from imagetiers.config.resolved import resolved_text
 from imagetiers.errors import PipelineError
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan
+from imagetiers.report.cloudbuild import Mode, build_text
+from imagetiers.rules.weigh import weigh
 from imagetiers.tasks.tier_task import VERBS
 
 DAY = date(2026, 11, 21)
@@ -240,6 +243,48 @@ def test_a_parent_may_be_one_cell(layout: Layout) -> None:
     assert [tier.config.parent for name, tier in plan.tiers.items() if name in {"app", "test"}] == [
         "server-3.12-debug"
     ] * 2
+
+
+def test_a_context_that_has_cells_is_the_one_with_the_same_values(layout: Layout) -> None:
+    text = SHORT.replace(
+        "app: {parent: server,", 'app: {bases: {OTHER: "debian:trixie-slim"}, contexts: {web: {tier: server}},'
+    )
+    layout.tier("app").joinpath("Dockerfile").write_text(
+        CHILD.replace("PARENT", "OTHER") + "COPY --from=web /etc/hostname /\n"
+    )
+    layout.tier("app").joinpath("Dockerfile.test").write_text(
+        CHILD.replace("PARENT", "OTHER") + "COPY --from=web /etc/hostname /\n"
+    )
+    alone = text.replace("of $(matrix.flavor)", "x").replace(", app-3.11-slim]", "]")
+    followed = alone.replace("app: {bases", 'app: {matrix: {flavor: [slim], python: ["3.12"], cuda: ["12"]}, bases')
+
+    contexts = {
+        tier.name: tier.config.contexts["web"].tier
+        for tier in plan_of(layout, followed).tiers.values()
+        if tier.config.contexts
+    }
+    assert contexts == {"app-slim-3.12-12": "server-3.12-slim", "test-slim-3.12-12": "server-3.12-slim"}
+    assert "there is no tier 'server'\n  hint: tiers: alone, server-3.11-slim, " in said_of(layout, alone)
+
+
+def test_a_waiver_of_a_tier_with_cells_is_for_all_of_them(layout: Layout) -> None:
+    waiver = '{rule: root-user, tier: server, reason: they are tools, until: "2030-01-01"}'
+    plan = plan_of(layout, f"{SHORT}waivers: [{waiver}]\n")
+    found = [finding for tier in plan.tiers.values() for finding in tier.findings if finding.rule == "root-user"]
+
+    weighed = weigh(found, plan.pipeline.waivers, DAY)
+    assert {finding.tier for finding in weighed.waived} == {"server-3.11-slim", "server-3.12-slim", "server-3.12-debug"}
+    assert {finding.tier for finding in weighed.warnings} >= {"alone"}
+    assert weighed.unused == ()
+    written = resolved_text(load_config(layout, None).expanded, None)
+    assert len(plan_of(layout, written).pipeline.waivers) == 3
+
+
+def test_what_cloud_build_runs_has_the_variables_that_were_given(layout: Layout) -> None:
+    text = build_text(plan_of(layout, SHORT, greeting="for $5"), Mode.TRUSTED)
+
+    assert "doit 'greeting=for $5' cloudbuild" in text.splitlines()[0]
+    assert "args: [greeting=for $$5, 'verify:server-3.11-slim']" in text
 
 
 def test_a_long_chain_of_extensions_is_no_recursion(layout: Layout) -> None:

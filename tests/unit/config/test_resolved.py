@@ -26,8 +26,8 @@ CASES = sorted(
 )
 AWKWARD = [
     "", "1e5", "0o17", "0x1F", "2.10", "+.5", "1_000", "no", "on", "~", "null", "True", "12:30", "2026-11-21", "=", "<<",
-    "a: b", "# x", "- x", "? x", "!x", "&a", "*a", "%", "@", "`", "|", ">", "'", '"', "\\", " lead", "trail ", "a\n\nb\n", "\n", "\t",
-    "x" * 300, "$(var.x)", "$$(var.x)", "$$$(matrix.x) $(env.x)", "$(date)", "${X}", "a " * 200, "é\u2028\u0085\ufeff😀",
+    "a: b", "# x", "- x", "? x", "!x", "&a", "*a", "%", "@", "`", "|", ">", "'", '"', "\\", " lead", "trail ", "a\n\nb\n", "\n",
+    "\t", "x" * 300, "$(var.x)", "$$(var.x)", "$$$(matrix.x) $(env.x)", "$(date)", "${X}", "a " * 200, "é\u2028\u0085\ufeff😀",
 ]  # fmt: skip
 TEXTS = st.one_of(
     st.sampled_from(AWKWARD),

@@ -43,7 +43,7 @@ DERIVED = {
     model.CloudBuild: set(),
     model.TrustSettings: set(),
     model.TrustedKey: set(),
-    model.Waiver: {"where"},
+    model.Waiver: {"where", "cells"},
     model.ScanPolicy: set(),
     model.ScanClass: set(),
     model.SupplyChain: set(),
