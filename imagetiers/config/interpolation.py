@@ -23,7 +23,7 @@ VARIABLE, MATRIX = "var", "matrix"
 REFERENCE = "$("  # what each of them holds
 Value = str | int | bool
 _MEANT = {"vars": VARIABLE, "variable": VARIABLE, "variables": VARIABLE, "env": VARIABLE}  # what others call it
-_FORM = re.compile(rf"(\$?)\$\(({VARIABLE}|{MATRIX}|{'|'.join(_MEANT)})\.([^()\s]*)\)")
+_FORM = re.compile(rf"(\$?)\$\(\s*({VARIABLE}|{MATRIX}|{'|'.join(_MEANT)})\s*\.([^()]*)\)")
 _SECRETS = (
     "a secret is taken from nothing that is in keys, records and logs",
     "write the name of the variable or file itself",
@@ -105,6 +105,8 @@ class Filling:
             what = f"'{cut(match[0])}' refers to nothing"
             hint = f"write $({self.scope}.{cut(name)}), and declare it: variables: {{{cut(name)}: …}}"
             self._tell(node, path, what, hint)
+        elif any(map(str.isspace, match[0])):
+            self._tell(node, path, f"'{cut(match[0])}' holds a space", f"write $({scope}.{cut(name.strip())})")
         elif self.values is None:
             self._tell(node, path, *self.why)
         elif name not in self.values:

@@ -45,7 +45,7 @@ class _Expansion:
         above = self.cells.get(self.parents.get(name, ""), ())
         if self.parents.get(name) in self.broken or any(one in {path[:2], path} for one in self._wrong_of(name)):
             self.broken.add(name)
-        elif above or matrix.axes:
+        elif above or matrix.axes or matrix.excluded:
             count = matrix.size * max(1, len(above))
             if count > _MOST:
                 faults: list[Fault] = [

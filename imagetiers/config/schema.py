@@ -17,7 +17,7 @@ from imagetiers.config.yamltree import Path as KeyPath
 from imagetiers.errors import Problem
 from imagetiers.suggestions import did_you_mean
 
-__all__ = ["cut", "keep_marks", "place", "schema_mark", "schema_problems", "schema_text"]
+__all__ = ["cut", "place", "schema_mark", "schema_problems", "schema_text"]
 
 _END = re.compile(r"\$(?=\||\)|\Z)")
 _LONGEST = 60  # characters of a value that a message repeats
@@ -52,24 +52,11 @@ def schema_mark(tree: Node) -> str:
     return hashlib.sha256(schema_text() + b"\0" + json.dumps(tree.plain(), sort_keys=True).encode()).hexdigest()
 
 
-def keep_marks(marks: Iterable[Path], editors: Path) -> None:
-    """Remember that trees have passed, and let `editors` hold this version's schema, for who edits pipeline.yaml.
-
-    A read-only checkout is no reason to fail: it is only slower.
-    """
-    with contextlib.suppress(OSError):
-        for mark in marks:
-            if not mark.exists():
-                mark.parent.mkdir(parents=True, exist_ok=True)
-                editors.write_bytes(schema_text())
-                mark.touch()
-
-
 def schema_problems(tree: Node, name: str, mark: Path) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield (path, problem) of everything in `tree` that the schema does not allow.
 
-    A tree whose `mark` is there (`keep_marks`) is not checked again. That spares a `doit` that has nothing to do the import of
-    jsonschema.
+    A tree whose `mark` is there (`editor_schema.keep_marks`) is not checked again. That spares a `doit` that has nothing
+    to do the import of jsonschema.
     """
     with contextlib.suppress(OSError):  # somebody else's: then it is checked
         if mark.exists():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from imagetiers.config.schema import schema_text
+from imagetiers.config.editor_schema import editor_schema_text
 from imagetiers.scaffold.files import NewFile
 
 __all__ = ["NEXT", "VARIANTS", "common_files", "pipeline_name", "variant_files"]
@@ -47,7 +47,7 @@ def common_files() -> tuple[NewFile, ...]:
     found = dict(_files(files(__package__) / "templates" / "common"))  # there, .gitignore would hold for git itself
     return (
         NewFile(".gitignore", found["gitignore"]),
-        NewFile(".imagetiers/pipeline.schema.json", schema_text()),
+        NewFile(".imagetiers/pipeline.schema.json", editor_schema_text()),
         NewFile("dodo.py", found["dodo.py"]),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 
+from imagetiers.config.editor_schema import keep_marks
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
 from imagetiers.config.model import NOTHING_GIVEN
-from imagetiers.config.schema import keep_marks
 from imagetiers.errors import PipelineError, Problem, UndeclaredError
 from imagetiers.inputs.repository import Repository, load_repository
 from imagetiers.planning.make import make_plan

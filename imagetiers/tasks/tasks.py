@@ -291,6 +291,12 @@ class Tasks:
                 "doc": f"{' and '.join(self._default)} of {shown}",
                 "uptodate": [self._all_up_to_date(tasks)],
                 "task_dep": [task for task in tasks if task.partition(":")[0] in self._verbs],
+                "clean": [
+                    (self._clean, [what, self.plan.tiers[tier]])
+                    for what in ("clean_verdicts", "clean_image")
+                    for tier in (tiers if self._cleans else ())
+                ],
+                "meta": {"forget": functools.partial(self._forget, tasks)},
             }
 
     def cloudbuild(self) -> Task:
@@ -318,6 +324,10 @@ class Tasks:
     def _reason(self, task: str) -> str:
         reason = self.decisions()[task]
         return "" if reason is None else str(reason)
+
+    def _forget(self, tasks: list[str]) -> None:
+        for task in tasks:
+            mark_forced(self.layout, task)
 
     def _all_up_to_date(self, tasks: list[str]) -> UpToDate:
         return UpToDate(lambda: next(filter(None, map(self._reason, tasks)), ""), rebuild=False)

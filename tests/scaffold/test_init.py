@@ -10,8 +10,8 @@ import pytest
 
 from imagetiers import __version__
 from imagetiers.cli import main
+from imagetiers.config.editor_schema import editor_schema_text
 from imagetiers.config.layout import Layout
-from imagetiers.config.schema import schema_text
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.make import make_plan
 from imagetiers.scaffold.variants import VARIANTS, pipeline_name
@@ -55,7 +55,7 @@ def test_an_editor_finds_the_schema_where_the_first_line_sends_it(folder: Path) 
 
     first = (folder / "pipeline.yaml").read_text().splitlines()[0]
     schema = folder / first.removeprefix("# yaml-language-server: $schema=")
-    assert json.loads(schema.read_text()) == json.loads(schema_text())
+    assert json.loads(schema.read_text()) == json.loads(editor_schema_text())
     assert schema == Layout(folder).editor_schema
     assert f"{schema.parent.name}/" in (folder / ".gitignore").read_text().splitlines()
 

@@ -70,6 +70,9 @@ def test_a_group_is_a_task(offline: Checkout) -> None:
     listed, info = offline.doit("list"), offline.doit("info", "more")
     assert re.search(r"^lower +image and verify of arr-base, arr-training$", listed.out, re.MULTILINE)
     assert "image:arr-base, image:arr-training, verify:arr-base, verify:arr-training" in info.out
+    assert offline.doit("forget", "more").code == 0
+    forgotten = sorted(path.name for path in (offline.root / ".imagetiers/state/forgotten").iterdir())
+    assert forgotten == ["image:arr-base", "image:arr-training", "verify:arr-base", "verify:arr-training"]
 
 
 @pytest.mark.parametrize(
@@ -289,10 +292,10 @@ def test_what_plan_shows_as_resolved_is_the_same_pipeline(offline: Checkout) -> 
     offline.edit("pipeline.yaml", "GREETING: hello", "GREETING: $(var.greeting)")
     offline.edit("pipeline.yaml", "tiers:", "variables: {greeting: hello}\ntiers:")
 
-    def keys(*words: str) -> list[tuple[str, str]]:
+    def keys(*words: str) -> list[str]:
         run = offline.doit(*words, "plan", "--json", "-")
         assert run.code == 0, run.text
-        return [(tier["name"], tier["key"]) for tier in json.loads(run.out)["tiers"]]
+        return [tier["key"] for tier in json.loads(run.out)["tiers"]]
 
     before = keys("variant=shouting", "greeting=bye")
     shown = offline.doit("variant=shouting", "greeting=bye", "plan", "--resolved")

@@ -15,11 +15,13 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from imagetiers.config import model
+from imagetiers.config.editor_schema import editor_schema_text, keep_marks
 from imagetiers.config.gpus import Architecture
 from imagetiers.config.layout import Layout
 from imagetiers.config.loader import load_config
 from imagetiers.config.quantities import parse_duration, parse_size
-from imagetiers.config.schema import keep_marks, schema_text
+from imagetiers.config.schema import schema_text
+from imagetiers.config.yamltree import parse_yaml
 from imagetiers.rules.catalogue import RULES
 from tests.conftest import HERE
 
@@ -177,8 +179,27 @@ def test_a_schema_that_passed_is_remembered_for_these_very_contents(tiny: Layout
 
     assert first
     assert second == first
-    assert tiny.editor_schema.read_bytes() == schema_text()
+    assert tiny.editor_schema.read_bytes() == editor_schema_text()
     assert load_config(tiny, None).problems
+
+
+def test_editors_take_references_where_they_are_filled_in_and_nothing_else() -> None:
+    def wrong(pipeline: str) -> list[str]:
+        given = parse_yaml(f"version: 1\nname: x\n{pipeline}".encode(), "pipeline.yaml").plain()
+        return sorted(
+            error.json_path for error in Draft202012Validator(json.loads(editor_schema_text())).iter_errors(given)
+        )
+
+    Draft202012Validator.check_schema(json.loads(editor_schema_text()))
+    tier = "tiers: {t: {bases: {B: python:$(matrix.python)}, tag: $(var.tag), budget: {size: $(var.size)}, refresh: $(var.x)"
+    tier += ", compile: {stage: s, run: r, share_layers: $(var.share), ccache: {min_hit_rate: $(var.rate)}}"
+    assert wrong(f"{tier}}}}}") == []
+    assert wrong(f"{tier}, verify: {{python: {{pip_check: yes}}, timeout: long}}}}}}") == [
+        "$.tiers.t.verify.python.pip_check",
+        "$.tiers.t.verify.timeout",
+    ]
+    assert wrong(f"{tier}, secrets: {{a: {{env: $(var.x)}}}}}}}}") == ["$.tiers.t.secrets.a.env"]
+    assert wrong("trust: {require: $(var.x)}\ntiers: {t: {parent: p}}") == ["$.trust.require"]
 
 
 def test_the_lock_of_the_repository_is_read() -> None:
