@@ -1,8 +1,9 @@
-"""Who stands above whom: tiers by their parents, and by what they extend. Pure, and without recursion."""
+"""Who stands above whom: tiers by their parents, tiers and variants by what they extend. Pure, and without recursion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from imagetiers.config.layout import PIPELINE_FILE
 from imagetiers.config.schema import cut, place
@@ -13,6 +14,7 @@ from imagetiers.suggestions import did_you_mean
 __all__ = ["ancestors", "chain_problems", "links"]
 
 _SHOWN = 8  # tiers of a chain in a message
+_NOBODY: Mapping[str, object] = MappingProxyType({})
 
 
 def links(tiers: Mapping[str, Node], key: str) -> dict[str, str]:
@@ -41,18 +43,18 @@ def ancestors(above: Mapping[str, str]) -> dict[str, int | None]:
 
 
 def chain_problems(
-    tree: Node, key: str, above: Mapping[str, str], others: Mapping[str, object], cure: str
+    tree: Node, section: str, key: str, above: Mapping[str, str], cure: str, *, others: Mapping[str, object] = _NOBODY
 ) -> Iterator[Problem]:
-    """Yield a problem for each name under `key` that is no tier (nor one of `others`), and for each circle."""
-    tiers = tree.at(("tiers",)).value
-    assert isinstance(tiers, dict), "looked at by who asks"  # noqa: S101
+    """Yield a problem for each name under `key` that neither `section` (tiers, variants) nor `others` has, and each circle."""
+    there = tree.at((section,)).value
+    assert isinstance(there, dict), "looked at by who asks"  # noqa: S101
     depth = ancestors(above)
     told: set[str] = set()
     for name, up in above.items():
-        where = place(tree, ("tiers", name, key), PIPELINE_FILE)
-        if up not in tiers and up not in others:
-            known = [tier for tier in (*tiers, *others) if tier != name]
-            yield Problem(where, f"there is no tier '{cut(up)}'", did_you_mean(up, known, "tiers"))
+        where = place(tree, (section, name, key), PIPELINE_FILE)
+        if up not in there and up not in others:
+            known = [other for other in (*there, *others) if other != name]
+            yield Problem(where, f"there is no {section[:-1]} '{cut(up)}'", did_you_mean(up, known, section))
         elif depth[name] is None and name not in told:
             circle = _circle(name, above)
             told.update(circle)

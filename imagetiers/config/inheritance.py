@@ -9,7 +9,7 @@ from imagetiers.config.chains import ancestors, chain_problems, links
 from imagetiers.config.yamltree import Node, Path, merge_patch
 from imagetiers.errors import Problem
 
-__all__ = ["EXTENDS", "inherit"]
+__all__ = ["EXTENDS", "inherit", "without_extends"]
 
 EXTENDS = "extends"
 
@@ -22,9 +22,9 @@ def inherit(tree: Node, problems: dict[Problem, None], wrong: set[Path]) -> Node
     above = links(tiers.value, EXTENDS)
     if not above and not any(isinstance(tier.value, dict) and EXTENDS in tier.value for tier in tiers.value.values()):
         return tree
-    problems.update(dict.fromkeys(chain_problems(tree, EXTENDS, above, {}, "let one of them extend nothing")))
+    problems.update(dict.fromkeys(chain_problems(tree, "tiers", EXTENDS, above, "let one of them extend nothing")))
     depth = ancestors(above)
-    whole: dict[str, Node] = {name: _without(tier) for name, tier in tiers.value.items()}
+    whole: dict[str, Node] = {name: without_extends(tier) for name, tier in tiers.value.items()}
     for name in sorted(above, key=lambda name: depth[name] or 0):
         base = whole.get(above[name])
         if depth[name] is None or base is None or ("tiers", above[name]) in wrong:
@@ -35,7 +35,8 @@ def inherit(tree: Node, problems: dict[Problem, None], wrong: set[Path]) -> Node
     return replace(tree, value={**_entries(tree), "tiers": replace(tiers, value=whole)})
 
 
-def _without(tier: Node) -> Node:
+def without_extends(tier: Node) -> Node:
+    """Return a tier, or a variant, without the key that names what it extends."""
     if not isinstance(tier.value, dict) or EXTENDS not in tier.value:
         return tier
     return replace(tier, value={key: node for key, node in tier.value.items() if key != EXTENDS})

@@ -47,8 +47,9 @@ from imagetiers.config.schema import cut, place, schema_mark, schema_problems
 from imagetiers.config.supply_chain import read_supply_chain, supply_chain_problems
 from imagetiers.config.torch_family import TORCH_FAMILY
 from imagetiers.config.variables import raise_if_undeclared
+from imagetiers.config.variants import bases_of, patched, same_tag_problems, variant_names, variant_problems
 from imagetiers.config.waivers import is_day, read_scan, read_waivers, waiver_problems
-from imagetiers.config.yamltree import Node, Path, merge_patch, parse_yaml
+from imagetiers.config.yamltree import Node, Path, parse_yaml
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import Reads, read_file
 from imagetiers.suggestions import did_you_mean
@@ -65,7 +66,6 @@ _LOCKED = {  # sections of pipeline.lock.yaml: what a pin is
 _RESERVED = {"PARENT": "the parent's image, which the plan sets", "REFRESH_EPOCH": "what refresh sets"}
 _MOST_TIERS, _MOST_VARIANTS = 10_000, 100  # as the schema has them
 _OF_CCACHE = frozenset({"ccache", "build_folder"})  # keys of a compile step
-_NOT_IN_VARIANTS = ("version", "name", "variants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,9 @@ def load_config(
     reads = Reads() if reads is None else reads
     base, may_refer = _read(layout, reads)
     raise_if_undeclared(base, given)
-    variants = base.value.get("variants") if isinstance(base.value, dict) else None
-    names = tuple(variants.value) if variants and isinstance(variants.value, dict) else ()
-    written = base if variant is None else _patched(base, variant, names)
+    written = patched(base, variant)
     _raise_if_too_many(base, written)
-    problems = dict.fromkeys(_variant_problems(base, names))
+    problems = dict.fromkeys(variant_problems(base))
     expanded, marks = Expanded(written), []
     if uses_shorthand(written, may_refer=may_refer):
         marks.append(_mark(layout, written))
@@ -128,29 +126,19 @@ def load_config(
         wrong.add(path)
     problems.update(dict.fromkeys(_reference_problems(expanded)))
     if variant is not None:
-        usual = base if tree is written else expand(base, given, reads, expanded.wrong).tree
-        problems.update(dict.fromkeys(_target_problems(usual, tree, variant)))
+        for other in (None, *bases_of(base, variant)):
+            usual = patched(base, other)
+            usual = usual if tree is written else expand(usual, given, reads, expanded.wrong).tree
+            problems.update(dict.fromkeys(same_tag_problems(usual, other, tree, variant)))
     problems.update(dict.fromkeys(_cloudbuild_problems(tree, wrong)))
     pins = _pins(layout, problems, reads)
     pipeline = _pipeline(expanded, variant, pins, wrong, given)
     problems.update(dict.fromkeys(name_problems(pipeline, tree)))
-    return Config(pipeline, expanded, tuple(problems), names, tuple(marks))
+    return Config(pipeline, expanded, tuple(problems), variant_names(base), tuple(marks))
 
 
 def _mark(layout: Layout, tree: Node) -> pathlib.Path:
     return layout.state / "schema-passed" / schema_mark(tree)
-
-
-def _patched(base: Node, variant: str, names: tuple[str, ...]) -> Node:
-    if variant not in names:
-        raise PipelineError(
-            Problem("", f"variant={variant}: there is no such variant", did_you_mean(variant, names, "variants"))
-        )
-    patch = base.at(("variants", variant))
-    if not isinstance(patch.value, dict):
-        where = place(base, ("variants", variant), PIPELINE_FILE)
-        raise PipelineError(Problem(where, "must be a mapping", "a merge patch over this file, such as {gpus: [A100]}"))
-    return merge_patch(base, patch)
 
 
 def _raise_if_too_many(base: Node, tree: Node) -> None:
@@ -209,36 +197,6 @@ def _pins(layout: Layout, problems: dict[Problem, None], reads: Reads) -> dict[s
                 problems[Problem(where, f"is not a {noun}", hint)] = None
         found[section] = MappingProxyType({ref: pin.text for ref, pin in entries.value.items()})
     return found
-
-
-def _variant_problems(base: Node, names: tuple[str, ...]) -> Iterator[Problem]:
-    for name in names:
-        patch = base.at(("variants", name))
-        for key in patch.value if isinstance(patch.value, dict) else ():
-            if key in _NOT_IN_VARIANTS:
-                where = place(base, ("variants", name, key), PIPELINE_FILE, key=True)
-                yield Problem(where, "a variant cannot change this", "change the tiers, gpus, registry or cache")
-
-
-def _target_problems(base: Node, tree: Node, variant: str) -> Iterator[Problem]:
-    """What another stage makes, such as one with compilers and debuggers, is never pushed under the tag of what others run."""
-    usual, own = base.plain(), tree.plain()
-    if any(usual.get(key) != own.get(key) for key in ("registry", "channels")):
-        return
-    tiers = usual.get("tiers")
-    for name, tier in (own.get("tiers") if isinstance(own.get("tiers"), dict) else {}).items():
-        known = tiers.get(name) if isinstance(tiers, dict) else None
-        if not isinstance(known, dict) or not isinstance(tier, dict) or tier.get("target") == known.get("target"):
-            continue
-        before = {known.get("tag") or "latest", *_listed(known.get("tags"))}
-        for tag in (tier.get("tag") or variant, *_listed(tier.get("tags"))):
-            if tag in before and tier.get("image") == known.get("image"):
-                what = f"another stage than without the variant would have the same tag, {cut(str(tag))}"
-                yield Problem(place(tree, ("tiers", name, "target"), PIPELINE_FILE), what, f'tag: "{tag}-{variant}"')
-
-
-def _listed(given: Any) -> list[Any]:
-    return [each for each in given if isinstance(each, str)] if isinstance(given, list) else []
 
 
 def _reference_problems(expanded: Expanded) -> Iterator[Problem]:
@@ -303,7 +261,7 @@ def _parent_problems(expanded: Expanded) -> Iterator[Problem]:
     given = links(tiers, "parent").items()
     parents = {name: parent for name, parent in given if ("tiers", name, "parent") not in expanded.wrong}
     cure = "give one of them other bases"
-    yield from chain_problems(tree, "parent", parents, expanded.families, cure)
+    yield from chain_problems(tree, "tiers", "parent", parents, cure, others=expanded.families)
     for name, count in ancestors(parents).items():
         if count == MOST_ANCESTORS + 1:  # the first that is too deep; its children are no news
             what = f"has {count} ancestors; the limit is {MOST_ANCESTORS}, because an image has at most 127 layers"
