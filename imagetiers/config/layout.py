@@ -31,7 +31,7 @@ VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
 IMAGES = "images"
 # What lies beside the cache in .imagetiers/.
-KEPT = frozenset({"ccache", "folders", "contexts", "made", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
+KEPT = frozenset({"bake", "ccache", "folders", "contexts", "made", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 WORKER_VARIABLE = "IMAGETIERS_WORKER"
 
@@ -136,6 +136,10 @@ class Layout:
     def archive(self, key: str) -> Path:
         """Return where what a tier makes is on its way to or from the cache."""
         return self.work / "made" / f"{key}.tar"
+
+    def bake(self, variant: str | None) -> Path:
+        """Return the folder of the build contexts that a variant's bake file names."""
+        return self.work / "bake" / (f"variant-{variant}" if variant is not None else "base")
 
     def logs(self, tier: str) -> Path:
         """Return the folder of a tier's logs."""

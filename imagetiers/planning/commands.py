@@ -17,15 +17,21 @@ from imagetiers.planning.plan import CompilePlan, Contexts, TierPlan
 __all__ = [
     "BUILD_FOLDER",
     "CALL_LOG",
+    "CCACHE_DIR",
     "JOB_KNOWN",
     "JOB_LOG",
     "JOB_SOURCE",
+    "OUTPUTS_DIR",
+    "SECRETS",
     "STATS_LOG",
+    "WHEELS_DIR",
     "build_builder",
     "build_image",
     "command_container",
     "compile_container",
+    "declared_labels",
     "max_jobs",
+    "named_contexts",
     "room_of",
     "secrets_stream",
     "verify_container",
@@ -45,7 +51,7 @@ JOB_KNOWN = "/imagetiers/known"
 
 BUILD_FOLDER = "/imagetiers/build-folder"  # the program that keeps build folders
 _BUILD_FOLDER_AT = "/build-folder"  # what it keeps
-_CCACHE, _WHEELS, _OUTPUTS, _LOGS = "/ccache", "/wheels", "/outputs", "/imagetiers/logs"
+CCACHE_DIR, WHEELS_DIR, OUTPUTS_DIR, _LOGS = "/ccache", "/wheels", "/outputs", "/imagetiers/logs"
 
 # Compiles the launcher and puts it before whatever command ccache is to put before compilers, and becomes the command.
 # CCACHE_DISABLE: cc may be a link to ccache, and this call is not the step's.
@@ -127,9 +133,7 @@ def build_image(
         platform=pipeline.platform,
         args=_args(tier.args, tier.config.parent, images),
         labels={
-            "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
-            "org.opencontainers.image.version": tier.config.tag,
-            **tier.config.labels,
+            **declared_labels(tier, pipeline),
             Label.KEY: tier.key,
             Label.TIER: tier.name,
             Label.PIPELINE: pipeline.name,
@@ -174,12 +178,24 @@ def _args(args: Mapping[str, str], parent: str | None, images: Mapping[str, str]
     return args if parent is None else {**args, PARENT_ARG: images[parent]}
 
 
-def _contexts(contexts: Contexts, images: Mapping[str, str], folders: Mapping[str, Path]) -> dict[str, str]:
-    """Return named contexts as buildx is told of them."""
-    named = {**contexts.images, **{name: images[tier] for name, tier in contexts.tiers.items()}}
-    return {name: f"docker-image://{ref}" for name, ref in named.items()} | {
-        name: str(path) for name, path in folders.items()
+def declared_labels(tier: TierPlan, pipeline: Pipeline) -> dict[str, str]:
+    """Return the labels of an image that say what it is, and nothing of how it was built."""
+    return {
+        "org.opencontainers.image.title": f"{pipeline.name}/{tier.name}",
+        "org.opencontainers.image.version": tier.config.tag,
+        **tier.config.labels,
     }
+
+
+def _contexts(contexts: Contexts, images: Mapping[str, str], folders: Mapping[str, Path]) -> dict[str, str]:
+    named = named_contexts(contexts, {tier: f"docker-image://{ref}" for tier, ref in images.items()})
+    return named | {name: str(path) for name, path in folders.items()}
+
+
+def named_contexts(contexts: Contexts, tiers: Mapping[str, str]) -> dict[str, str]:
+    """Return named contexts as buildx is told of them; `tiers` says what stands for the images of tiers."""
+    outside = {name: f"docker-image://{ref}" for name, ref in contexts.images.items()}
+    return outside | {name: tiers[tier] for name, tier in contexts.tiers.items()}
 
 
 def compile_container(
@@ -203,7 +219,7 @@ def compile_container(
     where the step leaves what it makes, if that is not in `wheels`.
     """
     options = f"rw,noexec,nosuid,nodev,size={secrets}m,mode=0700,uid={user[0]},gid={user[1]}"
-    made, logs = (_WHEELS, _WHEELS) if outputs is None else (_OUTPUTS, _LOGS)
+    made, logs = (WHEELS_DIR, WHEELS_DIR) if outputs is None else (OUTPUTS_DIR, _LOGS)
     settings, run = plan.config.ccache, plan.config.run
     if settings is not None:
         run = ("/bin/sh", "-c", _WITH_LAUNCHER, "imagetiers", *run)
@@ -225,7 +241,7 @@ def compile_container(
             ),
         },
         mounts=(
-            *((BindMount(ccache, _CCACHE),) if settings is not None else ()),
+            *((BindMount(ccache, CCACHE_DIR),) if settings is not None else ()),
             *((BindMount(wheels, logs),) if outputs is None or settings is not None else ()),
             *((BindMount(outputs, made),) if outputs is not None else ()),
             *((BindMount(folder, _BUILD_FOLDER_AT),) if folder else ()),
@@ -239,7 +255,7 @@ def compile_container(
 
 def _ccache_env(settings: CcacheSettings, job_memory: int, room: int, logs: str) -> dict[str, str]:
     return {
-        "CCACHE_DIR": _CCACHE,
+        "CCACHE_DIR": CCACHE_DIR,
         "CCACHE_MAXSIZE": str(settings.max_size),
         "CCACHE_STATSLOG": f"{logs}/{STATS_LOG}",
         "CCACHE_LOGFILE": f"{logs}/{CALL_LOG}",

@@ -52,6 +52,7 @@ def load_tasks(dodo: str) -> dict[str, Any]:
         "task_report": tasks.report,
         "task_seeing": tasks.seeing,
         "task_cloudbuild": tasks.cloudbuild,
+        "task_bake": tasks.bake,
         "task_ccache": tasks.ccache,
         "task_gc": tasks.gc,
         "task_watch": tasks.watch,

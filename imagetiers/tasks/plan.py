@@ -1,17 +1,18 @@
-"""The task `plan`: what would be done, why, what it would take, and whether anything would be built at all."""
+"""The tasks `plan` and `bake`: what would be done, why and what it would take; and the plan as a bake file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
+from imagetiers.session import Session
 from imagetiers.tasks.act import Act
 from imagetiers.tasks.options import option, string, switch, where_called
 
-__all__ = ["plan_task"]
+__all__ = ["bake_task", "plan_task"]
 
 
 def _wrong(options: Mapping[str, Any], _: list[str]) -> list[Problem]:
@@ -56,3 +57,34 @@ def plan_task(act: Act) -> dict[str, Any]:
         ],
         "meta": {"quiet": True, "wrong": _wrong},
     }
+
+
+def bake_task(act: Act, whole: Callable[[], Session]) -> dict[str, Any]:
+    """Return the task; `act` turns failures into texts, `whole` returns the session with all that its plan is made of."""
+
+    def write(print: bool, out: str) -> TaskFailed | None:  # noqa: A002, ARG001, FBT001  doit passes options so, by their names
+        from imagetiers.operations.bake import write_bake
+
+        return act(lambda _: write_bake(whole(), to=where_called(out)))
+
+    return {
+        "actions": [write],
+        "doc": "write the plan as a file that docker buildx bake builds the same images of (--print; --out FILE)",
+        "params": [
+            switch("print", "write it and build nothing, as docker buildx bake --print does; there is no other way"),
+            option(
+                "out",
+                "write it to this file (- = stdout)",
+                string("names no file", "a path, or - for the standard output"),
+                default="-",
+            ),
+        ],
+        "meta": {"quiet": True, "wrong": _builds_nothing},
+    }
+
+
+def _builds_nothing(options: Mapping[str, Any], _words: list[str]) -> list[Problem]:
+    if options["print"]:
+        return []
+    hint = "doit builds the images; doit bake --print --out bake.json writes what docker buildx bake builds"
+    return [Problem("doit bake", "builds nothing", hint)]

@@ -31,7 +31,7 @@ from imagetiers.tasks.ccache import ccache_tasks
 from imagetiers.tasks.check import check_task
 from imagetiers.tasks.gc import gc_tasks
 from imagetiers.tasks.options import duration, form, option, refused, string, switch, where_called
-from imagetiers.tasks.plan import plan_task
+from imagetiers.tasks.plan import bake_task, plan_task
 from imagetiers.tasks.scan import scan_tasks
 from imagetiers.tasks.setup import setup_tasks
 from imagetiers.tasks.start import (
@@ -309,6 +309,10 @@ class Tasks:
             "params": [mode, check],
             "meta": {"quiet": True},
         }
+
+    def bake(self) -> Task:
+        """bake: the plan as a bake file."""
+        return bake_task(self._act, self._whole)
 
     def summary(self) -> Task:
         """The status table after a run that did something."""

@@ -22,7 +22,21 @@ _NEEDS = {
     "pull": {"pull"},
 }
 _OTHERS = frozenset(
-    {"cache", "ccache", "check", "cloudbuild", "gc", "lock", "metrics", "plan", "report", "status", "trust", "tui"}
+    {
+        "bake",
+        "cache",
+        "ccache",
+        "check",
+        "cloudbuild",
+        "gc",
+        "lock",
+        "metrics",
+        "plan",
+        "report",
+        "status",
+        "trust",
+        "tui",
+    }
 )
 
 

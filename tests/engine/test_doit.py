@@ -144,6 +144,7 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
     housekeeping = [f"ccache:{verb}" for verb in ("prune", "pull", "push", "rollback", "stats", "verify")]
     names = [line.split()[0] for line in listed.out.splitlines()]
     rest = [
+        "bake",
         "check",
         "cloudbuild",
         "compile",

@@ -306,3 +306,14 @@ def test_what_plan_shows_as_resolved_is_the_same_pipeline(offline: Checkout) -> 
     assert keys() == before
     assert (refused.code, refused.out) == (3, "")
     assert "--resolved: does not go together with --json, --why" in refused.err
+
+
+def test_bake_builds_nothing_and_says_so(offline: Checkout) -> None:
+    run = offline.doit("bake")
+
+    assert (run.code, run.out) == (3, "")
+    assert "doit bake: builds nothing" in run.err
+    assert "hint: doit builds the images; doit bake --print --out bake.json" in run.err
+    assert json.loads(offline.doit("bake", "--print").out)["group"] == {
+        "default": {"targets": ["pytorch-clean", "arr-base", "arr-training"]}
+    }

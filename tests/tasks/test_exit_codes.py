@@ -100,6 +100,7 @@ def params() -> list[tuple[str, dict[str, Any]]]:
         tasks.status(),
         tasks.cloudbuild(),
         tasks.watch(),
+        tasks.bake(),
     ]
     made += [*tasks.ccache(), *tasks.trust(), *tasks.gc()]
     found = [
