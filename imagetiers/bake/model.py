@@ -12,13 +12,13 @@ __all__ = ["BakeFile", "BakeTarget", "parse_print"]
 
 _KNOWN = frozenset(
     {"context", "contexts", "dockerfile", "dockerfile-inline", "args", "tags", "target", "platforms"}
-    | {"secret", "ssh", "network"}
+    | {"labels", "secret", "ssh", "network"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class BakeTarget:
-    """A target with everything that it inherits. An argument that is None comes from bake's environment.
+    """A target with everything that it inherits. An argument that is None comes from bake's environment, a label is none.
 
     `ssh` are agents by id, with their sockets or keys: none for the usual agent. `network` is '' where it says none. `rest`
     is what it says beyond that, by attribute.
@@ -30,6 +30,7 @@ class BakeTarget:
     inline: str | None
     contexts: Mapping[str, str]
     args: Mapping[str, str | None]
+    labels: Mapping[str, str | None]
     tags: tuple[str, ...]
     target: str | None
     platforms: tuple[str, ...]
@@ -69,7 +70,6 @@ def _flat(name: str, members: Mapping[str, tuple[str, ...]], above: tuple[str, .
 
 
 def _target(name: str, given: Mapping[str, Any]) -> BakeTarget:
-    args = given.get("args") or {}
     inline = given.get("dockerfile-inline")
     return BakeTarget(
         name=name,
@@ -77,7 +77,8 @@ def _target(name: str, given: Mapping[str, Any]) -> BakeTarget:
         dockerfile=str(given.get("dockerfile") or "Dockerfile"),
         inline=None if inline is None else str(inline),
         contexts={key: str(value) for key, value in (given.get("contexts") or {}).items()},
-        args={key: None if value is None else str(value) for key, value in args.items()},
+        args=_values(given.get("args")),
+        labels=_values(given.get("labels")),
         tags=tuple(map(str, given.get("tags") or ())),
         target=given.get("target"),
         platforms=tuple(map(str, given.get("platforms") or ())),
@@ -86,6 +87,10 @@ def _target(name: str, given: Mapping[str, Any]) -> BakeTarget:
         network=str(given.get("network") or ""),
         rest={key: value for key, value in given.items() if key not in _KNOWN and value not in (None, [], {}, "")},
     )
+
+
+def _values(given: Mapping[str, Any] | None) -> Mapping[str, str | None]:
+    return {key: None if value is None else str(value) for key, value in (given or {}).items()}
 
 
 def _fields(entry: Any) -> Mapping[str, str]:

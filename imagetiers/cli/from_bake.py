@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from imagetiers.adapters.process import run
 from imagetiers.bake.evaluate import Outline, evaluate, load_blocks, outline_of
 from imagetiers.bake.model import parse_print
 from imagetiers.bake.port import port
+from imagetiers.bake.variables import find_variables
 from imagetiers.cli.texts import said
 from imagetiers.config.layout import Layout
 from imagetiers.errors import PipelineError, Problem, os_problem
@@ -22,6 +24,7 @@ from imagetiers.scaffold.variants import common_files, pipeline_name
 __all__ = ["init_from_bake"]
 
 _SECONDS = 60.0  # bake may fetch a remote definition
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def init_from_bake(root: Path, file: str) -> list[str]:
@@ -47,9 +50,16 @@ def init_from_bake(root: Path, file: str) -> list[str]:
     if not outline.targets:
         raise PipelineError(Problem(file, "has no target", 'target "app" { ... }'))
     printed = _printed(root, file, outline)
-    if printed is None:
-        printed = evaluate(load_blocks(text, file), file, os.environ)
-    ported = port(parse_print(printed, file), outline, root, file, pipeline_name(root.name))
+    alone = printed is None
+
+    def evaluated(env: Mapping[str, str]) -> Mapping[str, Any]:
+        if alone:
+            return evaluate(load_blocks(text, file), file, os.environ | env)
+        return _bake(root, file, outline.targets, env)
+
+    bake = parse_print(evaluated({}) if printed is None else printed, file)
+    variables = find_variables(outline.variables, bake, evaluated, file)
+    ported = port(bake, outline, root, file, pipeline_name(root.name), variables)
     written = write_new(root, sorted((*ported.files, *common_files()), key=lambda each: each.path))
     lines = [*said(written), *(f"changed: {line}" for line in ported.changed)]
     lines += [f"not ported: {line}" for line in ported.left]
@@ -71,10 +81,10 @@ def _printed(root: Path, file: str, outline: Outline) -> dict[str, Any] | None:
     return {"group": found, "target": printed["target"]}
 
 
-def _bake(root: Path, file: str, names: Sequence[str]) -> dict[str, Any]:
+def _bake(root: Path, file: str, names: Sequence[str], env: Mapping[str, str] = _NOTHING) -> dict[str, Any]:
     lines: list[str] = []
     argv = ("docker", "buildx", "bake", "--print", "--file", str(root / file), *names)
-    code = run(argv, on_line=lines.append, seconds=_SECONDS)
+    code = run(argv, env=env, on_line=lines.append, seconds=_SECONDS)
     if code != 0 or "{" not in lines:
         what = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
         raise PipelineError(

@@ -13,6 +13,7 @@ import pytest
 from imagetiers.bake.evaluate import evaluate, load_blocks, outline_of
 from imagetiers.bake.model import parse_print
 from imagetiers.bake.port import port
+from imagetiers.bake.variables import find_variables
 from imagetiers.cli import main
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Secret
@@ -76,7 +77,9 @@ def test_what_it_becomes(case: str, tmp_path: Path, golden: Golden) -> None:
     shutil.copytree(FILES / case, root)
     outline = outline_of((root / name).read_text(), name)
 
-    ported = port(parse_print(evaluated(case), name), outline, root, name, case)
+    bake = parse_print(evaluated(case), name)
+    variables = find_variables(outline.variables, bake, lambda env: evaluated(case, **env), name)
+    ported = port(bake, outline, root, name, case, variables)
     write_new(root, ported.files)
 
     shown = [f"changed: {line}" for line in ported.changed] + [f"not ported: {line}" for line in ported.left]

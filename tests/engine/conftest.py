@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.layers.archive import read_saved
+from imagetiers.layers.model import ReadOptions
 from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
 from tests.conftest import HERE
@@ -112,6 +114,17 @@ class Checkout:
 
 def docker(*args: str) -> str:
     return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout
+
+
+def files_of(ref: str) -> dict[str, tuple[object, ...]]:
+    """Return all that there is in an image, but for times."""
+    with subprocess.Popen(["docker", "save", ref], stdout=subprocess.PIPE) as saved:
+        assert saved.stdout is not None
+        image = read_saved(iter(lambda: saved.stdout.read(1 << 20), b""), ReadOptions(sizes=True))  # type: ignore[union-attr]
+    return {
+        path: (entry.kind, entry.mode, entry.uid, entry.gid, entry.target, entry.hash)
+        for path, entry in image.tree.entries.items()
+    }
 
 
 def make_checkout(source: Path, root: Path, name: str = "", server: GcsServer | None = None) -> Checkout:

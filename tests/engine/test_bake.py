@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.layers.archive import read_saved
-from imagetiers.layers.model import FileKind, ReadOptions
+from imagetiers.layers.model import FileKind
 from tests.conftest import HERE
-from tests.engine.conftest import Checkout, docker, make_checkout, remove_all
+from tests.engine.conftest import Checkout, docker, files_of, make_checkout, remove_all
 
 pytestmark = pytest.mark.timeout(400)
 FOLDERS = 8  # of five tiers, what two of them compile, and what one takes from
@@ -89,29 +88,18 @@ def bake(checkout: Checkout, *args: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def files(ref: str) -> dict[str, tuple[object, ...]]:
-    """Return all that there is in an image, but for times."""
-    with subprocess.Popen(["docker", "save", ref], stdout=subprocess.PIPE) as saved:
-        assert saved.stdout is not None
-        image = read_saved(iter(lambda: saved.stdout.read(1 << 20), b""), ReadOptions(sizes=True))  # type: ignore[union-attr]
-    return {
-        path: (entry.kind, entry.mode, entry.uid, entry.gid, entry.target, entry.hash)
-        for path, entry in image.tree.entries.items()
-    }
-
-
-def test_bake_builds_the_same_files(tools: Checkout) -> None:
+def test_bake_builds_the_same_files_of(tools: Checkout) -> None:
     run = tools.doit("image")
     assert run.code == 0, run.text
 
     bake(tools)
 
     for tier, plan in tools.plan().items():
-        ours, theirs = files(str(plan["ref"])), files(f"{tools.name}/{tier}:latest")
+        ours, theirs = files_of(str(plan["ref"])), files_of(f"{tools.name}/{tier}:latest")
         assert len(ours) > 1000
         assert theirs == ours, tier
-    assert files(f"{tools.name}/made:latest")["/opt/bin/hi"][4] == "greeting"
-    built = files(f"{tools.name}/tools:latest")
+    assert files_of(f"{tools.name}/made:latest")["/opt/bin/hi"][4] == "greeting"
+    built = files_of(f"{tools.name}/tools:latest")
     assert {path for path in built if path.startswith("/here")} == {
         "/here", "/here/.dockerignore", "/here/Dockerfile", "/here/data", "/here/data/link", "/here/data/run",
     }  # fmt: skip
