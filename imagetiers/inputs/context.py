@@ -6,9 +6,10 @@ import tarfile
 from collections.abc import Iterable, Iterator
 
 from imagetiers.config.layout import DOCKERFILE
+from imagetiers.dockerfile.context import Tree
 from imagetiers.inputs.files import InputFile, input_file
 
-__all__ = ["archive", "context_tar"]
+__all__ = ["archive", "context_tar", "tree_of"]
 
 # tar, like every layer format, keeps times; all ours are the first moment that zip (and so wheels) can express.
 EPOCH = 315_532_800  # 1980-01-01T00:00:00Z, seconds
@@ -45,3 +46,8 @@ def _tar(files: Iterable[InputFile]) -> Iterator[bytes]:
         written += len(head) + info.size + padding
     end = 2 * tarfile.BLOCKSIZE
     yield bytes(end + -(written + end) % tarfile.RECORDSIZE)
+
+
+def tree_of(files: Iterable[InputFile]) -> Tree:
+    """Return files as a build context to look paths up in."""
+    return Tree({file.path: file.target if file.link else None for file in files})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imagetiers.dockerfile.context import Tree
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import read_pieces
 
-__all__ = ["InputFile", "input_file", "tree_of"]
+__all__ = ["InputFile", "input_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,3 @@ class InputFile:
 def input_file(path: str, content: bytes, *, executable: bool = False, link: bool = False) -> InputFile:
     """Return the file of that content."""
     return InputFile(path, hashlib.sha256(content).hexdigest(), len(content), executable, link, content)
-
-
-def tree_of(files: Iterable[InputFile]) -> Tree:
-    """Return files as a build context to look paths up in."""
-    return Tree({file.path: file.target if file.link else None for file in files})

@@ -11,7 +11,8 @@ from imagetiers.dockerfile.expand import LexError
 from imagetiers.dockerfile.model import SCRATCH, Dockerfile, Stage
 from imagetiers.dockerfile.reading import Reading
 from imagetiers.errors import Problem
-from imagetiers.inputs.files import InputFile, tree_of
+from imagetiers.inputs.context import tree_of
+from imagetiers.inputs.files import InputFile
 from imagetiers.inputs.snapshot import read_folder
 from imagetiers.repository_file import Reads
 

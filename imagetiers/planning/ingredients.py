@@ -12,7 +12,8 @@ from imagetiers.dockerfile.flags import quoted
 from imagetiers.dockerfile.model import Instruction, Stage, stage_args
 from imagetiers.dockerfile.reading import ContextUse
 from imagetiers.dockerfile.render import render_dockerfile
-from imagetiers.inputs.files import InputFile, input_file, tree_of
+from imagetiers.inputs.context import tree_of
+from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.inputs.repository import TierInputs
 from imagetiers.planning.keys import UNPINNED, KeyDocument
 from imagetiers.planning.plan import Contexts, TakenFolder, in_repository
