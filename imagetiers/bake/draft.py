@@ -46,6 +46,12 @@ class Draft:
         return f"target {self.target.name}"
 
     @property
+    def made_from(self) -> tuple[str, ...]:
+        """The tiers whose images it is made from."""
+        parent = (self.parent,) if self.parent is not None else ()
+        return (*parent, *(context["tier"] for context in self.contexts.values() if "tier" in context))
+
+    @property
     def context(self) -> PurePosixPath:
         """The folder that is its build context."""
         return PurePosixPath(self.target.context)

@@ -12,7 +12,7 @@ __all__ = ["BakeFile", "BakeTarget", "parse_print"]
 
 _KNOWN = frozenset(
     {"context", "contexts", "dockerfile", "dockerfile-inline", "args", "tags", "target", "platforms"}
-    | {"labels", "secret", "ssh", "network"}
+    | {"labels", "output", "secret", "ssh", "network"}
 )
 
 
@@ -32,6 +32,7 @@ class BakeTarget:
     args: Mapping[str, str | None]
     labels: Mapping[str, str | None]
     tags: tuple[str, ...]
+    outputs: tuple[Mapping[str, str], ...]
     target: str | None
     platforms: tuple[str, ...]
     secrets: tuple[Mapping[str, str], ...]
@@ -80,6 +81,7 @@ def _target(name: str, given: Mapping[str, Any]) -> BakeTarget:
         args=_values(given.get("args")),
         labels=_values(given.get("labels")),
         tags=tuple(map(str, given.get("tags") or ())),
+        outputs=tuple(_fields(entry) for entry in given.get("output") or ()),
         target=given.get("target"),
         platforms=tuple(map(str, given.get("platforms") or ())),
         secrets=tuple(_fields(entry) for entry in given.get("secret") or ()),

@@ -64,7 +64,10 @@ def port(  # noqa: PLR0917  one value each
     for draft in drafts.values():
         read_draft(draft, drafts, root, platform or _PLATFORMS[0], notes)
     dockerfiles = _dockerfiles(drafts.values())
-    tiers = {draft.name: settings_of(draft, variables, dockerfiles[draft.name], notes) for draft in drafts.values()}
+    taken = frozenset(name for draft in drafts.values() for name in draft.made_from)
+    tiers = {
+        draft.name: settings_of(draft, variables, dockerfiles[draft.name], taken, notes) for draft in drafts.values()
+    }
     given: dict[str, Any] = {"version": 1, "name": pipeline, "registry": None, "cache": ".imagetiers/cache"}
     if platform is not None:
         given["platform"] = platform

@@ -9,6 +9,7 @@ from typing import Any
 from imagetiers.bake.draft import Draft, Notes
 from imagetiers.bake.variables import Variables
 from imagetiers.config.layout import DOCKERFILE
+from imagetiers.config.output import dest_fault
 from imagetiers.config.references import check_place
 
 __all__ = ["settings_of"]
@@ -17,11 +18,14 @@ _NETWORKS = ("none", "host")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LATEST = "latest"
 # What bake does with an image that doit keeps by itself: nothing of it is lost.
-_KEPT = frozenset({"type=docker", "type=image", "type=cacheonly"})
+_KEPT = ({"type": "docker"}, {"type": "image"}, {"type": "cacheonly"})
+_FILES = frozenset({"local", "tar", "oci"})
 
 
-def settings_of(draft: Draft, variables: Variables, dockerfile: str, notes: Notes) -> dict[str, Any]:
-    """Return the settings; `dockerfile` is the name of its Dockerfile."""
+def settings_of(
+    draft: Draft, variables: Variables, dockerfile: str, taken: frozenset[str], notes: Notes
+) -> dict[str, Any]:
+    """Return the settings; `dockerfile` is the name of its Dockerfile, `taken` are tiers that others take from."""
     given: dict[str, Any] = {}
     if draft.folder != draft.name:
         given["folder"] = draft.folder
@@ -37,17 +41,45 @@ def settings_of(draft: Draft, variables: Variables, dockerfile: str, notes: Note
         given["args"] = _referring(draft.args, draft.marked.args if draft.marked is not None else {}, variables)
     if draft.target.target is not None:
         given["target"] = draft.target.target
-    given |= _names(draft, variables, notes)
-    labels = {name: value for name, value in draft.target.labels.items() if value is not None}
-    if labels:
-        given["labels"] = _referring(labels, draft.marked.labels if draft.marked is not None else {}, variables)
+    output = _output(draft, taken, notes)
+    given |= _of_image(draft, variables, notes) if output is None else {"output": output}
     given |= _access(draft, notes)
-    notes.left += [
-        f"{draft.where}: {key}: {_shown(value)}"
-        for key, value in draft.target.rest.items()
-        if not (key == "output" and _is_kept(value))
-    ]
+    notes.left += [f"{draft.where}: {key}: {_shown(value)}" for key, value in draft.target.rest.items()]
     return given
+
+
+def _output(draft: Draft, taken: frozenset[str], notes: Notes) -> dict[str, str] | None:
+    """Return where its files go, if it makes no image."""
+    outputs = [output for output in draft.target.outputs if output not in _KEPT]
+    made = (
+        {key: outputs[0].get(key, "") for key in ("type", "dest")} if len(draft.target.outputs) == 1 and outputs else {}
+    )
+    if (
+        made
+        and made == outputs[0]
+        and made["type"] in _FILES
+        and draft.name not in taken
+        and not dest_fault(made["dest"])
+    ):
+        names = [*draft.target.tags, *draft.target.labels]
+        notes.left += (
+            [f"{draft.where}: {', '.join(names)}: with an output it makes files and no image"] if names else []
+        )
+        return made
+    why = "others take from its image" if draft.name in taken else "a tier makes one thing, at a place of its own"
+    notes.left += [f"{draft.where}: output: {_csv(output)}: {why}" for output in outputs]
+    return None
+
+
+def _csv(fields: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in fields.items())
+
+
+def _of_image(draft: Draft, variables: Variables, notes: Notes) -> dict[str, Any]:
+    """Return what an image is called, and says of itself."""
+    labels = {name: value for name, value in draft.target.labels.items() if value is not None}
+    marked = draft.marked.labels if draft.marked is not None else {}
+    return _names(draft, variables, notes) | ({"labels": _referring(labels, marked, variables)} if labels else {})
 
 
 def _referring(values: Mapping[str, str], marked: Mapping[str, str | None], variables: Variables) -> dict[str, str]:
@@ -89,10 +121,6 @@ def _split(tag: str) -> tuple[str, str]:
     return (place, name) if colon and "/" not in name else (tag, _LATEST)
 
 
-def _is_kept(output: Any) -> bool:
-    return isinstance(output, list) and all(each in _KEPT for each in output)
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={each}" for key, each in value.items())
@@ -121,7 +149,7 @@ def _secrets(draft: Draft, notes: Notes) -> dict[str, dict[str, str]]:
             secrets[id_] = {"ssh": paths[0] if paths else "default"}
     for secret in draft.target.secrets:
         id_, env, file = secret.get("id", ""), secret.get("env"), secret.get("src", secret.get("source"))
-        shown = f"{where}: secret: {','.join(f'{key}={value}' for key, value in secret.items())}"
+        shown = f"{where}: secret: {_csv(secret)}"
         if id_ in secrets:
             notes.left.append(f"{shown}: an SSH agent has that id, too; call one of them otherwise")
         elif id_ and (env or file):

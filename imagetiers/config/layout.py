@@ -31,7 +31,9 @@ VERIFY_SCRIPT = "verify.py"
 DEFAULT_CACHE = ".imagetiers/cache"
 IMAGES = "images"
 # What lies beside the cache in .imagetiers/.
-KEPT = frozenset({"bake", "ccache", "folders", "contexts", "made", "wheels", "logs", "state", "locks", "untrusted", "doit.db"})
+KEPT = frozenset(
+    {"bake", "ccache", "folders", "contexts", "made", "wheels", "logs", "state", "locks", "untrusted", "doit.db"}
+)
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 WORKER_VARIABLE = "IMAGETIERS_WORKER"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagetiers.config.layout import DOCKERFILE
-from imagetiers.config.model import ONLY_WHEELS, PARENT_ARG, SSH_AGENT, Secret
+from imagetiers.config.model import ONLY_WHEELS, PARENT_ARG, SSH_AGENT, MadeFiles, Secret
 from imagetiers.dockerfile.network import with_network
 from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.planning.commands import CCACHE_DIR, OUTPUTS_DIR, SECRETS, WHEELS_DIR, declared_labels, named_contexts
@@ -66,6 +66,7 @@ class PrintedTarget:
     tags: tuple[str, ...] = ()
     secrets: tuple[Secret, ...] = ()
     network: str | None = None
+    output: MadeFiles | None = None
 
     def document(self, place: str) -> dict[str, Any]:
         """Return the target as JSON has it; contexts lie in the folder `place`."""
@@ -80,6 +81,7 @@ class PrintedTarget:
             "tags": list(self.tags),
             "secret": [_secret(secret) for secret in self.secrets if secret.ssh is None],
             "ssh": [_agent(secret) for secret in self.secrets if secret.ssh is not None],
+            "output": [f"type={self.output.type},dest={self.output.dest}"] if self.output is not None else [],
             "entitlements": ["network.host"] if self.network == "host" else [],
         }
         return {key: value for key, value in given.items() if value}
@@ -142,10 +144,11 @@ def _targets(plan: Plan, tier: TierPlan, names: Mapping[str, str]) -> Iterator[P
         args=args,
         contexts=contexts | parent,
         folders=tier.folders,
-        labels=declared_labels(tier, plan.pipeline),
-        tags=tier.tags,
+        labels=declared_labels(tier, plan.pipeline) if tier.config.output is None else {},
+        tags=tier.tags if tier.config.output is None else (),
         secrets=tier.config.secrets,
         network=network,
+        output=tier.config.output,
     )
 
 

@@ -66,6 +66,10 @@ def test_bake_and_doit_build_the_same(ported: Checkout, request: pytest.FixtureR
     theirs = {tag: files_of(tag) for target in printed.values() for tag in target.get("tags", ())}
     assert len(theirs) >= 1
 
+    out = ported.root / "out"  # what the service's test leaves
+    report = (out / "tests.txt").read_text() if out.exists() else ""
+    shutil.rmtree(out, ignore_errors=True)
+
     assert "to be mended" not in init(ported)
     run = ported.doit(timeout=300)
 
@@ -75,9 +79,7 @@ def test_bake_and_doit_build_the_same(ported: Checkout, request: pytest.FixtureR
     for tag, files in theirs.items():
         assert files_of(tag) == files, tag
     if case == "service":
-        report = (ported.root / "out" / "tests.txt").read_text()  # what the target test leaves
-        assert report == "ok order\nok invoice\n"
-        assert "/tests.txt" in files_of(str(ported.plan()["test"]["ref"]))
+        assert (out / "tests.txt").read_text() == report == "ok order\nok invoice\n"
 
 
 @pytest.mark.parametrize("case", ["language", "service", "models"])
