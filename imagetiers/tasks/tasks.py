@@ -284,17 +284,20 @@ class Tasks:
         """GROUP: what a doit does for all tiers, for those of a group of pipeline.yaml."""
         for group, tiers in self.plan.pipeline.groups.items():
             shown = ", ".join(tiers) if len(tiers) <= _SHOWN else f"{len(tiers)} tiers"
-            tasks = [f"{verb}:{tier}" for verb in self._default for tier in tiers]
+            verbs = [verb for verb in self._default if ":" not in verb]  # of images; files are only made
+            files = [tier for tier in tiers if self.plan.tiers[tier].config.output is not None]
+            images = [tier for tier in tiers if tier not in files]
+            tasks = [*(f"image:{tier}" for tier in files), *(f"{verb}:{tier}" for verb in verbs for tier in images)]
             yield {
                 "basename": group,
                 "actions": None,
-                "doc": f"{' and '.join(self._default)} of {shown}",
+                "doc": f"{' and '.join(verbs)} of {shown}",
                 "uptodate": [self._all_up_to_date(tasks)],
                 "task_dep": [task for task in tasks if task.partition(":")[0] in self._verbs],
                 "clean": [
                     (self._clean, [what, self.plan.tiers[tier]])
-                    for what in ("clean_verdicts", "clean_image")
-                    for tier in (tiers if self._cleans else ())
+                    for what, cleaned in (("clean_verdicts", images), ("clean_image", tiers))
+                    for tier in (cleaned if self._cleans else ())
                 ],
                 "meta": {"forget": functools.partial(self._forget, tasks)},
             }

@@ -74,6 +74,17 @@ def test_a_group_is_a_task(offline: Checkout) -> None:
     forgotten = sorted(path.name for path in (offline.root / ".imagetiers/state/forgotten").iterdir())
     assert forgotten == ["image:arr-base", "image:arr-training", "verify:arr-base", "verify:arr-training"]
 
+    # Of files there is nothing to verify, nor to push.
+    offline.edit("pipeline.yaml", "arr-training: {", "arr-training: {output: {type: local, dest: made}, ")
+    for registry in ("", "registry: localhost:1/x\n"):
+        text = (offline.root / "pipeline.yaml").read_text()
+        (offline.root / "pipeline.yaml").write_text(registry + text)
+        info = offline.doit("info", "more")
+        wanted = "verify:arr-base" if not registry else "push:arr-base"
+        assert re.search(rf"^after +: image:arr-training, (image:arr-base, )?{wanted}$", info.out, re.MULTILINE), (
+            info.text
+        )
+
 
 @pytest.mark.parametrize(
     ("words", "meant"),
