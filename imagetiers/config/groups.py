@@ -17,7 +17,7 @@ __all__ = ["TASKS", "resolve_groups"]
 GROUPS = "groups"
 TASKS = frozenset(
     {"bake", "cache", "ccache", "check", "cloudbuild", "compile", "explain", "gc", "image", "lock", "metrics", "plan", "pull",
-     "push", "report", "scan", "size", "status", "trust", "tui", "verify", "verify-supply-chain", "watch"}
+     "push", "report", "scan", "setup", "size", "status", "teardown", "trust", "tui", "verify", "verify-supply-chain", "watch"}
     | {"auto", "clean", "dumpdb", "forget", "help", "ignore", "info", "list", "reset-dep", "run", "strace", "tabcompletion"}
 )  # fmt: skip
 """The names of doit's tasks and commands, which no group can have."""

@@ -328,3 +328,21 @@ def test_bake_builds_nothing_and_says_so(offline: Checkout) -> None:
     assert json.loads(offline.doit("bake", "--print").out)["group"] == {
         "default": {"targets": ["pytorch-clean", "arr-base", "arr-training"]}
     }
+
+
+@pytest.mark.parametrize("registry", ["", "registry: host.example\n"])
+def test_a_group_may_hold_what_makes_no_image(registry: str, offline: Checkout) -> None:
+    offline.edit("pipeline.yaml", "tiers:", f"{registry}groups: {{release: [arr-base, report]}}\ntiers:")
+    offline.edit(
+        "pipeline.yaml", "variants:", "  report: {parent: arr-base, output: {type: local, dest: out}}\nvariants:"
+    )
+    folder = offline.root / "images" / "report"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("ARG PARENT\nFROM ${PARENT}\n")
+    (folder / ".image-manifest").write_text("")
+
+    listed = offline.doit("list", "--all", "--deps")
+
+    assert listed.code == 0, listed.text
+    assert " of arr-base, report" in listed.out
+    assert "image:report" in listed.out
