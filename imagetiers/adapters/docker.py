@@ -40,9 +40,9 @@ _ANSWER = 60  # seconds, as the SDK has it
 _PIECE = 1 << 20  # bytes of an archive
 _ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
-# How the engine words a registry's 5xx and 429, and a connection that broke.
-_MOMENTARY = re.compile(
-    r"HTTP status: (5\d\d|429)|toomanyrequests|connection reset|i/o timeout|handshake timeout|\bEOF$"
+# How the engine words a registry's 5xx and 429, a connection that broke, and a link that another push was just writing.
+_MOMENTARY = (
+    r"HTTP status: (5\d\d|429)|toomanyrequests|connection reset|i/o timeout|handshake timeout|\bEOF$|digest invalid"
 )
 _TRANSFER = RetryPolicy(first=0.5, most=4.0, total=60.0)
 _T = TypeVar("_T")
@@ -227,12 +227,12 @@ class DockerEngine:
                     if DISK_FULL in event["error"]:
                         raise disk_full()
                     error = RegistryError(Problem(ref, f"cannot be {done}: {event['error']}", hint))
-                    raise MomentaryError(error) if _MOMENTARY.search(event["error"]) else error
+                    raise MomentaryError(error) if re.search(_MOMENTARY, event["error"]) else error
                 on_line(" ".join(str(event[key]) for key in ("id", "status", "progress") if event.get(key)))
                 yield event
         except docker.errors.APIError as error:
             refused = RegistryError(Problem(ref, f"cannot be {done}: {error.explanation}", hint))
-            raise (MomentaryError(refused) if _MOMENTARY.search(str(error.explanation)) else refused) from error
+            raise (MomentaryError(refused) if re.search(_MOMENTARY, str(error.explanation)) else refused) from error
 
     def _events(self, call: Callable[[APIClient], Iterator[_T]]) -> Iterator[_T]:
         """Yield what a long call reports; each piece can fail as the call itself."""
