@@ -28,6 +28,7 @@ CASES = {
     "a service, its tests and a linter": ("service", ("service", "lint", "test"), "app/serve"),
     "images for models, a matrix": ("models", ("base", "framework", "serve", "train"), "serve/server"),
 }
+_NAME = "bench-bake"
 _INIT = "import sys; from imagetiers.cli import main; sys.exit(main())"
 _EDITED = 'echo >>"$0"; exec "$@"'
 
@@ -40,8 +41,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, recording("bake", given.to) as measured:
         for case, (name, targets, edited) in CASES.items():
-            env = {"PYTHONPATH": str(ROOT), "REGISTRY": f"bench-bake/{name}", "REPOSITORY": f"bench-bake/{name}"}
             baked, ported = Path(temporary) / "baked" / name, Path(temporary) / "ported" / name
+            # Names of their own: who finds a tag on the other's image has something to do.
+            env, baking = _names(f"{_NAME}/ported-{name}"), _names(f"{_NAME}/baked-{name}")
             for folder in (baked, ported):
                 shutil.copytree(ROOT / "tests" / "bake" / "files" / name, folder)
             doit = (sys.executable, "-m", "doit")
@@ -49,15 +51,28 @@ def main() -> None:
             _quietly((sys.executable, "-c", _INIT, "init", "--from-bake", "docker-bake.hcl"), ported, env)
             _quietly(doit, ported, env)
             time.sleep(2.5)  # nothing is remembered of what is younger than two seconds
-            commands = [Command(OURS, doit, ported, env), Command(BAKE, bake, baked, env)]
+            commands = [Command(OURS, doit, ported, env), Command(BAKE, bake, baked, baking)]
             measured.extend(measure(f"{case}: {NOTHING}", commands, given.runs))
             edits = [
                 Command(each.name, ("sh", "-c", _EDITED, edited, *each.argv), each.folder, each.env)
                 for each in commands
             ]
             measured.extend(measure(f"{case}: {EDIT}", edits, given.runs))
-            _quietly((*doit, "gc", "--days=0", "--keep=0"), ported, env)
-            _quietly((*doit, "clean", "image"), ported, env)
+        _remove()
+
+
+def _names(place: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), "REGISTRY": place, "REPOSITORY": f"{place}/image"}
+
+
+def _remove() -> None:
+    listed = subprocess.run(
+        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"{_NAME}/*/*"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    subprocess.run(["docker", "rmi", *listed.stdout.split()], check=False, capture_output=True)
 
 
 def _quietly(argv: tuple[str, ...], folder: Path, env: dict[str, str]) -> None:
