@@ -1,284 +1,210 @@
-"""doit cache:gc: remove what has not been used for long, here and in the cache, in two phases (`planning.housekeeping`).
+"""doit gc: room that comes back on this machine: images, builder images and their layers, wheels, logs, what was left over.
 
-In the cache the marks are written first, under a precondition, so that of two runs at once one gives up; then records
-are folded into their aggregates; then what was marked before is deleted, each in the generation that was marked. A run
-that dies anywhere has at worst forgotten marks, and what it has not deleted is marked again by the next one.
+Unlike the cache (`operations.cache_gc`), where everybody builds, this machine knows who uses what: locks and containers tell.
+So nothing waits for a second run. Killed at any moment it has removed less than it would; what was put aside, the next one
+finds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
+from queue import Empty
 
-from imagetiers.ccache.apart import Report, apart
-from imagetiers.ccache.listing import draw
-from imagetiers.config.model import Trust, branch_name
-from imagetiers.errors import NotFoundError, PreconditionError, Problem, StoreError
-from imagetiers.operations.gc_cache import CacheContents, Part, read_cache
-from imagetiers.operations.gc_ccache import listed, plan_abandoned, remove_namespace
-from imagetiers.operations.gc_local import local_items, needed_here, remove
-from imagetiers.parallel import map_parallel
-from imagetiers.planning.forecast import READ, Sample
-from imagetiers.planning.housekeeping import Item, Limits, Mark, Sweep, decode_marks, encode_marks, plan_sweep
-from imagetiers.planning.keys import SHORT
+from imagetiers.errors import EngineError, ImagetiersError, LockedError
+from imagetiers.operations.gc_local import held_locks, local_items, needed_here, remove
+from imagetiers.planning.housekeeping import Item, Limits, Sweep, sweep_now
+from imagetiers.planning.keys import short
+from imagetiers.planning.observed import Stored, StoredImage
 from imagetiers.planning.plan import Plan
+from imagetiers.planning.room import (
+    BRANCHES,
+    BUILDERS,
+    IMAGES,
+    builds_of_others,
+    image_items,
+    needed_images,
+    plan_keys,
+    room,
+    wheels_of,
+)
+from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.swept import swept_lines
 from imagetiers.session import Session
-from imagetiers.state.aggregates import AGGREGATE, Aggregate, decode_aggregate, encode_aggregate, fold
-from imagetiers.stores.port import Store
+from imagetiers.stores.patience import answer_within
 
-__all__ = ["GcOptions", "collect_garbage", "sweep_part"]
+__all__ = ["RoomOptions", "could_come_back", "make_room", "room_line"]
 
 DAY = 86_400.0
-_HERE = ("wheels here", "ccache here", "marks here", "branches here")
-_THREADS = 8
-_BRANCHES_MAX = 1_000  # of others: whoever may write one may write a million of them
-_LEFT_SECONDS = 7 * DAY  # longer than any compile that runs on in its container after its doit was killed
+_AGED = (BRANCHES, "wheels here", "ccache here", "branches here", "left over")
+_HINT_SECONDS = 1.0
+_HINT_LEAST = 10_000_000  # bytes
+_REMEMBERED = "state/signed"
+"""What was seen of signatures: forgetting it costs safety and not time, so `cache:gc` does, much later."""
 
 
 @dataclass(frozen=True, slots=True)
-class GcOptions:
-    """What `cache:gc` was asked for: limits by age (s), count of each tier's wheels, bytes in all of the cache.
+class RoomOptions:
+    """What stays of what nobody needs now: what was used in `max_age` seconds, and the `keep` newest of a tier and variant."""
 
-    The `keep` newest builds of each tier and variant stay. `grace` seconds pass between marking a thing and removing it.
-    """
-
-    max_age: float = 90 * DAY
-    max_count: int | None = None
-    max_bytes: int | None = None
-    keep: int = 3
-    grace: float = DAY
+    max_age: float = 14 * DAY
+    keep: int = 2
     dry_run: bool = False
 
     @property
     def limits(self) -> Mapping[str, Limits]:
-        """The limits by kind of thing. Records that a forecast reads stay; those before them become sums."""
-        aged = Limits(self.max_age)
-        return {
-            "wheels": Limits(self.max_age, self.max_count),
-            "records": Limits(max_count=READ, keep=READ),
-            **dict.fromkeys(("inputs", "keys", "verdicts", "published", "objects", "folders", "made", *_HERE), aged),
-            "logs here": Limits(self.max_age, keep=self.keep),
-            "left over": Limits(_LEFT_SECONDS),
-        }
+        """The limits by kind of thing. What no tier can be told of goes by age alone."""
+        counted = Limits(self.max_age, keep=self.keep)
+        aged = dict.fromkeys(_AGED, Limits(self.max_age))
+        marks = Limits(max(self.max_age, DAY))  # they take no room, and the next doit would be slower
+        return {**dict.fromkeys((IMAGES, BUILDERS, "logs here"), counted), **aged, "marks here": marks}
 
 
-def collect_garbage(
-    session: Session,
-    plans: Iterable[Plan],
-    options: GcOptions,
-    *,
-    alone: Callable[[str, Callable[[], Report]], Report] = apart,
-) -> None:
-    """Mark and remove, here and in the cache; `plans` are the pipeline's in all variants: what they need stays.
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What stays and goes: images on the engine, and files here; `busy` are locks whose holders need nobody knows what."""
 
-    Prints what is kept, marked and removed. A trusted build does so for untrusted branches, too, each of them `alone`: what
-    they have written is read in a process of its own. Raises StoreError where the cache could not be read or written, OSError.
+    stored: Stored
+    images: Sweep
+    here: Sweep
+    busy: tuple[str, ...]
+
+    @property
+    def going(self) -> dict[str, StoredImage]:
+        """The images that go, by id."""
+        ids = {item.name for item in self.images.delete}
+        return {image.info.id: image for image in self.stored.images if image.info.id in ids}
+
+
+def make_room(session: Session, plans: Iterable[Plan], options: RoomOptions) -> None:
+    """Remove what nobody needs; `plans` are the pipeline's in all variants. Prints what goes, and the bytes that come back.
+
+    Raises EngineError, OSError.
     """
     known = list(plans)
-    pipelines = frozenset(plan.pipeline.name for plan in known)
-    keys = frozenset(key for plan in known for tier in plan.tiers.values() for key in _keys(plan, tier.name))
-    problems: list[Problem] = []
-    with session.services.locks.hold("gc", "cache:gc"):
-        held = session.services.locks.held()
-        _here(session, options, keys)
-        live = {key[:SHORT] for key in keys} | {name.partition("-")[2][:SHORT] for name in held if "-" in name}
-        part = Part(session.services.store, session.trust, session.services.registry)
-        for where, work in _parts(part, frozenset(live), options, problems, pipelines):
-            try:
-                report = alone(where, work) if where else work()
-            except StoreError as error:
-                problems += error.problems
-                continue
-            session.services.console.line(report.text)
-            hint = "nothing that it might name was marked or removed: run it again"
-            problems += [Problem(where or session.services.store.url, doubt, hint) for doubt in report.bad]
-    StoreError.raise_if(problems)
+    with session.services.locks.hold("gc", "gc"):
+        decided = _decide(session, session.services.engine.stored(), known, options, local_items(session.layout))
+        freed = room(decided.stored.images, decided.going)
+        for line in _lines(session, decided, options, freed):
+            session.services.console.line(line)
+        if not options.dry_run:
+            freed -= _remove_images(session, decided.going.values())
+            kept = sum(item.size for item in decided.here.delete if not _remove_here(session, item))
+        else:
+            kept = 0
+        come = "would come back" if options.dry_run else "came back"
+        here = sum(item.size for item in decided.here.delete) - kept
+        session.services.console.line(f"{size_text(freed + here)} {come}")
 
 
-def _keys(plan: Plan, name: str) -> tuple[str, ...]:
-    tier = plan.tiers[name]
-    return (tier.key, tier.compile.key) if tier.compile is not None else (tier.key,)
+def room_line(session: Session, plans: Callable[[], Iterable[Plan]]) -> Iterator[str]:
+    """Yield how much could come back, where it is worth a line and told at once. A hint: no error is told."""
+    with contextlib.suppress(Empty, ImagetiersError, OSError):
+        size = answer_within(_HINT_SECONDS, lambda: could_come_back(session, plans))
+        if size >= _HINT_LEAST:
+            yield f"{size_text(size)} of this machine could come back: doit gc --dry-run"
 
 
-# ---- the cache ----
+def could_come_back(session: Session, plans: Callable[[], Iterable[Plan]]) -> int:
+    """Return the bytes that `make_room` would free, ccache directories left out, which take long to measure.
 
-
-def _parts(
-    own: Part, live: frozenset[str], options: GcOptions, problems: list[Problem], pipelines: frozenset[str]
-) -> Iterator[tuple[str, Callable[[], Report]]]:
-    """Yield what there is to do: this build's own part, without a name, and in a trusted build that of each branch."""
-    yield "", partial(sweep_part, own, live, options, pipelines if own.trust.trusted else frozenset())
-    if not own.trust.trusted:
-        return
-    foreign = 0
-
-    def branches() -> Iterator[str]:
-        nonlocal foreign
-        for name, blobs in groupby(own.store.list("untrusted/"), key=lambda blob: _branch(blob.name)):
-            if name:
-                yield name
-            else:
-                foreign += sum(1 for _ in blobs)
-
-    try:
-        drawn, count = draw(branches(), _BRANCHES_MAX)
-    except StoreError as error:
-        problems += error.problems
-        return
-    if count > len(drawn):
-        what = f"untrusted/: {count:,} branches: {len(drawn):,} of them, drawn by lot, have their turn now"
-        yield "", lambda: Report(what)
-    for name in drawn:
-        trust = Trust(trusted=False, branch=name)
-        yield trust.prefix.rstrip("/"), partial(sweep_part, Part(own.store, trust, None), live, options)
-    if foreign:
-        yield "", lambda: Report(f"untrusted/: {foreign} objects are none of imagetiers': left alone")
-
-
-def _branch(name: str) -> str:
-    """Return the branch whose builds have written an object of that name; nothing where none could."""
-    _, branch, rest = name.split("/", 2) if name.count("/") > 1 else ("", "", "")
-    return branch if rest and branch and branch_name(branch) == branch else ""
-
-
-def sweep_part(part: Part, live: frozenset[str], options: GcOptions, pipelines: frozenset[str] = frozenset()) -> Report:
-    """Mark and remove what builds of one trust level or branch have in the cache. Raises StoreError.
-
-    With `pipelines` also the ccache of other ones that nobody has written for long.
+    The `plans` of all variants are made only where something may go by this one's. Raises EngineError, PipelineError, OSError.
     """
-    lines: list[str] = []
-    marks, generation = _marks(part, lines)
-    now = part.store.now()  # after a first request: a bucket tells its time with an answer
-    old = now - options.max_age if options.max_bytes is None else now  # a limit by bytes may take what is young
-    reading = read_cache(part, live, keep=options.keep, old=old)
-    sweep = plan_sweep(reading.items, reading.needed, marks, options.limits, now, options.grace, options.max_bytes)
-    abandoned = Sweep()
-    if pipelines:
-        abandoned = plan_abandoned(part.store, pipelines, marks, options.max_age, now, options.grace)
-    after = {**sweep.marks, **abandoned.marks}
-    if not options.dry_run:
-        if marks != after:
-            _write_marks(part, after, generation)
-        _delete(part.store, _fold(part.store, reading, sweep, lines))
-        kept = [item for item in abandoned.delete if not remove_namespace(part.store, item, now)]
-        lines += [f"  {item.name[:-1]} stays, for somebody has written it meanwhile" for item in kept]
-    sweep = _both(sweep, abandoned)
-    lines += swept_lines(
-        f"cache {part.store.url}{part.trust.prefix and '/'}{part.trust.prefix[:-1]}",
-        sweep,
-        options.grace,
-        dry_run=options.dry_run,
-    )
-    lines += listed(abandoned, now, dry_run=options.dry_run)
-    if reading.foreign:
-        lines.append(f"  {reading.foreign} objects are none of imagetiers': left alone")
-    return Report("\n".join(lines), tuple(reading.doubts))
+    options, here = RoomOptions(), local_items(session.layout, ccache=False)
+    stored = session.services.engine.stored()
+    decided = _decide(session, stored, [session.plan], options, here)
+    if decided.images.delete or decided.here.delete:
+        decided = _decide(session, stored, list(plans()), options, here)
+    return room(stored.images, decided.going) + sum(item.size for item in decided.here.delete)
 
 
-def _both(one: Sweep, other: Sweep) -> Sweep:
-    return Sweep(
-        one.keep + other.keep,
-        one.marked + other.marked,
-        one.delete + other.delete,
-        {**one.marks, **other.marks},
-        one.unmarked + other.unmarked,
-    )
+def _decide(session: Session, stored: Stored, plans: list[Plan], options: RoomOptions, local: list[Item]) -> _Decided:
+    now, layout, limits = session.services.now(), session.layout, options.limits
+    keys = plan_keys(plans)
+    locks = held_locks(layout, session.services.locks.held)
+    busy = builds_of_others(locks, keys)
+    held = locks | {f"compile-{key}" for key in stored.compiling}
+    wanted = keys | {name.partition("-")[2] for name in held}
+    items = image_items(stored.images, session.plan.pipeline.name, session.trust)
+    everything = frozenset(item.name for item in items)
+    images = sweep_now(items, everything if busy else needed_images(stored.images, wanted), limits, now)
+    staying = {item.name for item in images.keep}
+    here = [item for item in local if item.group != _REMEMBERED]
+    wheels = frozenset(wheels_of(stored.images, staying))
+    needed = needed_here(layout, here, wanted | wheels, lambda folder: session.services.locks.held(folder) | held)
+    lines = {tier.compile.namespace for plan in plans for tier in plan.tiers.values() if tier.compile is not None}
+    needed |= {item.name for item in here if item.kind == "ccache here" and any(line in item.name for line in lines)}
+    needed |= {
+        item.name for item in here if (busy and item.kind == "wheels here") or f"sha256:{_image_of(item)}" in staying
+    }
+    return _Decided(stored, images, sweep_now(here, needed, limits, now), busy)
 
 
-def _marks_name(part: Part) -> str:
-    return f"{part.trust.prefix}gc/marks.json"
+def _image_of(item: Item) -> str:
+    """Return the image whose verdict a mark is; something that is no image's id for all else."""
+    return item.name.rpartition("/")[2].partition(".")[0]
 
 
-def _marks(part: Part, lines: list[str]) -> tuple[dict[str, Mark], int]:
-    """Read the marks; garbled ones are none, and so everything waits for another grace period. Raises StoreError."""
-    try:
-        data, generation = part.store.read(_marks_name(part))
-    except NotFoundError:
-        return {}, 0
-    try:
-        return decode_marks(data), generation
-    except ValueError:
-        lines.append(f"{_marks_name(part)} is garbled: marking begins anew")
-        return {}, generation
+def _remove_images(session: Session, images: Collection[StoredImage]) -> int:
+    """Remove images, one by one, and the records that BuildKit has of what only they shared; return the bytes that stay.
 
-
-def _write_marks(part: Part, marks: Mapping[str, Mark], generation: int) -> None:
-    name = _marks_name(part)
-    try:
-        part.store.write(name, encode_marks(marks), if_generation=generation)
-    except PreconditionError:
-        raise StoreError(
-            Problem(name, "another cache:gc is at work; nothing was removed", "run it again when that one is done")
-        ) from None
-
-
-def _fold(store: Store, reading: CacheContents, sweep: Sweep, lines: list[str]) -> tuple[Item, ...]:
-    """Take the records that go into the aggregates; return what may be deleted: no record that could not be kept so."""
-    records: dict[str, list[Item]] = defaultdict(list)
-    for item in sweep.delete:
-        if item.kind == "records":
-            records[item.name.rpartition("/")[0]].append(item)
-    kept: set[str] = set()
-    for folder, some in records.items():
+    BuildKit keeps the layers of images in its cache, and without that they would only change sides.
+    """
+    services, stay = session.services, 0
+    records = services.engine.build_cache() if images else ()
+    for image in images:
+        key = image.compile_key or image.info.key
+        lock = f"{'compile' if image.compile_key else 'image'}-{key}"
         try:
-            _fold_folder(store, folder, {item.name: reading.samples.get(item.name) for item in some})
-        except StoreError as error:
-            lines.append(f"{folder}: its records stay, for they could not be added up: {error}")
-            kept |= {item.name for item in some}
-    return tuple(item for item in sweep.delete if item.name not in kept)
+            with services.locks.hold(lock, "gc", lambda: 0.0):
+                shared = {record.id for record in records if record.shared}
+                for ref in image.info.refs:
+                    services.engine.untag(ref)
+                records = services.engine.build_cache()
+                lost = {each.id: each.size for each in records if each.id in shared and not each.shared}
+                gone = services.engine.prune_build_cache(lost) if lost else frozenset()
+        except (LockedError, EngineError) as error:
+            services.console.line(f"gc: {image.info.refs[0]} stays: {error}")
+            stay += room([image], {image.info.id})
+        else:
+            stay += sum(size for id_, size in lost.items() if id_ not in gone)
+    return stay
 
 
-def _fold_folder(store: Store, folder: str, records: Mapping[str, Sample | None]) -> None:
-    name = f"{folder}/{AGGREGATE}"
+def _remove_here(session: Session, item: Item) -> bool:
+    """Remove a file or folder here; say whether it is gone. Wheels that a build may have begun to use stay."""
+    if item.kind != "wheels here":
+        remove(session.layout, item)
+        return True
+    key = item.name.rpartition("/")[2]
     try:
-        data, generation = store.read(name)
-        before = decode_aggregate(data)
-    except NotFoundError:
-        before, generation = Aggregate(), 0
-    except ValueError:
-        raise StoreError(Problem(name, "is garbled", "remove it: what it added up is lost")) from None
-    after = fold(before, ((record.rpartition("/")[2], sample) for record, sample in records.items()))
-    if after != before:
-        store.write(name, encode_aggregate(after), if_generation=generation)
-
-
-def _delete(store: Store, items: Iterable[Item]) -> None:
-    """Delete what is still as it was marked; what was written anew meanwhile stays."""
-
-    def one(item: Item) -> None:
-        with contextlib.suppress(PreconditionError):
-            store.delete(item.name, if_generation=item.generation)
-
-    map_parallel(one, items, _THREADS)
-
-
-# ---- this checkout ----
-
-
-def _here(session: Session, options: GcOptions, keys: frozenset[str]) -> None:
-    now = session.services.now()
-    items = local_items(session.layout)
-    path = session.layout.state / "gc.json"
-    try:
-        marks = decode_marks(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        marks = {}
-    needed = needed_here(session.layout, items, keys, session.services.locks.held)
-    sweep = plan_sweep(items, needed, marks, options.limits, now, options.grace)
-    if not options.dry_run:
-        if marks != sweep.marks:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".gc.{secrets.token_hex(4)}")
-            temporary.write_bytes(encode_marks(sweep.marks))
-            temporary.replace(path)
-        for item in sweep.delete:
+        with session.services.locks.hold(f"compile-{key}", "gc", lambda: 0.0):
+            if any(name.startswith("image-") for name in held_locks(session.layout, session.services.locks.held)):
+                session.services.console.line(f"gc: {item.name} stays: an image is being built")
+                return False
             remove(session.layout, item)
-    session.services.console.line(
-        "\n".join(swept_lines(str(session.layout.work), sweep, options.grace, dry_run=options.dry_run))
-    )
+    except LockedError as error:
+        session.services.console.line(f"gc: {item.name} stays: {error}")
+        return False
+    return True
+
+
+def _lines(session: Session, decided: _Decided, options: RoomOptions, freed: int) -> list[str]:
+    now, would = session.services.now(), "would be " if options.dry_run else ""
+    lines = [f"engine, images of {session.plan.pipeline.name}:"]
+    for kind in (IMAGES, BRANCHES, BUILDERS):
+        kept, gone = (
+            [item for item in items if item.kind == kind] for items in (decided.images.keep, decided.images.delete)
+        )
+        if kept or gone:
+            lines.append(f"  {kind}: {len(kept)} kept" + (f", {len(gone)} {would}removed" if gone else ""))
+        for item in gone:
+            refs = ", ".join(decided.going[item.name].info.refs)
+            lines.append(f"    {refs}  {size_text(item.size)}, last used {age_text(now - item.used)} ago")
+    if decided.images.delete:
+        lines.append(f"  layers that no other image has: {size_text(freed)}")
+    if decided.busy:
+        verb, _, key = decided.busy[0].partition("-")
+        lines.append(f"  images and wheels stay: {verb} {short(key)} is going on, which this pipeline does not have")
+    return [*lines, *swept_lines(str(session.layout.work), decided.here, 0, dry_run=options.dry_run)]

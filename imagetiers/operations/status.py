@@ -11,8 +11,8 @@ from rich.console import Group
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import StoreError
 from imagetiers.operations.dockerfiles import today
+from imagetiers.operations.gc import room_line
 from imagetiers.operations.outfile import write_json
-from imagetiers.operations.room import room_line
 from imagetiers.parallel import map_parallel
 from imagetiers.planning.decide import decide, forgotten, tier_decisions
 from imagetiers.planning.device_code import promise

@@ -34,7 +34,7 @@ def gc_tasks(act: Act, plans: Callable[[], Iterable[Plan]]) -> Iterator[dict[str
 
 def _room_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
     def gc(dry_run: bool, days: int, keep: int) -> TaskFailed | None:  # noqa: FBT001  doit passes options so, by their names
-        from imagetiers.operations.room import RoomOptions, make_room
+        from imagetiers.operations.gc import RoomOptions, make_room
 
         options = RoomOptions(days * _DAY, keep, dry_run)
         return act(lambda session: make_room(session, plans(), options))
@@ -62,7 +62,7 @@ def _cache_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]
         max_size: int | None,
         grace: int,
     ) -> TaskFailed | None:
-        from imagetiers.operations.gc import GcOptions, collect_garbage
+        from imagetiers.operations.cache_gc import GcOptions, collect_garbage
 
         options = GcOptions(days * _DAY, max_count or None, max_size, keep, grace * _HOUR, dry_run)
         return act(lambda session: collect_garbage(session, plans(), options))

@@ -18,8 +18,8 @@ from imagetiers.ccache.prune import PruneOptions, prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
 from imagetiers.config.model import BuildFolderSettings, Trust
+from imagetiers.operations.cache_gc import GcOptions
 from imagetiers.operations.ccache import prune_report
-from imagetiers.operations.gc import GcOptions
 from imagetiers.operations.report import report_name
 from imagetiers.planning.forecast import READ
 from imagetiers.planning.observed import Absent, Unknown
@@ -54,7 +54,7 @@ REPORT = report_name("p", "")
 WRITERS = {
     "ccache/namespace.py",
     "ccache/prune.py",
-    "operations/gc.py",
+    "operations/cache_gc.py",
     "operations/push.py",
     "operations/report.py",
     "operations/verify.py",

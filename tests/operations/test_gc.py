@@ -22,7 +22,7 @@ from imagetiers.ccache.apart import Report, apart
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, StoreError, UnavailableError
-from imagetiers.operations.gc import GcOptions, collect_garbage
+from imagetiers.operations.cache_gc import GcOptions, collect_garbage
 from imagetiers.planning.forecast import READ, BuildProfile, forecast
 from imagetiers.planning.housekeeping import decode_marks
 from imagetiers.planning.keys import KeyDocument, short

@@ -10,7 +10,7 @@ from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
 from imagetiers.config.model import Trust
 from imagetiers.operations import gc_ccache
-from imagetiers.operations.gc import GcOptions
+from imagetiers.operations.cache_gc import GcOptions
 from imagetiers.operations.gc_ccache import plan_abandoned, remove_namespace
 from imagetiers.planning.housekeeping import Item
 from tests.ccache.faults import FaultyStore, Killed

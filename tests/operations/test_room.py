@@ -14,8 +14,8 @@ import pytest
 
 from imagetiers.config.layout import Layout
 from imagetiers.errors import EngineError, Problem
+from imagetiers.operations.gc import RoomOptions, could_come_back, make_room
 from imagetiers.operations.image import ensure_image
-from imagetiers.operations.room import RoomOptions, could_come_back, make_room
 from imagetiers.operations.status import show_status
 from imagetiers.planning.commands import compile_container
 from imagetiers.planning.plan import Plan

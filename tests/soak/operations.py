@@ -20,7 +20,7 @@ from imagetiers.ccache.rollback import rollback
 from imagetiers.ccache.verify import verify
 from imagetiers.config.model import Trust
 from imagetiers.errors import ImagetiersError
-from imagetiers.operations.gc import GcOptions, collect_garbage
+from imagetiers.operations.cache_gc import GcOptions, collect_garbage
 from imagetiers.stores.port import Store
 from tests.ccache.downgrade import write_as_format_1
 from tests.registry.harness import NoCancellation

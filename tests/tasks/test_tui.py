@@ -187,7 +187,7 @@ def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> 
             assert os.getpgid(doit.child.pid) == os.getpgid(0), "a terminal that goes takes it along"
             await pilot.press("q")
             await pilot.press("s")
-            for _ in range(200):
+            for _ in range(1200):
                 if not app.is_running:
                     break
                 await asyncio.sleep(0.05)
