@@ -36,6 +36,7 @@ MONTH = PruneOptions(max_age=30 * DAY)
 CCACHE = {"head", "clock", "packs/NAME", "index/NAME", "sets/NAME", "notes/NAME"}  # ccache:prune
 OTHERS = {  # cache:gc
     "wheels/KEY.tar",
+    "made/KEY.tar",
     "inputs/KEY.json",
     "keys/KEY.json",
     "records/TIER/KIND/NAME.json",
@@ -59,6 +60,7 @@ WRITERS = {
     "operations/report.py",
     "operations/verify.py",
     "state/build_folders.py",
+    "state/made_files.py",
     "state/objects.py",
     "state/records.py",
     "state/scans.py",  # verdicts/IMAGE/scan.json, which goes as verdicts do
@@ -108,6 +110,8 @@ def lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
             folder = tmp_path / level
             make_directory(folder, 10, seed=number)
             keep_build_folder(cache, trust, number, tmp_path)
+            key = hashlib.sha256(f"{level} {number}".encode()).hexdigest()
+            cache.store.write(f"{trust.prefix}made/{key}.tar", b"files in place of an image")
             push(cache.store, f"{level}.p.ccache-4.14", folder, step="torch")
             prune(cache.store, f"{level}.p.ccache-4.14", PruneOptions(keep_history=0))
             cache.now += DAY
