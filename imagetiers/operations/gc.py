@@ -126,7 +126,8 @@ def _decide(session: Session, stored: Stored, plans: list[Plan], options: RoomOp
     busy = builds_of_others(locks, keys)
     held = locks | {f"compile-{key}" for key in stored.compiling}
     wanted = keys | {name.partition("-")[2] for name in held}
-    items = image_items(stored.images, session.plan.pipeline.name, session.trust)
+    repositories = {tier.repository for plan in plans for tier in plan.tiers.values()}
+    items = image_items(stored.images, session.plan.pipeline.name, session.trust, repositories)
     everything = frozenset(item.name for item in items)
     images = sweep_now(items, everything if busy else needed_images(stored.images, wanted), limits, now)
     staying = {item.name for item in images.keep}

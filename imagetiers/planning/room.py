@@ -40,16 +40,21 @@ def builds_of_others(held: Iterable[str], keys: Collection[str]) -> tuple[str, .
     return tuple(sorted(name for name, (verb, _, key) in parted.items() if verb in _BUILDS and key not in keys))
 
 
-def image_items(images: Iterable[StoredImage], pipeline: str, trust: Trust) -> list[Item]:
+def image_items(
+    images: Iterable[StoredImage], pipeline: str, trust: Trust, repositories: Collection[str] = ()
+) -> list[Item]:
     """Return the pipeline's images and builder images as items, by id; they are counted by tier, variant and trust.
 
-    Its own are those that it has named: an image that somebody has made FROM one has its labels, too. To an untrusted
+    Its own are those that it has named, after itself or by one of the `repositories` that tiers have of their own: an image
+    that somebody has made FROM one has its labels, too. To an untrusted
     build belong only the images that its branch has built; those of branches are a kind of their own, for branches come and go.
     """
     items = []
     for image in images:
         info = image.info
-        if not _named_by(image, pipeline) or (not trust.trusted and (image.compile_key or info.trust != trust.label)):
+        if not _named_by(image, pipeline, repositories) or (
+            not trust.trusted and (image.compile_key or info.trust != trust.label)
+        ):
             continue
         if image.compile_key:
             kind, group = BUILDERS, info.refs[0].rpartition(":")[0]
@@ -60,13 +65,14 @@ def image_items(images: Iterable[StoredImage], pipeline: str, trust: Trust) -> l
     return items
 
 
-def _named_by(image: StoredImage, pipeline: str) -> bool:
+def _named_by(image: StoredImage, pipeline: str, repositories: Collection[str]) -> bool:
     """Say whether the pipeline has given an image one of its names. Its builders carry no label but that of the compile key."""
     refs = image.info.refs
     if image.compile_key:
         return any(ref.startswith(f"{pipeline}/") for ref in refs)
-    ours = f"/{pipeline}/{image.info.tier}"
-    return bool(image.info.key) and any(f"/{ref.rpartition(':')[0]}".endswith(ours) for ref in refs)
+    ours, named = f"/{pipeline}/{image.info.tier}", [ref.rpartition(":")[0] for ref in refs]
+    own = image.info.pipeline == pipeline and any(name in repositories for name in named)
+    return bool(image.info.key) and (own or any(f"/{name}".endswith(ours) for name in named))
 
 
 def needed_images(images: Iterable[StoredImage], keys: Collection[str]) -> set[str]:

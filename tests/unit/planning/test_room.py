@@ -40,6 +40,15 @@ def test_only_images_that_the_pipeline_has_named_are_its_own() -> None:
     assert kinds(replace(nameless, info=replace(nameless.info, refs=()))) == {}
 
 
+def test_an_image_in_a_repository_of_a_tiers_own_is_the_pipelines() -> None:
+    named = image("x", f"registry/some/name:{KEY[:12]}")
+    others = replace(named, info=replace(named.info, pipeline="q"))
+
+    assert [item.name for item in image_items([named], "p", Trust(), {"registry/some/name"})] == ["x"]
+    assert image_items([named], "p", Trust(), {"registry/some/other"}) == []
+    assert image_items([others], "p", Trust(), {"registry/some/name"}) == []
+
+
 def test_an_untrusted_build_owns_what_its_branch_has_built() -> None:
     own = Trust(trusted=False, branch="pr-7")
     mine = image("x")
