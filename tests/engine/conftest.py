@@ -167,9 +167,9 @@ def use_ccache(checkout: Checkout) -> None:
 
 
 def bucket(checkout: Checkout) -> set[tuple[str, int]]:
-    """Return the names and generations of all that the checkout's cache holds."""
+    """Return the names and generations of all that the checkout's cache holds, but for the report, which each build writes."""
     assert checkout.store is not None
-    return {(blob.name, blob.generation) for blob in checkout.store.list()}
+    return {(blob.name, blob.generation) for blob in checkout.store.list() if not blob.name.startswith("reports/")}
 
 
 def names(checkout: Checkout, prefix: str) -> list[str]:

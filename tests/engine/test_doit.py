@@ -141,10 +141,9 @@ def test_variants_live_side_by_side(checkout: Checkout) -> None:
 
 def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
     listed = checkout.doit("list")
-    housekeeping = [f"ccache:{verb}" for verb in ("prune", "pull", "push", "rollback", "stats", "verify")]
+    housekeeping = [f"ccache:{verb}" for verb in ("ls", "prune", "pull", "push", "rollback", "show", "stats", "verify")]
     names = [line.split()[0] for line in listed.out.splitlines()]
     rest = [
-        "bake",
         "check",
         "cloudbuild",
         "compile",
@@ -159,8 +158,10 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
         "report",
         "scan",
         "scan:diff",
+        "setup",
         "size",
         "status",
+        "teardown",
         "trust:init",
         "trust:rotate",
         "trust:status",
@@ -169,7 +170,7 @@ def test_list_info_and_plan_tell_the_truth(checkout: Checkout) -> None:
         "verify-supply-chain",
         "watch",
     ]
-    assert names == ["cache:gc", *housekeeping, *rest]
+    assert names == ["bake", "cache:gc", *housekeeping, *rest]
 
     info = checkout.doit("info", "image:arr-base")
     assert info.code == 1

@@ -61,7 +61,8 @@ def test_a_build_asks_the_agent_and_keeps_nothing_of_it(checkout: Checkout, agen
     place, public = agent
     one_tier(
         checkout,
-        f"RUN --mount=type=ssh {ASK} >/answer\nRUN --mount=type=ssh,id=git,required {ASK} >/git",
+        # BuildKit keeps the layer of a RUN whatever the agent holds, so it says whose it is.
+        f"RUN --mount=type=ssh {ASK} >/answer # {public}\nRUN --mount=type=ssh,id=git,required {ASK} >/git # {public}",
         f"    secrets: {{default: {{ssh: default}}, git: {{ssh: {place}}}}}\n",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,20 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from imagetiers.ccache.push import push
+from imagetiers.errors import StoreError
+from imagetiers.operations.ccache_ls import Listing, list_cache
+from imagetiers.operations.ccache_show import show_entry
+from imagetiers.operations.check import check_dockerfiles, show_check
+from imagetiers.operations.clean import clean_compile, clean_image, clean_verdicts
 from imagetiers.operations.metrics import show_metrics
 from imagetiers.operations.report import look_back, write_report
+from imagetiers.operations.trust import first_key, show
 from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.state.records import Record, keep
 from tests.conftest import HERE
 from tests.registry.harness import Builder, builder
+from tests.tasks.test_ccache_looking import compiled
 
 IMAGE = "sha256:" + "1" * 64
 
@@ -66,3 +75,39 @@ def test_the_metrics_are_of_the_newest_records(machine: Builder, tmp_path: Path)
     assert found["imagetiers_build_seconds", "compile", "pytorch-clean"] == 61
     assert found["imagetiers_build_seconds", "image", "arr-base"] == 10
     assert found["imagetiers_image_bytes", None, "arr-base"] == 456e6
+
+
+def test_the_compiler_cache_is_listed_and_shown(machine: Builder, tmp_path: Path) -> None:
+    entries = compiled(tmp_path / "project", ["#define ANSWER 41\n", "#define ANSWER 42\n"])
+    push(machine.session.services.store, "trusted.main.tiny.builder.ccache-4.14", entries, step="pytorch-clean")
+
+    list_cache(machine.session, "", Listing())
+    list_cache(machine.session, "trusted.main.tiny.builder.ccache-4.14", Listing(to=str(tmp_path / "entries.json")))
+    document = json.loads((tmp_path / "entries.json").read_text())
+    for entry in document["entries"]:
+        show_entry(machine.session, entry["name"], namespace="", every_file=True)
+
+    assert sorted(entry["kind"] for entry in document["entries"]) == ["manifest", "result", "result"]
+    assert all(entry["name"] in machine.said for entry in document["entries"])
+    assert "answer.h" in machine.said
+    with pytest.raises(StoreError, match="lists"):
+        show_entry(machine.session, "f" * 40, namespace="", every_file=False)
+
+
+def test_what_is_right_is_counted_and_a_key_is_made_and_shown(machine: Builder, tmp_path: Path) -> None:
+    checked = check_dockerfiles(machine.session, [machine.plan])
+    show_check([machine.plan], checked, machine.session.services.console)
+    first_key(machine.session, out=str(tmp_path / "key.pem"), name="main")
+    show(machine.session)
+
+    assert not checked.weighed.errors
+    assert "BEGIN PRIVATE KEY" in (tmp_path / "key.pem").read_text()
+    assert "IMAGETIERS_SIGNING_KEY" in machine.said
+
+
+def test_what_was_made_is_taken_back(machine: Builder) -> None:
+    tier = machine.plan.tiers["pytorch-clean"]
+    for clean in (clean_image, clean_compile, clean_verdicts):
+        clean(machine.session, tier, dry_run=True)
+
+    assert machine.said.count("nothing to remove") == 3

@@ -18,6 +18,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console as RichConsole
+
 from imagetiers.adapters.cosign import Cosign
 from imagetiers.adapters.git import GitRemotes
 from imagetiers.adapters.hadolint import Hadolint
@@ -177,7 +179,10 @@ class Lines:
         raise NotImplementedError
 
     def print(self, renderable: object) -> None:
-        raise NotImplementedError
+        console = RichConsole(width=200)
+        with console.capture() as drawn:
+            console.print(renderable)
+        self.lines.append(drawn.get())
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[object], None]]:

@@ -134,7 +134,7 @@ def session(store: Store, root: Path = Path("nowhere"), trust: Trust | None = No
 
 def forged_wheels(folder: Path) -> bytes:
     """Make an archive that is right in all but who has made it."""
-    (folder / "made").mkdir(parents=True)
+    (folder / "made").mkdir(parents=True, exist_ok=True)
     (folder / "made" / "torch-1-py3-none-any.whl").write_bytes(b"what the attacker wants")
     listed = {"torch-1-py3-none-any.whl": file_sha256(folder / "made" / "torch-1-py3-none-any.whl")}
     (folder / "made" / wheels.WHEELS_LIST).write_text(json.dumps(listed))
