@@ -262,8 +262,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 path.chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)
                 os.utime(path, (member.mtime, member.mtime))
             else:
+                hint = "COPY what is wanted into a last stage FROM scratch, or `type: tar`, which holds it all"
                 raise CorruptError(
-                    Problem(archive.name, f"{member.name[:80]!r} is neither a file nor a folder or link")
+                    Problem(archive.name, f"{member.name[:80]!r} is neither a file nor a folder or link", hint)
                 )
     _check_links(archive, folder)
 

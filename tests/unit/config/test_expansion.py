@@ -322,3 +322,10 @@ def test_where_nothing_is_used_the_tree_is_the_very_same(tiny: Layout) -> None:
 
 def test_groups_cannot_have_the_names_of_verbs() -> None:
     assert VERBS <= TASKS
+
+
+def test_a_tier_may_extend_one_of_cells_and_have_none(layout: Layout) -> None:
+    args = '{PYTHON: "3", FLAVOR: one, GREETING: x}'
+    single = f"  single: {{extends: server, folder: server, matrix: null, tag: one, args: {args}}}\n"
+
+    assert "single" in plan_of(layout, SHORT.replace("  alone:", f"{single}  alone:")).tiers
