@@ -1,15 +1,15 @@
-"""One file that a tier is made of, as a value."""
+"""One file that a tier is made of, as a value, and what many of them are called together."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.repository_file import read_pieces
 
-__all__ = ["InputFile", "input_file"]
+__all__ = ["InputFile", "input_file", "named_after"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,15 @@ class InputFile:
 def input_file(path: str, content: bytes, *, executable: bool = False, link: bool = False) -> InputFile:
     """Return the file of that content."""
     return InputFile(path, hashlib.sha256(content).hexdigest(), len(content), executable, link, content)
+
+
+def named_after(name: str, files: Iterable[InputFile], digits: int) -> str:
+    """Return a folder's name for BuildKit, with so many hex digits of its files' hash: another one for other files.
+
+    Under one name BuildKit takes for unchanged what has the size and the time of what it got the last time, and all our
+    times are the same.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path}\0{file.mode}\0{file.sha256}\0".encode())
+    return f"{name}-{digest.hexdigest()[:digits]}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from imagetiers.config.checks import Declared
 from imagetiers.config.model import Budget, CompileStep, Pipeline, Tier
-from imagetiers.inputs.files import InputFile
+from imagetiers.inputs.files import InputFile, named_after
 from imagetiers.planning import keys
 from imagetiers.planning.keys import KeyDocument
 from imagetiers.rules.finding import Finding
@@ -52,15 +52,8 @@ class TakenFolder:
 
     @property
     def sent_as(self) -> str:
-        """The name that BuildKit knows it by, another one for other files.
-
-        Under one name BuildKit takes for unchanged what has the size and the time of what it got the last time, and all our
-        times are the same.
-        """
-        digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(f"{file.path}\0{file.mode}\0{file.sha256}\0".encode())
-        return f"{self.name}-{digest.hexdigest()[:_NAMED_BY]}"
+        """The name that BuildKit knows it by, another one for other files."""
+        return named_after(self.name, self.files, _NAMED_BY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ folders here, because a bake file names its contexts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 from imagetiers.config.layout import DOCKERFILE
 from imagetiers.config.model import ONLY_WHEELS, PARENT_ARG, SSH_AGENT, MadeFiles, Secret
 from imagetiers.dockerfile.network import with_network
-from imagetiers.inputs.files import InputFile, input_file
+from imagetiers.inputs.files import InputFile, input_file, named_after
 from imagetiers.planning.commands import CCACHE_DIR, OUTPUTS_DIR, SECRETS, WHEELS_DIR, declared_labels, named_contexts
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import CompilePlan, Plan, TakenFolder, TierPlan
@@ -40,15 +39,8 @@ class PrintedContext:
 
     @property
     def folder(self) -> str:
-        """The name of its folder, another one for other files.
-
-        Under one name BuildKit takes for unchanged what has the size and the time of what it got the last time, and all our
-        times are the same.
-        """
-        digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(f"{file.path}\0{file.mode}\0{file.sha256}\0".encode())
-        return f"{self.target}-{digest.hexdigest()[:_NAMED_BY]}"
+        """The name of its folder, another one for other files."""
+        return named_after(self.target, self.files, _NAMED_BY)
 
 
 @dataclass(frozen=True, slots=True)
