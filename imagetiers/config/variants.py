@@ -26,9 +26,10 @@ def variant_names(base: Node) -> tuple[str, ...]:
 
 
 def bases_of(base: Node, variant: str) -> tuple[str, ...]:
-    """Return the variants that a variant extends, the nearest first; none where they go in a circle."""
+    """Return the variants that a variant extends, as far as there are such, the nearest first; none of a circle."""
     section = base.at((_SECTION,)).value
-    above = links(section, EXTENDS) if isinstance(section, dict) else {}
+    variants = section if isinstance(section, dict) else {}
+    above = {name: up for name, up in links(variants, EXTENDS).items() if up in variants}
     if variant in above and ancestors(above)[variant] is None:
         return ()
     found: list[str] = []
@@ -51,12 +52,11 @@ def patched(base: Node, variant: str | None) -> Node:
     tree = base
     for name in reversed((variant, *bases_of(base, variant))):
         patch = base.at((_SECTION, name))
-        if name in names and not isinstance(patch.value, dict):
+        if not isinstance(patch.value, dict):
             where = place(base, (_SECTION, name), PIPELINE_FILE)
             hint = "a merge patch over this file, such as {gpus: [A100]}"
             raise PipelineError(Problem(where, "must be a mapping", hint))
-        if name in names:
-            tree = merge_patch(tree, without_extends(patch))
+        tree = merge_patch(tree, without_extends(patch))
     return tree
 
 

@@ -41,6 +41,14 @@ def test_a_chain_of_variants_comes_to_what_is_written_out(layout: Layout) -> Non
     assert chain.pipeline.gpus == ("H100",)
 
 
+def test_a_variant_that_extends_nobody_is_told_where_it_says_so(layout: Layout) -> None:
+    layout.pipeline.write_text(f"{layout.pipeline.read_text()}  lost: {{extends: lodu, gpus: [H100]}}\n")
+
+    (problem,) = load_config(layout, "lost").problems
+    assert problem.where.startswith("pipeline.yaml:")
+    assert (problem.what, problem.hint) == ("there is no variant 'lodu'", "did you mean 'loud'?")
+
+
 def test_another_stage_than_in_the_extended_variant_needs_another_tag(layout: Layout) -> None:
     text = layout.pipeline.read_text()
     layout.pipeline.write_text(f"{text}  dev: {{extends: loud, tiers: {{pytorch-clean: {{target: builder}}}}}}\n")
