@@ -43,7 +43,7 @@ _LEFT_SECONDS = 7 * DAY  # longer than any compile that runs on in its container
 
 @dataclass(frozen=True, slots=True)
 class GcOptions:
-    """What `cache:gc` was asked for: limits by age (s), count of each tier's wheels, bytes in all of the cache.
+    """What `cache:gc` was asked for: limits by age (s), count of each tier's wheels and archives, bytes in all of the cache.
 
     The `keep` newest builds of each tier and variant stay. `grace` seconds pass between marking a thing and removing it.
     """
@@ -60,9 +60,9 @@ class GcOptions:
         """The limits by kind of thing. Records that a forecast reads stay; those before them become sums."""
         aged = Limits(self.max_age)
         return {
-            "wheels": Limits(self.max_age, self.max_count),
+            **dict.fromkeys(("wheels", "made"), Limits(self.max_age, self.max_count)),
             "records": Limits(max_count=READ, keep=READ),
-            **dict.fromkeys(("inputs", "keys", "verdicts", "published", "objects", "folders", "made", *_HERE), aged),
+            **dict.fromkeys(("inputs", "keys", "verdicts", "published", "objects", "folders", *_HERE), aged),
             "logs here": Limits(self.max_age, keep=self.keep),
             "left over": Limits(_LEFT_SECONDS),
         }

@@ -22,12 +22,15 @@ UNTRUSTED = "untrusted"
 MARKS = ("verdicts", "wheels", "signed", "plans")
 """The folders of `state` whose files are of use for a time, and could be done without."""
 
+LEFT = ("folders", "contexts", "made")
+"""The folders of `work` in which something lies only while it is built."""
+
 
 def local_items(layout: Layout, *, ccache: bool = True) -> list[Item]:
     """Return what lies here, by path below `work`, with what builds of untrusted branches keep apart in a trusted one's.
 
-    Wheels, what compiles and fetches of them left, ccache directories, logs and marks; and each branch's folder as a whole,
-    which goes when nothing in it was used for long. Without `ccache`, what has thousands of files is left out: its directories
+    Wheels, what killed builds left of compiles, contexts and archives, ccache directories, logs and marks; and each branch's
+    folder as a whole, which goes when nothing in it was used for long. Without `ccache`, what has thousands of files is left out: its directories
     and branches.
     """
     items = list(_items(layout, layout.work, ccache=ccache))
@@ -48,8 +51,9 @@ def _branches(layout: Layout) -> Iterator[Layout]:
 def _items(layout: Layout, root: Path, *, ccache: bool = True) -> Iterator[Item]:
     for path in _inside(layout.work / "wheels"):
         yield _folder(path, "left over" if path.name.startswith(".") else "wheels here", root)
-    for path in _inside(layout.work / "folders"):
-        yield _folder(path, "left over", root)
+    for name in LEFT:
+        for path in _inside(layout.work / name):
+            yield _folder(path, "left over", root)
     for path in _inside(layout.work / "ccache") if ccache else ():
         yield _folder(path, "ccache here", root)
     for folder in _inside(layout.work / "logs"):
@@ -70,7 +74,8 @@ def needed_here(
 ) -> set[str]:
     """Return the names of items that belong to these keys, or that the holders of locks (by folder) may be using.
 
-    A lock does not say which ccache directory a compile uses, so all of them stay while any compiles.
+    A lock does not say which ccache directory a compile uses, so all of them stay while any compiles; nor which key the
+    files of a tier have, so what may be left over stays while any are made.
     """
     locks = {layout.apart: held(layout.locks)} | {branch.apart: held(branch.locks) for branch in _branches(layout)}
     needed = set()
@@ -85,7 +90,7 @@ def needed_here(
         elif item.kind == "ccache here":
             wanted = any(name.startswith("compile-") for name in names)
         elif item.kind == "left over":
-            wanted = any(key in name for key in busy)
+            wanted = any(key in name for key in busy) or any(name.startswith("output-") for name in names)
         else:
             wanted = name in keys | busy
         if wanted:

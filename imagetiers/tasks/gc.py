@@ -81,7 +81,7 @@ def _cache_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]
             ),
             option(
                 "max-count",
-                "keep the wheels of at most so many compile keys of a tier; 0: any number",
+                "keep the wheels, or archives of outputs, of at most so many keys of a tier; 0: any number",
                 number(0),
                 default=0,
             ),

@@ -214,6 +214,20 @@ def test_limits_by_count_and_bytes(cache: Cache) -> None:
     assert cache.there() == cache.objects_of("build-5")
 
 
+def test_archives_of_files_are_counted_by_tier_as_wheels_are(cache: Cache) -> None:
+    for number in range(4):
+        cache.build(f"build-{number}")
+        cache.store.write(f"made/{cache.builds[f'build-{number}'][1].key}.tar", b"files in place of an image")
+        cache.now += DAY
+    options = GcOptions(keep=1, max_count=2)
+    cache.gc(options)
+    cache.now += 2 * DAY
+    cache.gc(options)
+    assert [f"made/{cache.builds[f'build-{n}'][1].key}.tar" in cache.there() for n in range(4)] == [False] * 2 + [
+        True
+    ] * 2
+
+
 def test_an_untrusted_build_removes_only_its_own(cache: Cache) -> None:
     cache.build("trusted")
     cache.build("own", trust=UNTRUSTED)
@@ -440,8 +454,10 @@ def test_garbled_marks_and_aggregates_lose_nothing(cache: Cache) -> None:
 def test_this_checkout(cache: Cache) -> None:
     work = cache.layout.work
     names = ["wheels/old/wheels.json", "wheels/.partial-x/a.whl", "ccache/old/0/0/entry", "logs/torch/image-1.log"]
+    killed = {"made/abc.tar", "contexts/abc/site/page", "folders/abc/part.tar"}
     for name in [
         *names,
+        *killed,
         "logs/torch/image-2.log",
         "state/verdicts/abc.check",
         "state/forgotten/image:torch",
@@ -459,7 +475,8 @@ def test_this_checkout(cache: Cache) -> None:
     cache.gc(options)
     assert (work / names[0]).exists()
     cache.now += 2 * DAY
-    with cache.session()[0].services.locks.hold("compile-x", "somebody"):
+    locks = cache.session()[0].services.locks
+    with locks.hold("compile-x", "somebody"), locks.hold("output-report", "somebody"):
         cache.gc(options)
     left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file() and "locks" not in path.parts}
     assert left == {
@@ -469,12 +486,14 @@ def test_this_checkout(cache: Cache) -> None:
         "state/forgotten/image:torch",
         "state/gc.json",
         "cache/x",
+        *killed,  # somebody makes files of a key that nobody can tell
     }
     cache.gc(options)
     cache.now += 2 * DAY
     cache.gc(options)
     assert not (work / "ccache" / "old").exists()
     assert not (work / "wheels" / ".partial-x").exists()
+    assert not [path for path in work.rglob("*") if "abc" in path.name]
 
 
 def test_what_untrusted_builds_keep_in_a_trusted_checkout(cache: Cache) -> None:
