@@ -29,6 +29,14 @@ from tests.registry.server import RegistryServer
 
 REPO = HERE.parent
 
+# Asks the agent for its keys (SSH2_AGENTC_REQUEST_IDENTITIES): Debian's perl-base can, so nothing has to be installed.
+ASK = (
+    "perl -MIO::Socket::UNIX -e '"
+    'my $s = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or exit 3; print $s pack("NC", 1, 11); $s->flush;'
+    'read $s, my $n, 4; read $s, my $answer, unpack("N", $n);'
+    'my ($count, $size) = unpack("x N N", $answer); print "$count ", unpack("H*", substr $answer, 9, $size)\''
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -234,3 +242,22 @@ def send(process: subprocess.Popen[str], number: signal.Signals) -> Run:
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     return Run(process.returncode, out, err, 0)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Run an agent with one key of its own; return its socket, and the public key in hex digits."""
+    place = tmp_path / "agent.sock"
+    key = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    told = subprocess.run(["ssh-agent", "-a", str(place)], check=True, capture_output=True, text=True).stdout
+    number = re.search(r"SSH_AGENT_PID=(\d+)", told)
+    assert number is not None
+    try:
+        env = {**os.environ, "SSH_AUTH_SOCK": str(place)}
+        subprocess.run(["ssh-add", "-q", str(key)], check=True, env=env)
+        public = (tmp_path / "id.pub").read_text().split()[1]
+        decoded = subprocess.run(["base64", "-d"], input=public.encode(), check=True, capture_output=True).stdout
+        yield str(place), decoded.hex()
+    finally:
+        os.kill(int(number[1]), signal.SIGTERM)

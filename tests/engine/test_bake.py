@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from imagetiers.layers.model import FileKind
 from tests.conftest import HERE
-from tests.engine.conftest import Checkout, docker, files_of, make_checkout, remove_all
+from tests.engine.conftest import ASK, Checkout, docker, files_of, make_checkout, remove_all
 
 pytestmark = pytest.mark.timeout(400)
 FOLDERS = 8  # of five tiers, what two of them compile, and what one takes from
@@ -45,6 +46,18 @@ RUN --network=default --mount=type=secret,id=TOKEN md5sum </run/secrets/TOKEN >/
 """
 
 
+FILES = """\
+tiers:
+  report:
+    bases: {BASE: "debian:trixie-slim"}
+    secrets: {default: {ssh: default}}
+    output: {type: local, dest: out}
+  archive:
+    folder: report
+    bases: {BASE: "debian:trixie-slim"}
+    secrets: {default: {ssh: default}}
+    output: {type: tar, dest: dist/report.tar}
+"""
 MADE_DOCKERFILE = """\
 ARG PARENT
 FROM ${PARENT} AS builder
@@ -135,3 +148,36 @@ def test_an_edit_that_changes_neither_size_nor_time_is_built(tools: Checkout) ->
     assert {name.rpartition("-")[0] for name in before - after} == {"pytorch-clean"}
     shown = docker("run", "--rm", f"{tools.name}/pytorch-clean:latest", "cat", "/etc/motd")
     assert shown == (tools.root / "images/pytorch-clean/motd").read_text()
+
+
+def test_what_makes_files_and_what_asks_an_agent(tmp_path: Path, agent: tuple[str, str]) -> None:
+    """A folder, a tar, and a RUN with the agent, by bake: what doit makes, and where it makes it."""
+    place, public = agent
+    made = make_checkout(HERE / "repos" / "tiny", tmp_path / "checkout")
+    (made.root / "pipeline.yaml").write_text(f"version: 1\nname: {made.name}\n{FILES}")
+    folder = made.root / "images" / "report"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(
+        "ARG BASE\nFROM ${BASE} AS work\nRUN mkdir -p /made/deep && ln -s deep/keys /made/keys\n"
+        f"RUN --mount=type=ssh {ASK} >/made/deep/keys # {public}\nFROM scratch\nCOPY --from=work /made/ /\n"
+    )
+    (folder / ".image-manifest").write_text("")
+    made = Checkout(made.root, made.name, {"SSH_AUTH_SOCK": place})
+    run = made.doit()
+    assert run.code == 0, run.text
+    ours = {path: (made.root / "out" / path).read_text() for path in ("deep/keys", "keys")}
+    for path in ("out/deep/keys", "out/keys", "dist/report.tar"):
+        (made.root / path).unlink()
+
+    bake(made)
+
+    assert ours["deep/keys"] == f"1 {public}"
+    assert {path: (made.root / "out" / path).read_text() for path in ours} == ours
+    assert (made.root / "out" / "keys").readlink() == Path("deep/keys")
+    with tarfile.open(made.root / "dist" / "report.tar") as tar:
+        assert sorted(tar.getnames()) == ["deep", "deep/keys", "keys"]
+        kept = tar.extractfile("deep/keys")
+        assert kept is not None
+        assert kept.read().decode() == ours["deep/keys"]
+    assert made.refs() == set()
+    assert place not in (made.root / "bake.json").read_text()
