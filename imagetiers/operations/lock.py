@@ -19,8 +19,9 @@ __all__ = ["lock_pins"]
 
 
 def lock_pins(session: Session, variants: Iterable[str], *, check: bool, keep: bool) -> None:
-    """Pin what every variant is built from; with `keep` only what has no pin; with `check` only say what is stale.
+    """Pin what every variant is built from, and nothing else; with `check` only say what is stale.
 
+    With `keep` all pins stay as they are, and what has none is added: so there are pins of several values of a variable.
     All or nothing: one that cannot be resolved leaves the file as it is. Raises RegistryError, and PipelineError when
     `check` finds it stale.
     """
@@ -48,7 +49,7 @@ def _images(
     tiers: Iterable[Tier], before: Mapping[str, str], services: Services, problems: list[Problem], *, keep: bool
 ) -> dict[str, str]:
     refs = sorted({ref for tier in tiers for ref in tier.outside if "@" not in ref})
-    after = {ref: before[ref] for ref in refs if ref in before}
+    after = {ref: digest for ref, digest in before.items() if keep or ref in refs}
     for ref, answer in services.registry.look_up([ref for ref in refs if not (keep and ref in before)]).items():
         if isinstance(answer, Present):
             after[ref] = answer.digest
@@ -63,7 +64,7 @@ def _commits(
     tiers: Iterable[Tier], before: Mapping[str, str], services: Services, problems: list[Problem], *, keep: bool
 ) -> dict[str, str]:
     sources = {source.name: source for tier in tiers for source in tier.sources.values() if not source.fixed}
-    after = {name: before[name] for name in sorted(sources) if name in before}
+    after = {name: commit for name, commit in before.items() if keep or name in sources}
     asked = [source for name, source in sorted(sources.items()) if not (keep and name in before)]
     for url, group in groupby(asked, key=lambda source: source.git):
         for ref, answer in services.git.look_up(url, [source.ref for source in group]).items():

@@ -243,7 +243,7 @@ class Tasks:
             "doc": "pin outside images and git refs in pipeline.lock.yaml (--check: is it up to date?)",
             "params": [
                 switch("check", "write nothing; fail if stale"),
-                switch("keep", "only pin what is not pinned"),
+                switch("keep", "only pin what is not pinned, and leave all other pins as they are"),
             ],
             "meta": {"quiet": True},
         }

@@ -88,6 +88,15 @@ def test_lock(tiny: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(PipelineError, match=r"- sha256:aaa(.|\n)*\+ sha256:bbb"):
         lock(check=True)
 
+    tiny.lock.write_text(lock_text({"debian:trixie-slim": A, "debian:of-a-variable": C}, COMMITS))
+    lock(keep=True)
+    assert tiny.lock.read_text() == lock_text({"debian:trixie-slim": A, "debian:of-a-variable": C}, COMMITS)
+    tiny.lock.write_text(lock_text({"debian:of-a-variable": C}, COMMITS))
+    lock(keep=True)
+    assert tiny.lock.read_text() == lock_text({"debian:trixie-slim": B, "debian:of-a-variable": C}, COMMITS)
+    lock()
+    assert tiny.lock.read_text() == lock_text({"debian:trixie-slim": B}, {})
+
     text = tiny.lock.read_text()
     for answer in (Unknown("the registry answers 503"), Absent()):
         answers["debian:trixie-slim"] = answer
