@@ -30,8 +30,8 @@ def local_items(layout: Layout, *, ccache: bool = True) -> list[Item]:
     """Return what lies here, by path below `work`, with what builds of untrusted branches keep apart in a trusted one's.
 
     Wheels, what killed builds left of compiles, contexts and archives, ccache directories, logs and marks; and each branch's
-    folder as a whole, which goes when nothing in it was used for long. Without `ccache`, what has thousands of files is left out: its directories
-    and branches.
+    folder as a whole, which goes when nothing in it was used for long. Without `ccache`, what has thousands of files is left
+    out: its directories and branches.
     """
     items = list(_items(layout, layout.work, ccache=ccache))
     for branch in _branches(layout) if ccache else ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagetiers.errors import BuildError, EngineError, Problem, StoreError
+from imagetiers.errors import BuildError, CorruptError, EngineError, Problem, StoreError
 from imagetiers.layers.archive import is_oci_layout
 from imagetiers.operations.image import build_tier
 from imagetiers.planning.keys import short
@@ -33,11 +33,9 @@ def ensure_output(session: Session, tier: TierPlan, *, force: bool = False) -> N
         say = session.services.console.line
         try:
             archive.parent.mkdir(parents=True, exist_ok=True)
-            if not force and made_files.restore(session, tier.key, archive):
-                say(f"{task}: {short(tier.key)} is in the cache")
-            else:
+            if force or not _taken_from_cache(session, tier, archive):
                 _build(session, tier, seen, archive, force=force)
-            made_files.export(session.layout, tier, archive, task)
+                made_files.export(session.layout, tier, archive, task)
         except OSError as error:
             raise BuildError(
                 Problem(task, f"{archive} cannot be written: {error.strerror}", "make room there")
@@ -45,6 +43,20 @@ def ensure_output(session: Session, tier: TierPlan, *, force: bool = False) -> N
         finally:
             archive.unlink(missing_ok=True)
         say(f"{task}: {output.dest} is what {short(tier.key)} makes")
+
+
+def _taken_from_cache(session: Session, tier: TierPlan, archive: Path) -> bool:
+    """Put what the cache has of the tier's key where it goes; say whether it had that, and as it should be."""
+    task, say = f"image:{tier.name}", session.services.console.line
+    if not made_files.restore(session, tier.key, archive):
+        return False
+    try:
+        made_files.export(session.layout, tier, archive, task)
+    except CorruptError as error:
+        say(f"{task}: what the cache has of {short(tier.key)} cannot be taken, so it is made: {error}")
+        return False
+    say(f"{task}: {short(tier.key)} is in the cache")
+    return True
 
 
 def _build(session: Session, tier: TierPlan, seen: ObservedState, archive: Path, *, force: bool) -> None:

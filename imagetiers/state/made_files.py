@@ -13,18 +13,18 @@ import json
 import os
 import shutil
 import stat
-import tarfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
 from imagetiers.documents import parse_object
-from imagetiers.errors import BuildError, CorruptError, NotFoundError, PreconditionError, Problem, StoreError
+from imagetiers.errors import BuildError, NotFoundError, PreconditionError, Problem, StoreError
 from imagetiers.planning import keys
 from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
+from imagetiers.state.archives import ArchiveReader, MemberKind, ArchiveLimits, LinkFault, link_fault
 
 __all__ = ["clean", "export", "lines_of", "publish", "restore", "what_lies_there"]
 
@@ -146,8 +146,6 @@ def export(layout: Layout, tier: TierPlan, archive: Path, task: str) -> None:
     except OSError as error:
         what = f"{output.dest} cannot be written: {error.strerror}"
         raise BuildError(Problem(task, what, "what was there before is still there")) from error
-    except tarfile.TarError as error:
-        raise CorruptError(Problem(archive.name, f"is no archive of files: {error}")) from error
     finally:
         _remove(new)
 
@@ -238,51 +236,18 @@ def _remove(path: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Lay out an archive, which may be anybody's: plain files, folders, and links that stay within it."""
-    total = 0
-    with tarfile.open(archive, "r:") as tar:
-        for count, member in enumerate(tar):
-            path = folder / _inside(archive, member.name)
-            total += member.size
-            if count >= MAX_ENTRIES or total > MAX_BYTES:
-                raise CorruptError(Problem(archive.name, f"holds more than {MAX_ENTRIES:,} files, or than 16 GiB"))
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.parent.resolve().is_relative_to(folder.resolve()):
-                raise CorruptError(Problem(archive.name, f"{member.name[:80]!r} lies behind a link"))
-            if member.issym():
-                path.symlink_to(member.linkname)
-            elif member.islnk():
-                shutil.copy2(folder / _inside(archive, member.linkname), path, follow_symlinks=False)
-            elif member.isreg() and (source := tar.extractfile(member)) is not None:
-                with source, path.open("xb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                path.chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)
-                os.utime(path, (member.mtime, member.mtime))
-            else:
-                hint = "COPY what is wanted into a last stage FROM scratch, or `type: tar`, which holds it all"
-                raise CorruptError(
-                    Problem(archive.name, f"{member.name[:80]!r} is neither a file nor a folder or link", hint)
-                )
-    _check_links(archive, folder)
-
-
-def _inside(archive: Path, name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise CorruptError(Problem(archive.name, f"{name[:80]!r} leaves the folder"))
-    return path
-
-
-def _check_links(archive: Path, folder: Path) -> None:
-    """Hold the links against what is there, when all of them are: one can lead out by way of another."""
-    root = os.path.realpath(folder)
-    for inside, folders, files in os.walk(folder):
-        for path in (Path(inside, name) for name in (*folders, *files)):
-            target = os.path.realpath(path)
-            leaves = path.is_symlink() and (path.readlink().is_absolute() or not Path(target).is_relative_to(root))
-            if leaves:
-                what = f"the link {path.name[:80]!r} to {str(path.readlink())[:80]!r} leaves the folder"
-                raise CorruptError(Problem(archive.name, what, "let it be relative, or copy the file"))
+    """Lay out an archive, which may be anybody's: files, folders, and links that stay within it."""
+    with ArchiveReader(archive, ArchiveLimits(MAX_ENTRIES, MAX_BYTES)) as reader:
+        found = reader.unpack(folder)
+        kinds = {path: member.kind for path, member in found.items()}
+        targets = {path: member.target for path, member in found.items() if member.kind is MemberKind.LINK}
+        for path, target in targets.items():
+            if link_fault(path, kinds, targets) in {LinkFault.LEAVES, LinkFault.ABSOLUTE}:
+                what = f"the link {path[:80]!r} to {target[:80]!r} leaves the folder"
+                raise reader.refused(what, "let it be relative, or copy the file")
+    for path, member in found.items():
+        if member.kind is MemberKind.FILE:
+            (folder / path).chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)
+            os.utime(folder / path, (member.mtime, member.mtime))
+        elif member.kind is MemberKind.FOLDER:
+            (folder / path).chmod(0o755)

@@ -6,7 +6,6 @@ whole seconds, so that what comes back has the very ones that were kept. Hard li
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -18,9 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagetiers.documents import parse_object
-from imagetiers.errors import BuildError, CorruptError, Problem
+from imagetiers.errors import BuildError, Problem
 from imagetiers.inputs.manifest import ManifestLine
 from imagetiers.report.amounts import size_text
+from imagetiers.state.archives import (
+    LATEST,
+    ArchiveReader,
+    MemberKind,
+    ArchiveLimits,
+    LinkFault,
+    Member,
+    is_name,
+    link_fault,
+)
 from imagetiers.state.wheels_whole import (
     MAX_OUTPUTS,
     MAX_OUTPUTS_LIST_BYTES,
@@ -34,18 +43,13 @@ __all__ = ["commit", "listed", "pack", "unpack"]
 
 MAX_OUTPUT_BYTES = 8 << 30
 _LONGEST_PATH = 1000  # bytes
-_MOST_LINKS = 40  # on the way of one, as the kernel has it
 _SHOWN = 8
-_LATEST = 1 << 33  # seconds; what ustar can say
 _RIGHTS = 0o777
 _MODE_OF_ALL = 0o755
 _NEEDED = {"file": 0o400, "folder": 0o700}  # what their owner must be able to do, to keep and to remove them
 _TEXT = re.compile(r"(file) ([0-7]{1,3}) ([0-9a-f]{64})|(folder) ([0-7]{1,3})|(link) (.+)", re.DOTALL)
-_PIECE = 1 << 20
-_FIRST_VISIBLE = 32
 _IGNORE = ".dockerignore"
 _NO_NAME = "has a name that is no UTF-8, or too long, or with control characters"
-_PAX = frozenset({"path", "linkpath"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def commit(partial: Path, patterns: Iterable[str], task: str) -> tuple[str, ...]
         place = folder / path
         if path not in chosen:
             place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
-    times = {path: min(max(0, int((folder / path).lstat().st_mtime)), _LATEST - 1) for path in chosen}
+    times = {path: min(max(0, int((folder / path).lstat().st_mtime)), LATEST) for path in chosen}
     _settle(folder, kept, times)
     return told
 
@@ -128,14 +132,14 @@ def _wrong(folder: Path, kept: Mapping[str, Output]) -> Iterator[tuple[str, tupl
     """Yield what cannot be kept, and the cure."""
     total = 0
     for path, output in sorted(kept.items()):
-        if not _is_name(path):
+        if not is_name(path):
             yield _visible(path), (_NO_NAME, "give it another one")
         elif path == _IGNORE:
             yield path, ("would be read by BuildKit, which then leaves out what it names", "keep it in a folder")
         elif output.kind == "link":
-            wrong = _leads_astray(path, kept)
-            if wrong is not None:
-                yield path, (f"is a link to {output.value}, which {wrong}", "a link must lead to what is kept with it")
+            fault = _link_fault(path, kept)
+            if fault is not None:
+                yield path, (f"is a link to {output.value}, which {fault}", "a link must lead to what is kept with it")
         elif output.kind not in _NEEDED:
             yield path, ("is neither a file, a folder nor a link", "keep it elsewhere")
         elif output.mode & ~_RIGHTS:
@@ -190,44 +194,9 @@ def _visible(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()[:_LONGEST_PATH]
 
 
-def _is_name(path: str) -> bool:
-    """Say whether a path is one that stays below its folder, and that every archive and list takes."""
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        return False
-    if not 0 < size <= _LONGEST_PATH or any(ord(char) < _FIRST_VISIBLE for char in path):
-        return False
-    return not {"", ".", ".."}.intersection(path.split("/"))
-
-
-def _leads_astray(path: str, kept: Mapping[str, Output]) -> str | None:
-    """Say how a link leads to something that is not kept; None for a good one."""
-    done, todo = path.split("/")[:-1], [path.rpartition("/")[2]]
-    links = 0
-    while todo:
-        part = todo.pop(0)
-        if part in {"", "."}:
-            continue
-        if part == "..":
-            if not done:
-                return "leads out of the folder"
-            done.pop()
-            continue
-        here = "/".join((*done, part))
-        output = kept.get(here)
-        if output is None or (output.kind == "file" and todo):
-            return "is not kept"
-        if output.kind != "link":
-            done.append(part)
-            continue
-        links += 1
-        if links > _MOST_LINKS:
-            return "leads in a circle"
-        if output.value.startswith("/"):
-            return "is no relative path"
-        todo = [*output.value.split("/"), *todo]
-    return None
+def _link_fault(path: str, outputs: Mapping[str, Output]) -> LinkFault | None:
+    kinds = {path: output.kind for path, output in outputs.items()}
+    return link_fault(path, kinds, {path: output.value for path, output in outputs.items()})
 
 
 # ---- as an archive ----
@@ -254,41 +223,44 @@ def pack(folder: Path, tar: tarfile.TarFile) -> None:
         tar.addfile(member)
 
 
-def unpack(tar: tarfile.TarFile, folder: Path, patterns: Iterable[str]) -> None:
-    """Unpack an archive into a folder that is empty, whatever its maker meant. Raises CorruptError, and what tarfile raises.
+def unpack(archive: Path, folder: Path, patterns: Iterable[str]) -> None:
+    """Unpack an archive into a folder that is empty, whatever its maker meant. Raises CorruptError, OSError.
 
     What its list says is held against the rules before anything is written, and each member against the list.
     """
-    name = str(tar.name)
-    data = _list_of(tar, name)
-    wanted = _read_list(data)
-    wrong = _wrong_list(wanted, patterns)
-    if wrong is not None:
-        raise CorruptError(Problem(name, f"holds what no compile of this key leaves: {wrong}"))
-    place = folder / OUTPUTS
-    place.mkdir()
-    times: dict[str, int] = {}
-    total = 0
-    while (member := tar.next()) is not None:
-        output = wanted.get(member.name)
-        total += member.size
-        if output is None or member.name in times or not _fits(member, output) or total > MAX_OUTPUT_BYTES:
-            raise CorruptError(Problem(name, f"holds what its list does not: {_visible(member.name)[:80]!r}"))
-        times[member.name] = int(member.mtime)
-        _write(tar, member, output, place / member.name, name)
-    if times.keys() != wanted.keys():
-        raise CorruptError(Problem(name, f"holds {len(times):,} of the {len(wanted):,} that its list has"))
-    _settle(place, wanted, times)
+    with ArchiveReader(archive, ArchiveLimits(MAX_OUTPUTS, MAX_OUTPUT_BYTES)) as reader:
+        data = reader.read_first(OUTPUTS_LIST, MAX_OUTPUTS_LIST_BYTES)
+        wanted = _read_list(data)
+        wrong = _wrong_list(wanted, patterns)
+        if wrong is not None:
+            raise reader.refused(f"holds what no compile of this key leaves: {wrong}")
+        place = folder / OUTPUTS
+        place.mkdir()
+        found = reader.unpack(place, lambda member: None if _fits(member, wanted) else "is not what the list says")
+        if found.keys() != wanted.keys():
+            raise reader.refused(f"holds {len(found):,} of the {len(wanted):,} that its list has")
+        changed = [
+            path
+            for path, member in found.items()
+            if member.kind is MemberKind.FILE and member.sha256 != wanted[path].value
+        ]
+        if changed:
+            raise reader.refused(f"{changed[0][:80]!r} is not what its list says")
+    for path, output in wanted.items():
+        if output.kind == MemberKind.FILE:
+            (place / path).chmod(output.mode)
+    _settle(place, wanted, {path: member.mtime for path, member in found.items()})
     (folder / OUTPUTS_LIST).write_bytes(data)
 
 
-def _list_of(tar: tarfile.TarFile, name: str) -> bytes:
-    first = tar.next()
-    if first is None or first.name != OUTPUTS_LIST or not first.isreg() or not 0 < first.size <= MAX_OUTPUTS_LIST_BYTES:
-        raise CorruptError(Problem(name, "does not begin with the list of what it holds"))
-    source = tar.extractfile(first)
-    assert source is not None  # noqa: S101  isreg
-    return source.read()
+def _fits(member: Member, wanted: Mapping[str, Output]) -> bool:
+    """Say whether the list has a member; what a file holds is seen when it was read."""
+    output = wanted.get(member.path)
+    return (
+        output is not None
+        and output.kind == member.kind
+        and (output.kind != MemberKind.LINK or output.value == member.target)
+    )
 
 
 def _read_list(data: bytes) -> Mapping[str, Output]:
@@ -311,37 +283,12 @@ def _wrong_list(wanted: Mapping[str, Output], patterns: Iterable[str]) -> str | 
         return f"{len(wanted):,} files"
     for path, output in wanted.items():
         above = path.rpartition("/")[0]
-        if not _is_name(path) or path == _IGNORE or (above and (above not in wanted or wanted[above].kind != "folder")):
+        if not is_name(path) or path == _IGNORE or (above and (above not in wanted or wanted[above].kind != "folder")):
             return repr(_visible(path)[:80])
         if output.kind != "link" and output.mode & _NEEDED[output.kind] != _NEEDED[output.kind]:
             return f"{path[:80]!r} with the mode {output.mode:o}"
-        if output.kind == "link" and _leads_astray(path, wanted) is not None:
+        if output.kind == "link" and _link_fault(path, wanted) is not None:
             return f"the link {path[:80]!r}"
     chosen, unmet = _chosen(sorted(wanted), patterns, "")
     foreign = min(wanted.keys() - chosen, default=None)
     return f"{foreign[:80]!r}" if foreign is not None else unmet[0].what if unmet else None
-
-
-def _fits(member: tarfile.TarInfo, output: Output) -> bool:
-    types = {"file": tarfile.REGULAR_TYPES, "folder": (tarfile.DIRTYPE,), "link": (tarfile.SYMTYPE,)}
-    plain = not member.issparse() and member.pax_headers.keys() <= _PAX and 0 <= member.mtime < _LATEST
-    return plain and member.type in types[output.kind] and (output.kind == "file" or not member.size)
-
-
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, output: Output, place: Path, name: str) -> None:
-    if output.kind == "folder":
-        place.mkdir(mode=0o700)
-        return
-    if output.kind == "link":
-        place.symlink_to(output.value)
-        return
-    source = tar.extractfile(member)
-    assert source is not None  # noqa: S101  a file
-    digest = hashlib.sha256()
-    with source, place.open("xb") as target:
-        while piece := source.read(_PIECE):
-            digest.update(piece)
-            target.write(piece)
-        os.fchmod(target.fileno(), output.mode)
-    if digest.hexdigest() != output.value:
-        raise CorruptError(Problem(name, f"{member.name[:80]!r} is not what its list says"))

@@ -20,6 +20,7 @@ from imagetiers.errors import BuildError, CorruptError, NotFoundError, Precondit
 from imagetiers.planning.commands import CALL_LOG, JOB_LOG, STATS_LOG
 from imagetiers.session import Session
 from imagetiers.state import outputs
+from imagetiers.state.archives import ArchiveReader, MemberKind, ArchiveLimits, Member
 from imagetiers.state.wheels_whole import (
     MAX_LIST_BYTES,
     OUTPUTS,
@@ -40,7 +41,6 @@ MAX_WHEELS = 64
 _SHOWN = 8
 MAX_WHEEL_BYTES = 8 << 30
 _WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,239}\.whl")
-_PAX = frozenset({"path", "mtime"})  # what our own archives have: long names, and times finer than a second
 
 
 def have(layout: Layout, key: str) -> bool:
@@ -179,8 +179,7 @@ def restore(session: Session, key: str, patterns: tuple[str, ...] = ONLY_WHEELS)
         mark_whole(session.layout, key)
     except NotFoundError:
         return False
-    # The archive may be anybody's: what tarfile makes of a malformed one has many names.
-    except (StoreError, tarfile.TarError, ValueError, OverflowError, EOFError, OSError) as error:
+    except (StoreError, OSError) as error:
         session.services.console.line(
             f"wheels {key[:12]} cannot be taken from the cache, so they are compiled: {error}"
         )
@@ -215,33 +214,22 @@ def _unpack(archive: Path, folder: Path, patterns: tuple[str, ...] = ONLY_WHEELS
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if patterns != ONLY_WHEELS:
-        with tarfile.open(archive, "r:") as tar:
-            outputs.unpack(tar, folder, patterns)
+        outputs.unpack(archive, folder, patterns)
         return
-    total = 0
-    names: set[str] = set()
-    with tarfile.open(archive, "r:") as tar:
-        for count, member in enumerate(tar):
-            total += member.size
-            if not _belongs(member) or member.name in names or count > MAX_WHEELS or total > MAX_WHEEL_BYTES:
-                raise CorruptError(Problem(archive.name, f"holds what no wheelhouse holds: {member.name[:80]!r}"))
-            names.add(member.name)
-            source = tar.extractfile(member)
-            assert source is not None  # noqa: S101  isreg
-            with source, (folder / member.name).open("xb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-    found = folder / WHEELS_LIST
-    listed = parse_object(found.read_bytes()) if found.is_file() else None
-    if not listed or listed != {path.name: file_sha256(path) for path in folder.glob("*.whl")}:
-        raise CorruptError(Problem(archive.name, "the wheels do not match their list"))
+    with ArchiveReader(archive, ArchiveLimits(MAX_WHEELS + 1, MAX_WHEEL_BYTES)) as reader:
+        found = reader.unpack(folder, lambda member: None if _belongs(member) else "is nothing that a wheelhouse holds")
+        listed = parse_object((folder / WHEELS_LIST).read_bytes()) if WHEELS_LIST in found else None
+        if not listed or listed != {path: member.sha256 for path, member in found.items() if path != WHEELS_LIST}:
+            raise reader.refused("the wheels do not match their list")
+    for path in found:
+        (folder / path).chmod(0o644)
 
 
-def _belongs(member: tarfile.TarInfo) -> bool:
-    """Say whether a member is a wheel or the list of them: a plain file, of a plain name, without a tar's extensions."""
-    plain = member.type in tarfile.REGULAR_TYPES and not member.issparse() and member.pax_headers.keys() <= _PAX
-    if member.name == WHEELS_LIST:
-        return plain and 0 <= member.size <= MAX_LIST_BYTES
-    return plain and member.size > 0 and _WHEEL.fullmatch(member.name) is not None
+def _belongs(member: Member) -> bool:
+    """Say whether a member is a wheel or the list of them."""
+    if member.path == WHEELS_LIST:
+        return member.kind is MemberKind.FILE and member.size <= MAX_LIST_BYTES
+    return member.kind is MemberKind.FILE and member.size > 0 and _WHEEL.fullmatch(member.path) is not None
 
 
 def _write_last(path: Path, text: str) -> None:

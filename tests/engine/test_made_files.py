@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.stores.directory import DirectoryStore
 from tests.engine.conftest import Checkout, docker, make_checkout, remove_all
 
 PIPELINE = """\
@@ -97,6 +98,19 @@ def test_files_are_made_put_and_kept(making: Checkout, tmp_path: Path) -> None:
     assert "is in the cache" in fresh.out
     assert (other.root / "out" / "report" / "when").read_text() == when, "made once, for all who share the cache"
     assert docker("system", "df", "--format", "{{.Type}} {{.TotalCount}}") == docker_before or "built" not in fresh.out
+
+
+def test_what_the_cache_has_damaged_is_made_again(making: Checkout, tmp_path: Path) -> None:
+    assert making.doit("image:report").code == 0
+    store = DirectoryStore(tmp_path / "cache")
+    (kept,) = store.list("made/")
+    for damage in (b"no archive", store.read(kept.name)[0][:1500]):
+        store.write(kept.name, damage)
+        shutil.rmtree(making.root / "out" / "report")
+        run = making.doit("image:report")
+        assert run.code == 0, run.text
+        assert re.search(r"what the cache has of \w+ cannot be taken, so it is made: .*is no archive of files", run.out)
+        assert (making.root / "out" / "report" / "TEXT").read_text() == "ONE\n"
 
 
 def test_what_somebody_else_has_put_there_stays(making: Checkout) -> None:

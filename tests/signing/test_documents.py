@@ -182,7 +182,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_wheelhouse(data: bytes, tmp_path: Path) -> None:
-    with pytest.raises((CorruptError, tarfile.TarError, ValueError, EOFError)):
+    with pytest.raises(CorruptError):
         unpack(data, tmp_path)
     assert not (tmp_path / "a-1.whl").exists()
 
@@ -196,7 +196,7 @@ def test_a_wheelhouse_with_any_byte_changed(tmp_path_factory: pytest.TempPathFac
         good[data.draw(st.integers(0, 2047))] = data.draw(st.integers(0, 255))
     try:
         folder = unpack(bytes(good), tmp_path_factory.mktemp("w"))
-    except (CorruptError, tarfile.TarError, ValueError, OverflowError, EOFError, OSError):
+    except CorruptError:
         return
     listed = json.loads((folder / wheels.WHEELS_LIST).read_text())
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.whl")} == listed
