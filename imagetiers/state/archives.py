@@ -18,7 +18,7 @@ from typing import IO, Self
 
 from imagetiers.errors import CorruptError, Problem
 
-__all__ = ["LATEST", "ArchiveReader", "MemberKind", "ArchiveLimits", "LinkFault", "Member", "is_name", "link_fault"]
+__all__ = ["LATEST", "ArchiveLimits", "ArchiveReader", "LinkFault", "Member", "MemberKind", "is_name", "link_fault"]
 
 LATEST = (1 << 33) - 1
 """The latest time that a member has, in Unix seconds: what ustar can say."""

@@ -24,7 +24,7 @@ from imagetiers.errors import BuildError, NotFoundError, PreconditionError, Prob
 from imagetiers.planning import keys
 from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
-from imagetiers.state.archives import ArchiveReader, MemberKind, ArchiveLimits, LinkFault, link_fault
+from imagetiers.state.archives import ArchiveLimits, ArchiveReader, LinkFault, MemberKind, link_fault
 
 __all__ = ["clean", "export", "lines_of", "publish", "restore", "what_lies_there"]
 

@@ -22,11 +22,11 @@ from imagetiers.inputs.manifest import ManifestLine
 from imagetiers.report.amounts import size_text
 from imagetiers.state.archives import (
     LATEST,
-    ArchiveReader,
-    MemberKind,
     ArchiveLimits,
+    ArchiveReader,
     LinkFault,
     Member,
+    MemberKind,
     is_name,
     link_fault,
 )

@@ -20,7 +20,7 @@ from imagetiers.errors import BuildError, CorruptError, NotFoundError, Precondit
 from imagetiers.planning.commands import CALL_LOG, JOB_LOG, STATS_LOG
 from imagetiers.session import Session
 from imagetiers.state import outputs
-from imagetiers.state.archives import ArchiveReader, MemberKind, ArchiveLimits, Member
+from imagetiers.state.archives import ArchiveLimits, ArchiveReader, Member, MemberKind
 from imagetiers.state.wheels_whole import (
     MAX_LIST_BYTES,
     OUTPUTS,
