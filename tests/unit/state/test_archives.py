@@ -21,7 +21,6 @@ from imagetiers.state.archives import (
     ArchiveReader,
     LinkFault,
     Member,
-    MemberKind,
     is_name,
     link_fault,
 )
@@ -69,7 +68,8 @@ def test_files_folders_and_links(tmp_path: Path) -> None:
     place = tmp_path / "in" / "here"
 
     assert {path: str(member.kind) for path, member in found.items()} == {
-        "a": "folder", "a/b": "folder", "a/b/file": "file", "a/l": "link", "a/dangling": "link", "hard": "file", "hard2": "file",
+        "a": "folder", "a/b": "folder", "a/b/file": "file", "a/l": "link", "a/dangling": "link",
+        "hard": "file", "hard2": "file",
     }  # fmt: skip
     assert (found["a/b/file"].mode, found["a/b/file"].mtime, found["a/b/file"].size) == (0o751, 1_000_000_000, 3)
     assert found["hard2"].sha256 == found["a/b/file"].sha256 != ""
