@@ -1,4 +1,7 @@
-"""ccache:stats: what the compiler cache holds, who wrote it, and what it has saved, as a picture."""
+"""ccache:stats: what the compiler cache holds, who wrote it, and what it has saved: a picture, or JSON for programs.
+
+The JSON is as schemas/ccache-stats.schema.json says.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from imagetiers.ccache.prune import prune
 from imagetiers.ccache.stats import stats
 from imagetiers.config.model import Trust
 from imagetiers.operations.ccache_namespaces import each_namespace, report_on, stored_names
+from imagetiers.operations.outfile import write_json
 from imagetiers.planning.hit_rates import HitRates
 from imagetiers.report.amounts import age_text
 from imagetiers.report.ccache_stats import (
@@ -27,34 +31,78 @@ from imagetiers.session import Session
 from imagetiers.state.records import Record, is_own, kept_records
 from imagetiers.stores.port import BucketSettings, Store
 
-__all__ = ["bucket_lines", "compile_history", "namespace_view", "show_stats", "stats_report"]
+__all__ = ["bucket_lines", "compile_history", "namespace_document", "namespace_view", "show_stats", "stats_report"]
+
+_FORMAT = 1
 
 
-def show_stats(session: Session, *, namespace: str) -> None:
-    """Draw what each namespace holds, and what that did for the compiles of this pipeline. Raises StoreError."""
+def show_stats(session: Session, *, namespace: str, to: str = "") -> None:
+    """Draw what each namespace holds, and what that did for the compiles of this pipeline, or write it `to` a JSON file.
+
+    Raises StoreError, also where one of several namespaces cannot be read, and OutputError.
+    """
+    if to:
+        _write_stats(session, namespace, to)
+        return
     console, now = session.services.console, session.services.now()
-
-    def one(name: str) -> None:
-        told = report_on(session, name, partial(stats_report, session.services.store, name)).text
-        console.print(namespace_picture(_view(json.loads(told)), now))
-
-    each_namespace(stored_names(session, namespace), session.services, one)
+    each_namespace(
+        stored_names(session, namespace),
+        session.services,
+        lambda name: console.print(namespace_picture(_read(session, name), now)),
+    )
     if not namespace:
-        _show_compiles(session, now)
+        kept = list(_compiles(session))
+        for history in _histories(kept):
+            console.print(history_picture(history, now))
+        writers = list(_writers(kept))
+        if writers:
+            console.print(writers_table(writers, now))
     settings = session.services.bucket_settings()
     if settings is not None:
         console.line("\n".join([f"bucket of {session.services.store.url}:", *bucket_lines(settings)]))
 
 
-def _show_compiles(session: Session, now: float) -> None:
-    kept = list(_compiles(session))
-    for tier in dict.fromkeys(record.tier for _, record in kept):
-        history = compile_history([record for _, record in kept if record.tier == tier])
+def _write_stats(session: Session, namespace: str, to: str) -> None:
+    kept = [] if namespace else list(_compiles(session))
+    views = [_read(session, name) for name in stored_names(session, namespace)]
+    document = {
+        "format": _FORMAT,
+        "store": session.services.store.url,
+        "namespaces": [namespace_document(view) for view in views],
+        "compiles": [_history_document(history) for history in _histories(kept)],
+        "writers": [asdict(writer) for writer in _writers(kept)],
+    }
+    write_json(to, document)
+
+
+def namespace_document(view: NamespaceView) -> dict[str, Any]:
+    """Return what a namespace holds, for programs."""
+    runs = [dict(zip(("step", "outcome", "at", "entries", "bytes"), run, strict=True)) for run in view.runs]
+    states = [dict(zip(("sequence", "written", "reason", "entries"), state, strict=True)) for state in view.states]
+    return asdict(view) | {"runs": runs, "states": states, "lost": list(view.lost)}
+
+
+def _history_document(history: CompileHistory) -> dict[str, Any]:
+    return {
+        "tier": history.tier,
+        "began": history.began,
+        "classes": [asdict(one) for one in history.classes],
+        "rates": [{"began": began, "rate": rate} for began, rate in history.rates],
+        "sizes": [{"began": began, "bytes": size} for began, size in history.sizes],
+    }
+
+
+def _read(session: Session, name: str) -> NamespaceView:
+    work = partial(stats_report, session.services.store, name)
+    return _view(json.loads(report_on(session, name, work).text))
+
+
+def _histories(kept: Iterable[tuple[str, Record]]) -> Iterator[CompileHistory]:
+    records = [record for _, record in kept]
+    for tier in dict.fromkeys(record.tier for record in records):
+        history = compile_history(record for record in records if record.tier == tier)
         if history is not None:
-            session.services.console.print(history_picture(history, now))
-    writers = list(_writers(kept))
-    if writers:
-        session.services.console.print(writers_table(writers, now))
+            yield history
 
 
 def _compiles(session: Session) -> Iterator[tuple[str, Record]]:

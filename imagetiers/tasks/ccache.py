@@ -130,13 +130,18 @@ def _task(action: Callable[..., TaskFailed | None], doc: str, *params: Task) -> 
     }
 
 
+def _json_option(schema: str) -> Task:
+    what = f"write it to this file (- = stdout; {schema})"
+    return option("json", what, string("names no file", "a path, or - for the standard output"), default="")
+
+
 def _looking_tasks(act: Act) -> Iterator[dict[str, Any]]:
     """Yield those that only look: what lies in the compiler cache, down to an entry."""
 
-    def stats(namespace: str) -> TaskFailed | None:
+    def stats(namespace: str, json: str) -> TaskFailed | None:
         from imagetiers.operations.ccache_stats import show_stats
 
-        return act(lambda session: show_stats(session, namespace=namespace))
+        return act(lambda session: show_stats(session, namespace=namespace, to=where_called(json)))
 
     def ls(sort: str, limit: int, json: str, namespaces: list[str]) -> TaskFailed | None:
         from imagetiers.ccache.entries import Order
@@ -154,8 +159,11 @@ def _looking_tasks(act: Act) -> Iterator[dict[str, Any]]:
     yield {
         "basename": "ccache:stats",
         "actions": [stats],
-        "doc": "show what the cache holds",
-        "params": [option("namespace", "only this namespace", named, default="")],
+        "doc": "show what the cache holds (--json FILE)",
+        "params": [
+            option("namespace", "only this namespace", named, default=""),
+            _json_option("schemas/ccache-stats.schema.json"),
+        ],
         "meta": {"quiet": True},
     }
     yield {
@@ -171,12 +179,7 @@ def _looking_tasks(act: Act) -> Iterator[dict[str, Any]]:
                 default="used",
             ),
             option("limit", f"at most so many, up to {_MOST:,}", number(1, _MOST), default=50),
-            option(
-                "json",
-                "write it to this file (- = stdout; schemas/ccache.schema.json)",
-                string("names no file", "a path, or - for the standard output"),
-                default="",
-            ),
+            _json_option("schemas/ccache.schema.json"),
         ],
         "meta": {"quiet": True, "wrong": _not_one_namespace},
     }

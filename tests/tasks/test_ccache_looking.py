@@ -26,7 +26,9 @@ from tests.engine.conftest import Checkout
 SPACE = "trusted.main.tiny.builder.ccache-4.14"
 OTHERS = "untrusted.pr-7.tiny.builder.ccache-4.14"
 CCACHE = Path(sysconfig.get_path("scripts")) / "ccache"
-SCHEMA = json.loads((HERE.parent / "schemas" / "ccache.schema.json").read_text())
+SCHEMAS = HERE.parent / "schemas"
+SCHEMA = json.loads((SCHEMAS / "ccache.schema.json").read_text())
+STATS_SCHEMA = json.loads((SCHEMAS / "ccache-stats.schema.json").read_text())
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc"),
@@ -172,7 +174,60 @@ def test_an_empty_cache(offline: Checkout) -> None:
     assert listed(offline)["namespaces"] == []
 
 
-def test_the_picture_is_of_the_cache_and_its_records(filled: Checkout) -> None:
+def measured(checkout: Checkout, *words: str) -> dict[str, Any]:
+    run = checkout.doit("ccache:stats", "--json", "-", *words)
+    assert run.code == 0, run.text
+    document: dict[str, Any] = json.loads(run.out)
+    jsonschema.validate(document, STATS_SCHEMA)
+    return document
+
+
+def test_an_empty_cache_has_no_statistics(offline: Checkout) -> None:
+    found = measured(offline)
+    assert (found["namespaces"], found["compiles"], found["writers"]) == ([], [], [])
+
+
+def test_statistics_for_programs_are_those_of_the_picture(recorded: Checkout) -> None:
+    found = measured(recorded)
+    names = {space["name"]: space for space in found["namespaces"]}
+    assert set(names) == {SPACE, OTHERS}
+    own = names[SPACE]
+    packs = sum(blob.size for blob in cache_of(recorded).list(f"ccache/{SPACE}/packs/"))
+    assert (own["live"] + own["dead"], own["other"]) == (packs, 0)
+    assert (own["results"], own["manifests"], own["packs"], own["lost"]) == (2, 1, 1, [])
+    (run,) = own["runs"]
+    assert (run["step"], run["outcome"], run["entries"]) == ("pytorch-clean", "good", 3)
+    assert [state["entries"] for state in own["states"]][-1] == 3
+    (compiled_tier,) = found["compiles"]
+    assert compiled_tier["classes"] == [asdict(ClassHits("C and C++", 80, 8, 0, 75.0, 25.0))]
+    assert [size["bytes"] for size in compiled_tier["sizes"]] == [2_000_000, 3_000_000]
+    assert [rate["rate"] for rate in compiled_tier["rates"]] == [0.75, 0.75]
+    (writer,) = found["writers"]
+    assert (writer["trust"], writer["worker"], writer["compiles"], writer["pushed"]) == (
+        "trusted",
+        "one-of-ours",
+        2,
+        3_000_000,
+    )
+
+    alone = measured(recorded, "--namespace", OTHERS)
+    assert [space["name"] for space in alone["namespaces"]] == [OTHERS]
+    assert (alone["compiles"], alone["writers"]) == ([], [])
+
+
+def test_statistics_of_a_damaged_namespace_are_an_error_and_no_file(filled: Checkout, tmp_path: Path) -> None:
+    store = cache_of(filled)
+    data, generation = store.read(f"ccache/{SPACE}/head")
+    store.write(f"ccache/{SPACE}/head", bytes(len(data)), if_generation=generation)
+    to = tmp_path / "stats.json"
+    run = filled.doit("ccache:stats", "--json", str(to))
+    assert (run.code, to.exists()) == (1, False), run.text
+    assert "Traceback" not in run.text
+
+
+@pytest.fixture
+def recorded(filled: Checkout) -> Checkout:
+    """The same with records of compiles: two of this variant's, one of another's."""
     planned = json.loads(filled.doit("plan", "--json", "-").out)["tiers"][0]
     hits = [ClassHits("C and C++", 80, 8, 0, 75.0, 25.0)]
     first = Record(
@@ -187,8 +242,11 @@ def test_the_picture_is_of_the_cache_and_its_records(filled: Checkout) -> None:
     for record in (first, second, replace(second, began=second.began + 1, variant="shouting", worker="another")):
         name = f"records/pytorch-clean/compile/{int(record.began)}-{record.key[:12]}.json"
         cache_of(filled).write(name, json.dumps(asdict(record)).encode())
+    return filled
 
-    out = filled.doit("ccache:stats").out
+
+def test_the_picture_is_of_the_cache_and_its_records(recorded: Checkout) -> None:
+    out = recorded.doit("ccache:stats").out
 
     assert f"{SPACE}: state 1 (push)" in out
     assert f"{OTHERS}: state 1 (push)" in out
@@ -198,4 +256,4 @@ def test_the_picture_is_of_the_cache_and_its_records(filled: Checkout) -> None:
     assert re.search(r"bytes: 2 MB \(.* ago\) ▆█ 3 MB", out)
     assert re.search(r"trusted +one-of-ours +2 +3 MB", out)
     assert "another" not in out
-    assert "one-of-ours" not in filled.doit("ccache:stats", "--namespace", SPACE).out
+    assert "one-of-ours" not in recorded.doit("ccache:stats", "--namespace", SPACE).out
