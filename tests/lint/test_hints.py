@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from imagetiers.config.schema import schema_text
+from imagetiers.planning.infrastructure import BUILDER_FILE
 from tests.conftest import HERE
 
 PACKAGE = HERE.parent / "imagetiers"
 OURS = ("ci/bootstrap", "ci/builder", "ci/engine", "ci/venv", "docs/", "images/README", "ARCHITECTURE.md")
+# What is made of it is made in a checkout of imagetiers, and that is said beside it.
+IN_OUR_CHECKOUT = {BUILDER_FILE}
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if "templates" not in path.parts]
 
 
@@ -28,7 +31,8 @@ def texts(module: Path) -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_texts_name_nothing_of_ours(module: Path) -> None:
-    assert [text for text in texts(module) if any(name in text for name in OURS)] == []
+    found = [text for text in texts(module) if any(name in text for name in OURS)]
+    assert [text for text in found if text not in IN_OUR_CHECKOUT] == []
 
 
 def test_neither_does_the_schema() -> None:
