@@ -79,7 +79,9 @@ def warm_up(warm: CcacheSession, services: Services) -> bool:
         return False
     try:
         with services.console.progress(f"{warm.task}: ccache pull") as bar:
-            result = pull(services.store, warm.chain, warm.directory, step=warm.step, progress=BarProgress(bar))
+            arches = warm.toolchain.fingerprint.arches
+            shown = BarProgress(bar)
+            result = pull(services.store, warm.chain, warm.directory, step=warm.step, arches=arches, progress=shown)
     except StoreError as error:
         services.console.line(f"{warm.task}: compiles with what is here, for the cache cannot be read: {error}")
         return False

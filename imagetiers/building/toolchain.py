@@ -117,6 +117,5 @@ def _read(step: CompilePlan, lines: list[str]) -> Toolchain:
     args = step.key_document.args
     flags = [f"{name}={value}" for name, value in sorted(args.items()) if name != ARCH_LIST_ARG]
     flags += [f"{path} ({digest[:12]})" for path, _, digest in step.key_document.files]
-    arches = tuple(args[ARCH_LIST_ARG].split(";")) if ARCH_LIST_ARG in args else ()
-    fingerprint = Fingerprint(compilers, tuple(flags), arches, "", version, settings)
+    fingerprint = Fingerprint(compilers, tuple(flags), step.arches, "", version, settings)
     return Toolchain(version, fingerprint, tuple(missing))

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +160,7 @@ def pull(
     directory: Path,
     *,
     step: str | None = None,
+    arches: Collection[str] = (),
     everything: bool = False,
     threads: int = 12,
     progress: Progress | None = None,
@@ -169,15 +170,16 @@ def pull(
 
     That is the working set of the step's last good run, of the good one before and of a later unfinished one; of all
     steps when this one never ran; and all entries of a namespace where no run is known. `everything` restores the
-    rest, too, after the working set. Entries that are there stay (a manifest gives way to a newer one); mtimes are the
-    old ones, never in the future. At the end `counters` is called with the directory. Raises StoreError when a
-    namespace cannot be read at all, OSError when the directory cannot.
+    rest, too, after the working set. So does one of `arches` that none of those runs compiled for: what an earlier run
+    compiled for that architecture is still stored. Entries that are there stay (a manifest gives way to a newer one);
+    mtimes are the old ones, never in the future. At the end `counters` is called with the directory. Raises StoreError
+    when a namespace cannot be read at all, OSError when the directory cannot.
     """
     started = time.monotonic()
     counting = CountingStore(store)
     directory.mkdir(parents=True, exist_ok=True)
     run = _Run(os.fspath(directory), time.time_ns(), progress)
-    chosen = _choose(counting, namespaces, directory, step=step, everything=everything)
+    chosen = _choose(counting, namespaces, directory, step=step, arches=arches, everything=everything)
     run.quarantined += chosen.quarantined
     packs, missing = _by_pack(chosen, _there(directory))
     present = len(chosen.codes) - missing
@@ -203,9 +205,9 @@ def pull(
     )
 
 
-def peek(store: Store, namespaces: Sequence[str], directory: Path, *, step: str) -> Peek:
+def peek(store: Store, namespaces: Sequence[str], directory: Path, *, step: str, arches: Collection[str] = ()) -> Peek:
     """Say what `pull` would find for `step`, and fetch no pack. Raises StoreError when a namespace cannot be read."""
-    chosen = _choose(store, namespaces, directory, step=step)
+    chosen = _choose(store, namespaces, directory, step=step, arches=arches)
     there = _there(directory)
     packs, _ = _by_pack(chosen, there)
     return Peek(chosen.good, bool(chosen.codes or any(file.size for file in there.values())), _size(chosen, packs))
@@ -216,11 +218,18 @@ def _there(directory: Path) -> Mapping[str, LocalEntry]:
 
 
 def _choose(
-    store: Store, namespaces: Sequence[str], directory: Path, *, step: str | None, everything: bool = False
+    store: Store,
+    namespaces: Sequence[str],
+    directory: Path,
+    *,
+    step: str | None,
+    arches: Collection[str] = (),
+    everything: bool = False,
 ) -> _Chosen:
     chosen = _Chosen()
     first: dict[str, int] = {}
     rest: dict[str, int] = {}
+    compiled_for: set[str] = set()
     kept = segments_folder(directory) if directory.is_dir() else None
     for namespace in namespaces:
         space = Namespace(store, namespace, kept)
@@ -234,16 +243,18 @@ def _choose(
         chosen.quarantined += [f"{name}: missing or damaged" for name in loaded.lost]
         chosen.sequences[namespace] = loaded.view.head.state.sequence
         chosen.good |= (step, "good") in loaded.view.head.state.uses
+        compiled_for |= loaded.view.arches(step)
         source = len(chosen.sources)
         chosen.sources.append((space, loaded.view.live))
         for name, number in loaded.view.live.numbers():
             if name not in first and (wanted is None or name in wanted):
                 first[name] = _code(source, number)
-            elif everything and name not in rest:
+            elif (everything or arches) and name not in rest:
                 rest[name] = _code(source, number)
-    for name in first:
-        rest.pop(name, None)
-    first.update(rest)
+    if everything or not all({arch, f"{arch}+PTX"} & compiled_for for arch in arches):
+        for name in first:
+            rest.pop(name, None)
+        first.update(rest)
     chosen.codes = first
     return chosen
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from imagetiers.config.checks import Declared
+from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.config.model import Budget, CompileStep, Pipeline, Tier
 from imagetiers.inputs.files import InputFile, named_after
 from imagetiers.planning import keys
@@ -91,6 +92,12 @@ class CompilePlan:
     def inputs(self) -> tuple[InputFile, ...]:
         """The files that it compiles, as its key document calls them."""
         return (*self.files, *in_repository(self.folders))
+
+    @property
+    def arches(self) -> tuple[str, ...]:
+        """The GPU architectures that it compiles for, as TORCH_CUDA_ARCH_LIST names them; none where it takes no such list."""
+        listed = self.key_document.args.get(ARCH_LIST_ARG)
+        return tuple(listed.split(";")) if listed is not None else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ def expect_compile(session: Session, tier: TierPlan, warm: CcacheSession) -> Exp
     """Say, and tell, what is expected of a compile that is about to begin. What the cache does not say is not forecast."""
     store = TimeoutStore(session.services.store)
     try:
-        found = peek(store, warm.chain, warm.directory, step=warm.step) if warm.cached else Peek()
+        arches = warm.toolchain.fingerprint.arches
+        found = peek(store, warm.chain, warm.directory, step=warm.step, arches=arches) if warm.cached else Peek()
     except (StoreError, OSError):
         return Expected(_like(session.plan, "", 0))
     assert tier.compile is not None  # noqa: S101  it is being compiled
@@ -159,7 +160,8 @@ def _wheels(session: Session, tier: TierPlan, seen: ObservedState) -> Wheels:
     if version is None:
         return Wheels()
     chain = namespace_chain(step.namespace, session.trust, version)
-    found = peek(session.services.store, chain, session.layout.ccache(chain[0]), step=tier.name)
+    directory = session.layout.ccache(chain[0])
+    found = peek(session.services.store, chain, directory, step=tier.name, arches=step.arches)
     return Wheels(None, found.good, found.some, found.bytes)
 
 

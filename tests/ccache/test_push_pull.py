@@ -416,6 +416,40 @@ def test_a_change_that_is_reverted_finds_what_it_used(store: DirectoryStore, tmp
     assert build("B") == 5
 
 
+def test_an_architecture_of_an_earlier_run_finds_what_that_compiled(store: DirectoryStore, tmp_path: Path) -> None:
+    """Runs for 8.0 and 9.0, then twice for 9.0 alone: nothing that is still remembered of a run used 8.0's objects."""
+    starts = count(time.time_ns(), 10**10)
+    host = make_directory(tmp_path / "host", 20, seed=0)
+    device = {a: make_directory(tmp_path / a, 5, seed=n) for n, a in enumerate(("8.0", "9.0", "9.0+PTX"), 1)}
+    edits = {n: make_directory(tmp_path / f"edit-{n}", 1, seed=10 + n) for n in range(3)}
+
+    def build(edit: int, *arches: str) -> None:
+        worker, start = tmp_path / "worker", next(starts)
+        shutil.rmtree(worker, ignore_errors=True)
+        for made in (host, edits[edit], *(device[arch] for arch in arches)):
+            for name, data in made.items():
+                put_entry(worker, name, data, mtime=start)
+        push(store, "main", worker, step="torch", since=start, fingerprint=Fingerprint(arches=arches))
+
+    def restored(*arches: str) -> dict[str, bytes]:
+        fresh = tmp_path / "fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        pull(store, ["main"], fresh, step="torch", arches=arches)
+        return entries_in(fresh)
+
+    build(0, "8.0", "9.0")
+    build(1, "9.0")
+    assert {*device["8.0"]} <= {*restored("8.0", "9.0")}, "the run before the last one had it"
+    build(2, "9.0")
+    last = {**host, **device["9.0"], **edits[1], **edits[2]}
+    assert restored("9.0") == last
+    assert restored() == last
+    everything = {**last, **device["8.0"], **edits[0]}
+    assert restored("8.0", "9.0") == restored("9.0a") == everything
+    build(1, "9.0+PTX")
+    assert {*device["8.0"]}.isdisjoint(restored("9.0")), "machine code is in what has PTX, too"
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "x" * 101, ".x"])
 def test_a_namespace_cannot_leave_its_folder(store: DirectoryStore, name: str) -> None:
     with pytest.raises(ValueError, match="not a namespace"):

@@ -123,10 +123,17 @@ class View:
 
         Without a step, or for a step that never ran here, all steps' working sets.
         """
+        chosen = self._uses(step)
+        return used_names(self.head.state, self.rows, chosen) if chosen else None
+
+    def arches(self, step: str | None) -> set[str]:
+        """Return the GPU architectures for which the runs of `working_set` compiled, as TORCH_CUDA_ARCH_LIST names them."""
+        return {arch for use in self._uses(step) if use.fingerprint for arch in use.fingerprint.arches}
+
+    def _uses(self, step: str | None) -> list[Use]:
         uses = self.head.state.uses
         steps = {step} if step is not None and any(s == step for s, _ in uses) else {s for s, _ in uses}
-        chosen = [use for (s, _), use in uses.items() if s in steps]
-        return used_names(self.head.state, self.rows, chosen) if chosen else None
+        return [use for (s, _), use in uses.items() if s in steps]
 
 
 def used_names(state: NamespaceState, rows: Sequence[Sequence[Entry]], uses: Iterable[Use]) -> set[str]:
