@@ -30,14 +30,22 @@ Golden = Callable[[str, Path], None]
 
 
 TOGETHER = {
-    "tests/engine/test_quickstart.py": "PyTorch",
-    "tests/engine/test_production.py": "PyTorch",
-    "tests/engine/": "engine",
-    "tests/oracle/": "engine",
-    "tests/bake/": "engine",
+    "tests/engine/test_quickstart.py": "c10",
+    "tests/engine/test_build_folder.py": "c10",
+    "tests/engine/test_production.py": "production",
+    "tests/engine/test_cloudbuild": "builder",
+    "tests/engine/test_forecast.py": "compilers",
+    "tests/engine/test_memory.py": "compilers",
+    "tests/engine/test_outputs.py": "compilers",
+    "tests/engine/test_warm.py": "compilers",
+    "tests/oracle/": "oracle",
 }
-"""Which tests of the real engine one process runs: an engine that removes an image while another build makes the very same one
-fails that build. What PyTorch's tests build is in no other test's image. The first prefix counts."""
+"""Which tests of the real engine one process runs, the longest first: an engine that removes an image while another build makes
+the very same one fails that build. What a file builds that is not here is in no other file's images, but for the tiny
+pipeline's, of which each process has its own (`tests/engine/conftest.py`)."""
+
+NEXT = ("tests/engine/", "tests/bake/")
+"""What follows them: the engine's other tests wait more than they compute, and the rest fills the gaps."""
 
 
 def together(nodeid: str) -> str | None:
@@ -45,8 +53,14 @@ def together(nodeid: str) -> str | None:
     return next((group for prefix, group in TOGETHER.items() if nodeid.startswith(prefix)), None)
 
 
+def turn(nodeid: str) -> int:
+    """Return how early a test is begun, of several processes that share them: the longest first, so that none is last alone."""
+    prefixes = (*TOGETHER, *NEXT)
+    return next((at for at, prefix in enumerate(prefixes) if nodeid.startswith(prefix)), len(prefixes))
+
+
 class Shares(LoadFileScheduling):
-    """How several processes share the tests: a file's stay together, for what they have in common, and the engine's do."""
+    """How several processes share the tests: a file's stay together, for what they have in common, and some files do."""
 
     def _split_scope(self, nodeid: str) -> str:
         return together(nodeid) or super()._split_scope(nodeid)
@@ -58,9 +72,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, begin with the engine's, which take longest."""
+    """Where several processes share the tests, begin with those that take longest."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: together(item.nodeid) is None)
+        items.sort(key=lambda item: turn(item.nodeid))
 
 
 def edit(path: str, old: str, new: str) -> Callable[[Layout], None]:

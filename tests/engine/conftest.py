@@ -28,6 +28,7 @@ from tests.gcs.harness import BUCKET, GcsServer
 from tests.registry.server import RegistryServer
 
 REPO = HERE.parent
+TINY = HERE / "repos" / "tiny"
 
 # Asks the agent for its keys (SSH2_AGENTC_REQUEST_IDENTITIES): Debian's perl-base can, so nothing has to be installed.
 ASK = (
@@ -110,6 +111,10 @@ class Checkout:
         names = [blob.name for blob in store.list("records/") if f"/{kind}/" in blob.name]
         return [json.loads(store.read(name)[0]) for name in names]
 
+    def results(self) -> int:
+        """Return how many results ccache has kept here."""
+        return sum(path.name.endswith("R") for path in (self.root / ".imagetiers" / "ccache").rglob("*"))
+
     def wait_for_container(self, process: subprocess.Popen[str]) -> str:
         """Wait as long as the doit runs that is to start one: a busy machine builds its image for minutes."""
         while process.poll() is None:
@@ -135,13 +140,21 @@ def files_of(ref: str) -> dict[str, tuple[object, ...]]:
     }
 
 
-def make_checkout(source: Path, root: Path, name: str = "", server: GcsServer | None = None) -> Checkout:
-    """Copy a repository; with `server` its cache is a bucket there, and each name has a prefix of its own."""
+def make_checkout(
+    source: Path, root: Path, name: str = "", server: GcsServer | None = None, *, built: bool = True
+) -> Checkout:
+    """Copy a repository; with `server` its cache is a bucket there, and each name has a prefix of its own.
+
+    What is not `built` has the keys that golden files know.
+    """
     name = name or f"test-{secrets.token_hex(4)}"
     shutil.copytree(
         source, root, ignore=shutil.ignore_patterns(".git", ".venv", ".imagetiers", "__pycache__", "tests", ".*_cache")
     )
     shutil.copy(REPO / "dodo.py", root / "dodo.py")
+    if source == TINY and built:
+        for path in ("make-wheel", "motd"):
+            make_own(root / "images" / "pytorch-clean" / path)
     pipeline = root / "pipeline.yaml"
     pipeline.write_text(re.sub(r"^name: .*$", f"name: {name}", pipeline.read_text(), flags=re.MULTILINE))
     if server is None:
@@ -149,6 +162,12 @@ def make_checkout(source: Path, root: Path, name: str = "", server: GcsServer | 
     text = re.sub(r"^cache: .*\n", "", pipeline.read_text(), flags=re.MULTILINE)
     pipeline.write_text(text.replace("version: 1\n", f"version: 1\ncache: gs://{BUCKET}/{name}\n"))
     return Checkout(root, name, {"STORAGE_EMULATOR_HOST": server.url}, server.store(name))
+
+
+def make_own(path: Path) -> None:
+    """Let a file that many tests build from, and all layers above it, be those of no other process (`TOGETHER` says why)."""
+    if process := os.environ.get("PYTEST_XDIST_WORKER"):
+        path.write_text(f"{path.read_text()}# {process}\n")
 
 
 def remove_all(checkout: Checkout) -> None:
@@ -167,6 +186,7 @@ def use_ccache(checkout: Checkout) -> None:
     folder = checkout.root / "images" / "pytorch-clean"
     shutil.copytree(HERE / "repos" / "with-ccache", folder, dirs_exist_ok=True)
     shutil.copy(Path(sysconfig.get_path("scripts")) / "ccache", folder)
+    make_own(folder / "cc")
     checkout.edit("images/pytorch-clean/.image-manifest", "make-wheel\n", "make-wheel\ncc\nccache\n")
     checkout.edit(
         "images/pytorch-clean/Dockerfile", "COPY make-wheel", "COPY cc ccache /usr/local/bin/\nCOPY make-wheel"
@@ -227,6 +247,41 @@ def builder() -> Iterator[str]:
     yield name
     with contextlib.suppress(subprocess.CalledProcessError):  # a container that is still going away holds it
         docker("rmi", "-f", name)
+
+
+@dataclass(frozen=True)
+class C10:
+    """A compile of PyTorch's core library: the worker that was killed in it, what its next doit said, and the bucket."""
+
+    checkout: Checkout
+    store: Store
+    server: GcsServer
+    resumed: Run
+
+
+@pytest.fixture(scope="session")
+def c10(tmp_path_factory: pytest.TempPathFactory) -> Iterator[C10]:
+    """Compile PyTorch's core library once for all that need it in a bucket: killed in the middle, and continued."""
+    server = GcsServer("--latency", "0.02")
+    made = make_checkout(REPO, tmp_path_factory.mktemp("c10") / "checkout", server=server)
+    # What ccache does, is seen without: test_build_folder.py has the folder.
+    made.edit("pipeline.yaml", ", build_folder: {max_size: 1G}", "")
+    assert made.store is not None
+    try:
+        process = made.start("variant=quickstart", "compile:pytorch-clean")
+        made.wait_for_container(process)
+        end = time.monotonic() + 400
+        while made.results() < 20:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        send(process, signal.SIGKILL)
+        resumed = made.doit("variant=quickstart", "compile:pytorch-clean", timeout=800)
+        assert resumed.code == 0, resumed.text
+        yield C10(made, made.store, server, resumed)
+    finally:
+        remove_all(made)
+        server.close()
 
 
 @pytest.fixture

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import REPO, Checkout, Run, docker, make_checkout, remove_all, send
-from tests.gcs.harness import GcsServer
+from tests.engine.conftest import C10, Checkout, Run, docker, make_checkout, remove_all
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training", "arr-runner"]
 VARIANT = "variant=quickstart"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[GcsServer]:
-    started = GcsServer("--latency", "0.02")
-    yield started
-    started.close()
-
-
-@pytest.fixture
-def quickstart(tmp_path: Path, server: GcsServer) -> Iterator[Checkout]:
-    made = make_checkout(REPO, tmp_path / "checkout", server=server)
-    # What ccache does, is seen without: test_build_folder.py has the folder.
-    made.edit("pipeline.yaml", ", build_folder: {max_size: 1G}", "")
-    yield made
-    remove_all(made)
 
 
 def doit(checkout: Checkout, *args: str) -> Run:
@@ -49,28 +29,17 @@ def lose_wheels(checkout: Checkout) -> None:
         checkout.store.delete(name)
 
 
-def results(checkout: Checkout) -> int:
-    return sum(path.name.endswith("R") for path in (checkout.root / ".imagetiers" / "ccache").rglob("*"))
-
-
 @pytest.mark.timeout(1500)
-def test_the_quickstart(quickstart: Checkout, server: GcsServer, tmp_path: Path) -> None:
-    # Killed in the middle of a real compile, it goes on, and nothing is compiled twice.
-    process = quickstart.start(VARIANT)
-    quickstart.wait_for_container(process)
-    end = time.monotonic() + 400
-    while results(quickstart) < 20:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    send(process, signal.SIGKILL)
-    first = doit(quickstart)
-    assert "resumes the compile that is still running" in first.out
+def test_the_quickstart(c10: C10, tmp_path: Path) -> None:
+    quickstart, server = c10.checkout, c10.server
+    # Killed in the middle of a real compile, it has gone on, and nothing was compiled twice.
+    assert "resumes the compile that is still running" in c10.resumed.out
     record = quickstart.records("compile")[-1]
     compiled = record["misses"]
     assert record["hits"] == 0
     assert isinstance(compiled, int)
     assert compiled > 80
+    first = doit(quickstart)
     assert first.out.count("checks passed") == len(TIERS)
     assert f"{quickstart.name}/arr-runner:quickstart" in quickstart.refs()
 

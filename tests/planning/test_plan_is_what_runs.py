@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 from hypothesis import HealthCheck, example, given, settings
@@ -288,7 +289,7 @@ def check(case: Case) -> None:
             assert set(world.announced()[0].values()) <= {()}, "what has run need not run again"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(CASES)
 @example(Case(tiers=(TierCase(compiles=True, tags_here=False),)))
 @example(Case(tiers=(TierCase(), TierCase(parent=0, forgotten=frozenset({"verify"})))))
@@ -319,6 +320,14 @@ def check(case: Case) -> None:
     )
 )
 def test_doit_runs_what_the_plan_announces(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(CASES)
+def test_doit_runs_what_many_plans_announce(case: Case) -> None:
     check(case)
 
 

@@ -106,7 +106,7 @@ def test_what_hadolint_was_to_look_at_has_not_passed_without_it(offline: Checkou
 
 
 def test_a_push_is_refused_before_anything_is_built(offline: Checkout) -> None:
-    offline.edit("pipeline.yaml", "tiers:\n", "registry: registry.example:5000\ntiers:\n")
+    offline.edit("pipeline.yaml", "tiers:\n", "registry: localhost:1\ntiers:\n")
     offline.edit("images/pytorch-clean/Dockerfile", "COPY motd /etc/motd\n", HIDES)
     run = offline.doit("push:arr-base")
 
