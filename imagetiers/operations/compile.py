@@ -17,17 +17,16 @@ from imagetiers.building.ccache_session import (
 )
 from imagetiers.building.compile_watch import CompileWatch
 from imagetiers.building.deadline import Deadline
+from imagetiers.building.image_build import run_build
 from imagetiers.building.jobs import Measured, last_compile, launcher_files, measured
 from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
-from imagetiers.building.staging import staged
 from imagetiers.building.stopwatch import Stopwatch
 from imagetiers.building.toolchain import not_started, probe
 from imagetiers.building.warm_enough import judge
 from imagetiers.ccache.checkpoint import Checkpointer
 from imagetiers.config.model import ONLY_WHEELS
 from imagetiers.errors import BuildError, EngineError, Interrupted, LockedError, Problem, RegistryError, StoreError
-from imagetiers.inputs.context import context_tar
 from imagetiers.operations.signed_parents import parent_signature_problems
 from imagetiers.planning.commands import (
     COMPILE_STOP_SECONDS,
@@ -273,29 +272,17 @@ def _builder(
     if step.made_from:
         seen = deadline.within(task, lambda: observe(session))
         images = images_made_from(session.plan, tier, step.made_from, seen, task)
+    make = partial(
+        build_builder,
+        step,
+        tier,
+        session.plan.pipeline.platform,
+        images=images,
+        secrets=given_secrets(tier.config, session.layout, session.trust),
+        no_cache=no_cache,
+    )
     path = session.layout.log(tier.name, "builder", step.key)
-    with (
-        session.services.console.progress(title, path) as bar,
-        BuildLog(path, bar, session.services.now, secrets.values()) as log,
-        staged(session.layout, step.key, step.folders, title) as folders,
-    ):
-        build = build_builder(
-            step,
-            tier,
-            session.plan.pipeline.platform,
-            images=images,
-            folders=folders,
-            secrets=given_secrets(tier.config, session.layout, session.trust),
-            no_cache=no_cache,
-        )
-        try:
-            context = context_tar(step.files, step.dockerfile)
-            session.services.engine.build(build, context, log.take, seconds=deadline.for_work())
-        except TimeoutError:
-            deadline.reached = True
-            raise deadline.error(title) from None
-        except BuildError as error:
-            raise BuildError(log.failure(title, error.problems[0].what)) from error
+    run_build(session, step, title, path, secrets.values(), lambda folders: make(folders=folders), deadline)
 
 
 def _running(session: Session, step: CompilePlan) -> str | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from imagetiers.building.buildlog import BuildLog
+from imagetiers.building.image_build import run_build
 from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
-from imagetiers.building.staging import staged
 from imagetiers.errors import BuildError, EngineError, Problem, RegistryError
-from imagetiers.inputs.context import context_tar
 from imagetiers.operations.signed_parents import parent_signature_problems
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
@@ -83,27 +82,19 @@ def build_tier(
     began = session.services.now()
     folder = _folder(session, tier)
     secrets = read_secrets(tier.config, session.layout, session.trust)
+    make = partial(
+        build_image,
+        tier,
+        session.plan.pipeline,
+        folder,
+        session.trust,
+        images=images,
+        secrets=given_secrets(tier.config, session.layout, session.trust),
+        no_cache=force,
+        archive=archive,
+    )
     path = session.layout.log(tier.name, "image", tier.key)
-    with (
-        session.services.console.progress(title, path) as bar,
-        BuildLog(path, bar, session.services.now, secrets.values()) as log,
-        staged(session.layout, tier.key, tier.folders, title) as folders,
-    ):
-        build = build_image(
-            tier,
-            session.plan.pipeline,
-            folder,
-            session.trust,
-            images=images,
-            folders=folders,
-            secrets=given_secrets(tier.config, session.layout, session.trust),
-            no_cache=force,
-            archive=archive,
-        )
-        try:
-            session.services.engine.build(build, context_tar(tier.files, tier.dockerfile), log.take)
-        except BuildError as error:
-            raise BuildError(log.failure(title, error.problems[0].what)) from error
+    run_build(session, tier, title, path, secrets.values(), lambda folders: make(folders=folders))
     return expected, began
 
 
