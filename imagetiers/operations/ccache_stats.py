@@ -111,8 +111,8 @@ def _compiles(session: Session) -> Iterator[tuple[str, Record]]:
     for tier in session.plan.tiers.values():
         if tier.compile is None:
             continue
-        trusted = kept_records(store, Trust(), tier.name, "compile")
-        every = kept_records(store, session.trust, tier.name, "compile") if session.trust.prefix else trusted
+        trusted = kept_records(store, (Trust(),), tier.name, "compile")
+        every = kept_records(store, (Trust(), session.trust), tier.name, "compile") if session.trust.prefix else trusted
         for record in every:
             if is_own(session, record):
                 yield (Trust() if record in trusted else session.trust).label, record

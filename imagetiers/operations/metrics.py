@@ -13,7 +13,7 @@ from imagetiers.ccache.listing import StoredNamespace, stored_namespaces
 from imagetiers.operations.outfile import write_out
 from imagetiers.parallel import map_parallel
 from imagetiers.session import Session
-from imagetiers.state.records import Record, newest_records
+from imagetiers.state.records import Record, own_records
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
@@ -58,7 +58,7 @@ class _Collected:
         spaces = sorted(stored_namespaces(store), key=lambda space: -space.written)
         self._spaces: list[StoredNamespace] = spaces[:_NAMESPACES]
         asked = [(tier, kind) for tier in session.plan.tiers for kind in _KINDS]
-        found = map_parallel(lambda one: newest_records(session, *one, _READ), asked, _THREADS)
+        found = map_parallel(lambda one: own_records(session, *one, most=_READ), asked, _THREADS)
         self._records: list[Record] = [records[0] for records in found if records]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

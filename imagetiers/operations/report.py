@@ -10,6 +10,7 @@ from urllib.parse import quote
 from imagetiers.ccache.listing import stored_namespaces
 from imagetiers.ccache.namespace import describe, is_namespace
 from imagetiers.config.gpus import GPUS, How, fit
+from imagetiers.config.model import Trust
 from imagetiers.errors import NotFoundError, Problem, StoreError, UntrustedError
 from imagetiers.operations.ccache_stats import compile_history, namespace_view
 from imagetiers.operations.outfile import write_out
@@ -129,7 +130,7 @@ def look_back(session: Session, *, since: float | None) -> PageView:
 
 def _records(session: Session, tier: TierPlan, kind: str, since: float | None) -> list[Record]:
     """Return a tier's records of this pipeline and variant, the newest first."""
-    found = kept_records(session.services.store, session.trust, tier.name, kind)
+    found = kept_records(session.services.store, (Trust(), session.trust), tier.name, kind)
     return [record for record in found if is_own(session, record) and (since is None or record.began >= since)]
 
 

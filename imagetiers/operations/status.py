@@ -33,7 +33,7 @@ from imagetiers.session import Session
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
 from imagetiers.state.pins import pin_states
-from imagetiers.state.records import newest_records
+from imagetiers.state.records import own_records
 from imagetiers.state.registry import Verdict, passed_before
 from imagetiers.state.scans import kept_scan
 from imagetiers.stores.timeout import TimeoutStore
@@ -213,7 +213,7 @@ def _warmth(session: Session) -> Mapping[str, str]:
     warmth: dict[str, str] = {}
     for tier in session.plan.tiers.values():
         step = tier.compile
-        found = newest_records(session, tier.name, "compile", _RECORDS, step.key) if step is not None else []
+        found = own_records(session, tier.name, "compile", most=_RECORDS, key=step.key) if step is not None else []
         for record in found[:1]:
             hits = record.hits + record.misses
             rate = f"{100 * record.hits / hits:.0f} % hits" if hits else "nothing through ccache"

@@ -20,9 +20,9 @@ from imagetiers.planning.keys import KeyDocument, short
 from imagetiers.session import Session
 from imagetiers.stores.port import Store
 
-__all__ = ["Record", "inputs_name", "is_own", "keep", "keep_inputs", "kept_records", "newest_records", "read_record"]
+__all__ = ["Record", "inputs_name", "is_own", "keep", "keep_inputs", "kept_records", "own_records", "read_record"]
 
-_MOST = 200  # records of a tier's compiles or images that are read at once
+_MOST = 200  # records of a tier's compiles or images that are read at once, where nobody says how many
 _THREADS = 16
 _LATEST = 1e11  # Unix seconds: what is later is no time
 MAX_TEXT = 100_000  # of one file, and ten times that in all: enough for what people edit by hand
@@ -80,21 +80,28 @@ def keep(session: Session, document: KeyDocument, record: Record) -> None:
         session.services.console.line(f"{record.kind}:{record.tier}: its record was not kept: {error}")
 
 
-def kept_records(store: Store, trust: Trust, tier: str, kind: str) -> list[Record]:
-    """Return the newest records of a tier's compiles or images, the newest first. Raises StoreError.
+def kept_records(
+    store: Store, trusts: Iterable[Trust], tier: str, kind: str, *, most: int = _MOST, key: str = ""
+) -> list[Record]:
+    """Return the newest records of a tier's builds of that kind (`compile`, `image`), newest first; with `key`, of that key.
 
-    Of trusted builds, and of this build's own line of work. What is damaged, or of another version, says nothing.
+    They are of builds of these `trusts`, of any pipeline and variant. At most so many objects are read; what is damaged, or of
+    another version, says nothing. Raises StoreError.
     """
-    names = [
-        blob.name
-        for prefix in dict.fromkeys(("", trust.prefix))
-        for blob in store.list(f"{prefix}records/{tier}/{kind}/")
-    ]
-    newest = sorted(names, key=lambda name: name.rpartition("/")[2])[-_MOST:]
-
+    ending = f"-{short(key)}.json" if key else ".json"
+    prefixes = dict.fromkeys(trust.prefix for trust in trusts)
+    names = [blob.name for prefix in prefixes for blob in store.list(f"{prefix}records/{tier}/{kind}/")]
+    named = [name for name in names if name.endswith(ending) and name.rpartition("/")[2][0].isdigit()]
+    newest = sorted(named, key=lambda name: name.rpartition("/")[2])[-most:]
     read = map_parallel(lambda name: _read(store, name), newest, _THREADS)
-    found = [record for record in read if record is not None]
-    return sorted((one for one in found if (one.tier, one.kind) == (tier, kind)), key=lambda one: -one.began)
+    found = [one for one in read if one is not None and (one.tier, one.kind) == (tier, kind) and key in {"", one.key}]
+    return sorted(found, key=lambda one: -one.began)
+
+
+def own_records(session: Session, tier: str, kind: str, *, most: int, key: str = "") -> list[Record]:
+    """Return those of them that are of this pipeline, variant and trust. Raises StoreError."""
+    found = kept_records(session.services.store, (session.trust,), tier, kind, most=most, key=key)
+    return [record for record in found if is_own(session, record)]
 
 
 def read_record(document: Mapping[str, Any]) -> Record | None:
@@ -152,26 +159,6 @@ def _seconds(document: object) -> Mapping[str, float] | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-
-
-def newest_records(session: Session, tier: str, kind: str, count: int, key: str = "") -> list[Record]:
-    """Return the newest records of a tier's builds of that kind (`compile`, `image`) and, with `key`, of that key.
-
-    They are of this pipeline and variant. At most `count` objects are read. Raises StoreError.
-    """
-    ending = f"-{short(key)}.json" if key else ".json"
-    store = session.services.store
-    names = [blob.name for blob in store.list(f"{session.trust.prefix}records/{tier}/{kind}/")]
-    named = [name for name in reversed(names) if name.endswith(ending) and name.rpartition("/")[2][0].isdigit()]
-    read = (_read(store, name) for name in named[:count])
-    return [
-        record
-        for record in read
-        if record is not None
-        and (record.tier, record.kind) == (tier, kind)
-        and is_own(session, record)
-        and key in {"", record.key}
-    ]
 
 
 def is_own(session: Session, record: Record) -> bool:

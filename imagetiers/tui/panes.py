@@ -22,7 +22,7 @@ from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.status import drift_lines
 from imagetiers.services import Bar
 from imagetiers.session import Session
-from imagetiers.state.records import newest_records
+from imagetiers.state.records import own_records
 from imagetiers.visible import visible
 
 __all__ = ["PANES", "Shown", "newest_log", "pane"]
@@ -158,7 +158,7 @@ def _records(shown: Shown) -> Iterator[object]:
     now = shown.session.services.now()
     table = _table("built", "what", "key", "took", "hits", "size")
     for kind in ("compile", "image"):
-        for record in newest_records(shown.session, shown.tier.name, kind, _RECORDS):
+        for record in own_records(shown.session, shown.tier.name, kind, most=_RECORDS):
             calls = record.hits + record.misses
             table.add_row(
                 f"{age_text(now - record.began)} ago",
