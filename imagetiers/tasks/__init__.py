@@ -33,10 +33,10 @@ def load_tasks(dodo: str) -> dict[str, Any]:
     disable()
     tasks = Tasks(Path(dodo).parent, get_var, connect)
     # doit lists a creator of no tasks as if it were one.
-    creators: dict[str, Callable[[], Any]] = {"groups": tasks.groups} if tasks.plan.pipeline.groups else {}
+    creators: dict[str, Callable[[], Any]] = {"groups": tasks.groups} if tasks.invocation.plan.pipeline.groups else {}
     creators |= {
         "check": tasks.check,
-        "plan": tasks.plan_task,
+        "plan": tasks.plan,
         "compile": tasks.compile,
         "image": tasks.image,
         "verify": tasks.verify,

@@ -8,7 +8,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act
 from imagetiers.tasks.options import form, number, option, size, string, switch, where_called
 
 __all__ = ["ccache_tasks"]

@@ -10,7 +10,7 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act
 from imagetiers.tasks.options import switch
 from imagetiers.visible import visible
 

@@ -9,7 +9,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from imagetiers.planning.plan import Plan
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act
 from imagetiers.tasks.options import number, option, size, switch
 
 __all__ = ["gc_tasks"]

@@ -1,4 +1,4 @@
-"""The tasks `plan` and `bake`: what would be done, why and what it would take; and the plan as a bake file."""
+"""The tasks `plan`, `explain` and `bake`: what would be done, what it would take and why; and the plan as a bake file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
 from imagetiers.session import Session
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act, UnknownTiers
 from imagetiers.tasks.options import option, string, switch, where_called
 
-__all__ = ["bake_task", "plan_task"]
+__all__ = ["bake_task", "explain_task", "plan_task"]
+
+_AS_JSON, _OBJECTS = "--json", "--objects"  # which doit leaves among the names when they stand behind one
 
 
 def _wrong(options: Mapping[str, Any], _: list[str]) -> list[Problem]:
@@ -56,6 +58,33 @@ def plan_task(act: Act) -> dict[str, Any]:
             ),
         ],
         "meta": {"quiet": True, "wrong": _wrong},
+    }
+
+
+def explain_task(act: Act, whole: Callable[[], Session], unknown_tiers: UnknownTiers) -> dict[str, Any]:
+    """Return the task; `whole` returns the session with all that its plan is made of."""
+
+    def explain(json: bool, objects: bool, tiers: list[str]) -> TaskFailed | None:  # noqa: FBT001  doit passes options so
+        from imagetiers.operations.explain import show_explanations
+        from imagetiers.operations.explain_objects import explain_objects
+
+        names = [name for name in tiers if name not in {_AS_JSON, _OBJECTS}]
+        as_json = json or _AS_JSON in tiers
+        show = explain_objects if objects or _OBJECTS in tiers else show_explanations
+        return act(lambda _: show(whole(), names, as_json=as_json))
+
+    def wrong(options: Mapping[str, Any], names: list[str]) -> list[Problem]:
+        return unknown_tiers("doit explain", options, [name for name in names if name not in {_AS_JSON, _OBJECTS}])
+
+    return {
+        "actions": [explain],
+        "doc": "say why tiers would be built, or --objects compiled: doit explain [--json] [TIER...]",
+        "pos_arg": "tiers",
+        "params": [
+            switch("json", "as JSON"),
+            switch("objects", "which objects the last compile has compiled again, and why"),
+        ],
+        "meta": {"quiet": True, "wrong": wrong},
     }
 
 

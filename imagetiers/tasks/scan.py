@@ -9,7 +9,7 @@ from doit.exceptions import TaskFailed
 
 from imagetiers.errors import Problem
 from imagetiers.session import Session
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act
 
 __all__ = ["scan_tasks"]
 

@@ -1,8 +1,9 @@
-"""The tasks `status`, `report`, `metrics` and `tui`: what there is and was, as a tree, a page, for programs, on a screen."""
+"""The tasks `status`, `size`, `report`, `metrics` and `tui`: what there is and was."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from imagetiers.errors import Problem
 from imagetiers.extras import missing_extra
 from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act, UnknownTiers
 from imagetiers.tasks.options import age, duration, option, string, switch, where_called
 
-__all__ = ["report_task", "seeing_tasks", "status_task"]
+__all__ = ["report_task", "seeing_tasks", "size_task", "status_task"]
 
 
 def status_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]:
@@ -41,6 +42,26 @@ def status_task(act: Act, plans: Callable[[], Iterable[Plan]]) -> dict[str, Any]
             option("watch", "show it anew every so often, until Ctrl-C: 5s, 1m", duration, default=0),
         ],
         "meta": {"quiet": True},
+    }
+
+
+def size_task(act: Act, unknown_tiers: UnknownTiers) -> dict[str, Any]:
+    """Return the task; `unknown_tiers` names those that there are not."""
+
+    def show(tiers: list[str]) -> TaskFailed | None:
+        from imagetiers.operations.size import show_size
+
+        def each(session: Session) -> None:
+            for name in tiers or session.plan.images:
+                show_size(session, session.plan.tiers[name])
+
+        return act(each)
+
+    return {
+        "actions": [show],
+        "doc": "show what images weigh, by layer, folder and package, and what is in them twice: doit size [TIER...]",
+        "pos_arg": "tiers",
+        "meta": {"quiet": True, "wrong": partial(unknown_tiers, "doit size")},
     }
 
 

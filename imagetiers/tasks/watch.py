@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from doit.exceptions import TaskFailed
 from imagetiers.errors import Problem
 from imagetiers.extras import missing_extra
 from imagetiers.session import Session
-from imagetiers.tasks.act import Act
+from imagetiers.tasks.invocation import Act, UnknownTiers
 from imagetiers.tasks.options import option, words
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ __all__ = ["watch_task"]
 _COMMAND = "doit watch"
 _KEPT_LINES = 20
 
-Wrong = Callable[[str, Mapping[str, Any], list[str]], list[Problem]]
 
-
-def watch_task(act: Act, unknown_tiers: Wrong) -> dict[str, Any]:
+def watch_task(act: Act, unknown_tiers: UnknownTiers) -> dict[str, Any]:
     """Return the task; `act` runs its work in a session, `unknown_tiers` names those that there are not."""
 
     def watch(run: tuple[str, ...], tiers: list[str]) -> TaskFailed | None:

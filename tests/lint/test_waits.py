@@ -56,7 +56,7 @@ WAITS = {
         "tasks/watch.py",
         "wait",
     ): "in the main thread, where the signal raises; then for a doit that was interrupted, too",
-    ("tasks/tasks.py", "get"): "a context variable, which nobody waits for",
+    ("tasks/invocation.py", "get"): "a context variable, which nobody waits for",
 }
 
 

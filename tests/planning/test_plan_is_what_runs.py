@@ -137,8 +137,8 @@ class World:
         write_pipeline(root, tiers, registry=case.registry)
         self.services = services(self.engine, self.store, self.console)
         tasks = self.tasks()
-        self.plan: Plan = tasks.plan
-        self.layout: Layout = tasks.layout
+        self.plan: Plan = tasks.invocation.plan
+        self.layout: Layout = tasks.invocation.layout
         for name, tier in zip(names, case.tiers, strict=True):
             self._furnish(self.plan.tiers[name], tier)
         self.engine.down = case.down
@@ -230,7 +230,7 @@ class World:
 
         module = {
             "DOIT_CONFIG": tasks.config | {"reporter": Keeping},
-            "task_plan": tasks.plan_task,
+            "task_plan": tasks.plan,
             "task__summary": tasks.summary,
         } | {f"task_{verb}": getattr(tasks, verb) for verb in VERBS}
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:

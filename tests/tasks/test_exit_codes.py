@@ -94,7 +94,7 @@ def params() -> list[tuple[str, dict[str, Any]]]:
     tasks = Tasks(HERE / "repos" / "tiny", lambda _, default: default, lambda *_: services)
     made = [
         tasks.check(),
-        tasks.plan_task(),
+        tasks.plan(),
         tasks.explain(),
         tasks.lock(),
         tasks.status(),
