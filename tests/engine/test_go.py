@@ -13,6 +13,18 @@ import pytest
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all
 
+MAKE = """\
+package main
+
+import "os"
+
+func main() {
+	folder := os.Getenv("OUTPUTS_DIR") + "/bin"
+	if os.Mkdir(folder, 0o755) != nil || os.WriteFile(folder+"/made", []byte("by /make\\n"), 0o644) != nil {
+		os.Exit(1)
+	}
+}
+"""
 CCACHE_WORDS = ("ccache", "cold", "warm", "hit", "wheel")
 
 
@@ -129,3 +141,39 @@ def test_what_the_stage_lacks_is_told_before_it_compiles(hello: Checkout) -> Non
         "  hint: install it in that stage, or correct the step"
     ) in bare.err
     assert hello.containers() == []
+
+
+def test_a_stage_from_scratch_compiles(hello: Checkout) -> None:
+    """One with a program and nothing else: no shell, no libraries, no /tmp."""
+    hello.edit(
+        "pipeline.yaml",
+        'run: ./build, cache: none, outputs: ["bin/*", share/]',
+        "run: /make, cache: none, outputs: [bin/]",
+    )
+    hello.edit(
+        "pipeline.yaml",
+        "verify: {commands: [{run: [hello], output: hello}], files: {/usr/local/share/hello/greeting: present}}",
+        "",
+    )
+    (hello.root / "images" / "hello" / "main.go").write_text(MAKE)
+    hello.edit("images/hello/Dockerfile", "FROM ${PARENT} AS builder", "FROM ${PARENT} AS whole")
+    hello.edit(
+        "images/hello/Dockerfile",
+        "COPY go.mod main.go build ./\n",
+        "COPY go.mod main.go ./\nRUN go build -o /make .\n\nFROM scratch AS builder\nCOPY --from=whole /make /make\n",
+    )
+    hello.edit("images/hello/.image-manifest", "build\n", "")
+    run = hello.doit("image:hello", timeout=600)
+
+    assert run.code == 0, run.text
+    assert (
+        docker(
+            "run",
+            "--rm",
+            "--network=none",
+            str(hello.plan()["hello"]["ref"]),
+            "cat",
+            "/usr/local/bin/made",
+        )
+        == "by /make\n"
+    )
