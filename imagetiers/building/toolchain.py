@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, replace
 
 from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
-from imagetiers.config.gpus import ARCH_LIST_ARG
+from imagetiers.config.model import ARCH_LIST_ARG
 from imagetiers.errors import BuildError, Problem
 from imagetiers.planning.containers import Container
 from imagetiers.planning.plan import CompilePlan

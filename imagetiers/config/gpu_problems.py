@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from imagetiers.config.gpus import (
-    ARCH_LIST_ARG,
     GPUS,
     Architecture,
     Target,
@@ -23,6 +22,7 @@ from imagetiers.config.gpus import (
     torch_targets,
 )
 from imagetiers.config.layout import PIPELINE_FILE
+from imagetiers.config.model import ARCH_LIST_ARG
 from imagetiers.config.schema import place
 from imagetiers.config.yamltree import Node
 from imagetiers.errors import Problem

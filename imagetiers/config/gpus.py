@@ -26,7 +26,6 @@ from imagetiers.config import cuda_facts
 from imagetiers.suggestions import nearest
 
 __all__ = [
-    "ARCH_LIST_ARG",
     "GPUS",
     "Architecture",
     "Capability",
@@ -135,9 +134,6 @@ def _targets(text: str) -> frozenset[Target]:
 def _capabilities(text: str) -> frozenset[Capability]:
     return frozenset(target.capability for target in _targets(text))
 
-
-ARCH_LIST_ARG = "TORCH_CUDA_ARCH_LIST"
-"""The build argument and the variable of the environment by which PyTorch's builds are told what to compile for."""
 
 GPUS: dict[str, Capability] = {name: _target(cc).capability for name, cc in cuda_facts.CAPABILITIES.items()}
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imagetiers.config.gpus import Architecture
 
 __all__ = [
+    "ARCH_LIST_ARG",
     "DOIT_VARIABLES",
     "MOST_ANCESTORS",
     "NOTHING_GIVEN",
@@ -52,6 +53,9 @@ __all__ = [
 # Build arguments that the plan sets: the parent's image, and the calendar period of a tier with `refresh`.
 PARENT_ARG = "PARENT"
 REFRESH_ARG = "REFRESH_EPOCH"
+ARCH_LIST_ARG = "TORCH_CUDA_ARCH_LIST"
+"""The build argument and the variable of the environment by which PyTorch's builds are told what to compile for."""
+
 ONLY_WHEELS = ("*.whl",)  # what a compile step leaves, unless it says otherwise
 SSH_AGENT = "default"  # the agent that SSH_AUTH_SOCK names
 MOST_ANCESTORS = 100  # an image has at most 127 layers, and each tier adds some

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagetiers.config.gpus import ARCH_LIST_ARG
 from imagetiers.config.layout import DOCKERFILE, MANIFEST, PIPELINE_FILE, VERIFY_SCRIPT, Layout
 from imagetiers.config.loader import Config, load_config
 from imagetiers.config.matrix import fold
-from imagetiers.config.model import NOTHING_GIVEN, PARENT_ARG, REFRESH_ARG, Pipeline, Tier
+from imagetiers.config.model import ARCH_LIST_ARG, NOTHING_GIVEN, PARENT_ARG, REFRESH_ARG, Pipeline, Tier
 from imagetiers.config.references import check_reference
 from imagetiers.config.schema import cut
 from imagetiers.dockerfile.context import Patterns, has_wildcard

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from imagetiers.config.gpus import (
-    ARCH_LIST_ARG,
     GPUS,
     Architecture,
     Fit,
@@ -18,6 +17,7 @@ from imagetiers.config.gpus import (
     redundant,
     sass_of,
 )
+from imagetiers.config.model import ARCH_LIST_ARG
 from imagetiers.planning.plan import Plan
 
 __all__ = ["Compiled", "compiled_for"]

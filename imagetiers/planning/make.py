@@ -10,9 +10,9 @@ from datetime import date
 from types import MappingProxyType
 
 from imagetiers.config.checks import Declared
-from imagetiers.config.gpus import ARCH_LIST_ARG, read_arch_list
+from imagetiers.config.gpus import read_arch_list
 from imagetiers.config.layout import VERIFY_SCRIPT
-from imagetiers.config.model import PARENT_ARG, REFRESH_ARG, Pipeline
+from imagetiers.config.model import ARCH_LIST_ARG, PARENT_ARG, REFRESH_ARG, Pipeline
 from imagetiers.config.names import friendly_tags, image_repository
 from imagetiers.inputs.repository import Repository, TierInputs
 from imagetiers.naming import ending_in_hash

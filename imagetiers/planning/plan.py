@@ -9,8 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from imagetiers.config.checks import Declared
-from imagetiers.config.gpus import ARCH_LIST_ARG
-from imagetiers.config.model import Budget, CompileStep, Pipeline, Tier
+from imagetiers.config.model import ARCH_LIST_ARG, Budget, CompileStep, Pipeline, Tier
 from imagetiers.inputs.files import InputFile, named_after
 from imagetiers.planning import keys
 from imagetiers.planning.keys import KeyDocument

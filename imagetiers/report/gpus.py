@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from imagetiers.config.gpus import ARCH_LIST_ARG, GPUS, Architecture, Fit, How, Target, arch_list, driver_for
+from imagetiers.config.gpus import GPUS, Architecture, Fit, How, Target, arch_list, driver_for
+from imagetiers.config.model import ARCH_LIST_ARG
 from imagetiers.planning.gpus import Compiled
 
 __all__ = ["fits_text", "gpu_document", "gpu_line", "gpu_lines", "unused_line"]
