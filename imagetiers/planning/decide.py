@@ -279,7 +279,7 @@ def _verify(tier: TierPlan, observed: ObservedState) -> Reason | None:
     if f"verify:{tier.name}" in observed.forced:
         reason = _FORGOTTEN
     elif not observed.verified(tier):
-        reason = Reason(("these checks have not passed on this image",))
+        reason = Reason(("not verified yet",))
     else:
         moved = [tag for tag in tier.tags if image is not None and tag not in image.refs]
         return Reason((f"the tag {moved[0]} points elsewhere",)) if moved else None

@@ -22,18 +22,22 @@ class Fitted:
     """A table that leaves out columns until the rest fits; `spare` are their headers, in the order in which they go.
 
     What goes into a file or a pipe leaves nothing out and is as wide as it must be; with `whole_lines` it has a line a row.
+    Columns that are `long` are wrapped only where they are still readable.
     """
 
-    def __init__(self, table: Table, spare: tuple[str, ...], *, whole_lines: bool = False) -> None:
+    def __init__(
+        self, table: Table, spare: tuple[str, ...], *, whole_lines: bool = False, long: tuple[str, ...] = ()
+    ) -> None:
         self.table = table
         self._spare = spare
         self._whole_lines = whole_lines
+        self._long = long
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         columns = list(self.table.columns)
         if console.is_terminal:
             for header in self._spare:
-                if _needed(columns, _NARROWEST) <= options.max_width:
+                if _needed(columns, _NARROWEST, self._long) <= options.max_width:
                     break
                 columns = [column for column in columns if column.header != header]
         self.table.title = visible(str(self.table.title))
@@ -54,8 +58,9 @@ def _visible(cell: RenderableType) -> RenderableType:
     return Text(visible(cell.plain), style=cell.style) if isinstance(cell, Text) else visible(str(cell))
 
 
-def _needed(columns: list[Column], narrowest: int) -> int:
-    widths = (min(_width(c), narrowest) if not c.no_wrap else _width(c) for c in columns)
+def _needed(columns: list[Column], narrowest: int, long: tuple[str, ...] = ()) -> int:
+    least = {header: max(narrowest, _READABLE) for header in long}
+    widths = (_width(c) if c.no_wrap else min(_width(c), least.get(str(c.header), narrowest)) for c in columns)
     return sum(widths) + _GAP * (len(columns) - 1)
 
 

@@ -52,6 +52,7 @@ _SPARE = (
     *("digest", "over parent", "wheels", "outputs", "change", "age", "key", "base drift"),
     *("signed", "scan", "waiver", "size", "would take", "verified", "why", "state"),
 )
+_FORECAST = {"compile", "image"}
 FORMAT = 1
 
 
@@ -78,7 +79,7 @@ def status_table(
         table.add_column(column, justify="right" if column in _RIGHT else "left", no_wrap=not wraps, overflow="fold")
     for row in rows:
         table.add_row(*(row[column] for column in columns))
-    return Fitted(table, _SPARE, whole_lines=True)
+    return Fitted(table, _SPARE, whole_lines=True, long=("wheels", "outputs"))
 
 
 def _cells(status: TierStatus, seen: ObservedState, now: float, warmth: Lasted) -> dict[str, Text | str]:
@@ -120,9 +121,12 @@ def _signed(change: int | None) -> str:
 
 
 def _takes(status: TierStatus) -> str:
-    """Return what a doit would take now; nothing where it would do nothing."""
+    """Return what a doit would take now; nothing where it would do nothing. Checks and pushes are in no forecast."""
     if not status.runs:
         return ""
+    verbs = {task.partition(":")[0] for task in status.runs}
+    if not verbs & _FORECAST:
+        return "checks" if "verify" in verbs else "a push"
     total = status.outlook
     if total is None or (not total.known and not total.seconds):
         return "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -35,13 +36,14 @@ _LOG, _OUTPUT = "log", "doit"
 _FOLLOW_SECONDS = 0.5
 _LOG_BYTES = 256 << 10  # of a log's end that is shown at first
 _LOG_LINES = 10_000
+_NARROWEST = 20  # columns of a log: below that its lines are cut
 
 
 class TiersApp(App[None]):
     """Looks at a session's pipeline. What it runs is a doit of its own, in this process group."""
 
     CSS = """
-    Tree { width: 38; border-right: solid $primary; }
+    Tree { width: 34%; min-width: 24; max-width: 38; border-right: solid $primary; }
     TabbedContent { width: 1fr; }
     VerticalScroll { padding: 0 1; }
     VerticalScroll Static { width: 100%; }
@@ -52,7 +54,7 @@ class TiersApp(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(verb.key, f"ask('{verb.key}')", verb.name, show=verb.shown) for verb in VERBS),
-        Binding("r", "refresh", "look again"),
+        Binding("r", "refresh", "refresh"),
         Binding("ctrl+c", "stop", "stop it", show=False, priority=True),
         Binding("q", "leave", "quit"),
         Binding("ctrl+q", "leave", "quit", show=False, priority=True),
@@ -81,7 +83,14 @@ class TiersApp(App[None]):
                         yield Static(id=f"{name}-text", markup=False)
                 for name in (_LOG, _OUTPUT):
                     with TabPane(name, id=name):
-                        yield RichLog(id=f"{name}-text", max_lines=_LOG_LINES, markup=False, highlight=False)
+                        yield RichLog(
+                            id=f"{name}-text",
+                            max_lines=_LOG_LINES,
+                            min_width=_NARROWEST,
+                            wrap=True,
+                            markup=False,
+                            highlight=False,
+                        )
         yield Footer()
 
     def on_mount(self) -> None:
@@ -90,6 +99,7 @@ class TiersApp(App[None]):
         tree.show_root = False
         tree.guide_depth = 3
         tree.focus()
+        self._say(Text("Nothing was run yet: a key of the last line shows its command, and asks.", style="dim"))
         self.set_interval(_FOLLOW_SECONDS, self._follow)
         self.action_refresh()
 
@@ -235,7 +245,8 @@ class TiersApp(App[None]):
 
     def _ended(self, code: int) -> None:
         self._runs = None
-        self._say(Text(f"exit code {code}", style="green" if code == 0 else "red"))
+        ended = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+        self._say(Text(ended, style="green" if code == 0 else "red"))
         if self._leaving:
             self.exit()
         else:
@@ -270,4 +281,6 @@ class TiersApp(App[None]):
 
 
 def _label(status: TierStatus) -> Text:
-    return Text(f"{visible(status.tier.name)}  ").append(status.presence.value, style=STYLE[status.presence])
+    """Name a tier and where its image is; yellow where a doit would do something for it."""
+    style = "yellow" if status.why and STYLE[status.presence] == "green" else STYLE[status.presence]
+    return Text(f"{visible(status.tier.name)}  ").append(status.presence.value, style=style)

@@ -167,6 +167,26 @@ def test_what_it_needs_outside_is_set_up_and_taken_down(session: Session, key: s
     assert doit.argv == (sys.executable, "-m", "doit", *words)
 
 
+def test_on_80_columns_long_lines_are_wrapped_and_every_key_is_named(session: Session) -> None:
+    doit = Doit((sys.executable, "-c", "import os; print('word ' * 20 + 'end'); os.kill(os.getpid(), 15)"))
+
+    async def use() -> None:
+        app = TiersApp(session, doit)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await settle(app, lambda: "absent" in text_of(app, "state"))
+            await pilot.press("v")
+            await pilot.press("enter")
+            await settle(app, lambda: "ended by SIGTERM" in text_of(app, "doit"))
+            lines = text_of(app, "doit").splitlines()
+            room = app.query_one("#doit-text").size.width
+            assert max(len(line.rstrip()) for line in lines) <= room < 60
+            assert any(line.rstrip().endswith("end") for line in lines)
+            foot = app.export_screenshot().replace("&#160;", " ")
+            assert all(word in foot for word in ("plan", "set up", "refresh", "quit"))
+
+    asyncio.run(use())
+
+
 def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> None:
     program = "import sys,time\nprint('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
     doit = Doit((sys.executable, "-c", program))
