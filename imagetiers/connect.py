@@ -20,7 +20,7 @@ from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
 from imagetiers.adapters.trivy import Trivy
 from imagetiers.config.environment import COSIGN_KEY, SIGNING_KEY
-from imagetiers.config.layout import WORKER_VARIABLE, Layout
+from imagetiers.config.layout import RUN_VARIABLE, WORKER_VARIABLE, Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.events import Events, all_of
@@ -33,6 +33,7 @@ __all__ = ["connect"]
 
 TIMEOUT = "IMAGETIERS_CACHE_TIMEOUT"
 _WORKER_MAX = 100
+_GITHUB_RUN = "GITHUB_RUN_ID"
 _PROGRAM_GRACE = 600.0
 _AUTOMATION = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -92,6 +93,7 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events |
         now=time.time,
         events=events,
         worker=_worker,
+        run=_run(),
         run_program=partial(_run_program, cancel),
         confirm=_confirm,
     )
@@ -115,6 +117,12 @@ def _confirm(question: str) -> bool | None:
         return input(f"{question} [yes/no] ").strip().lower() == "yes"
     except EOFError:
         return False
+
+
+def _run() -> str:
+    """Name this doit for records: as IMAGETIERS_RUN says, by the run of GitHub's that it is a part of, or by chance."""
+    told = os.environ.get(RUN_VARIABLE) or os.environ.get(_GITHUB_RUN) or os.urandom(8).hex()
+    return told[:_WORKER_MAX]
 
 
 def _worker() -> str:

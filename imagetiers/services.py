@@ -368,7 +368,8 @@ class Cancellation(Protocol):
 class Services:
     """All that the operations reach outside of the process, in one value. `events` is told what happens.
 
-    `worker` says what records call the machine, or the service, that this runs on. `run_program` runs a program of the user's,
+    `worker` says what records call the machine, or the service, that this runs on, and `run` names this doit, or the build that
+    it is a step of, for them. `run_program` runs a program of the user's,
     passes its lines on and returns its exit code, None where it is not on the PATH. `confirm` asks whoever sits there, and
     returns None where nobody does.
     """
@@ -388,5 +389,6 @@ class Services:
     now: Callable[[], float]
     events: Callable[[Event], None] = lambda _event: None
     worker: Callable[[], str] = lambda: ""
+    run: str = ""
     run_program: Callable[[tuple[str, ...], OnLine], int | None] = lambda _command, _on_line: None
     confirm: Callable[[str], bool | None] = lambda _question: None

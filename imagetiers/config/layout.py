@@ -15,6 +15,7 @@ __all__ = [
     "MANIFEST",
     "PIPELINE_FILE",
     "PIPELINE_LOCK",
+    "RUN_VARIABLE",
     "VERIFY_SCRIPT",
     "VOLUME_VARIABLE",
     "WORKER_VARIABLE",
@@ -36,6 +37,7 @@ KEPT = frozenset(
 )
 VOLUME_VARIABLE = "IMAGETIERS_VOLUME"
 WORKER_VARIABLE = "IMAGETIERS_WORKER"
+RUN_VARIABLE = "IMAGETIERS_RUN"  # what the doits of one build have in common
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ def _document(session: Session, key: str) -> dict[str, object] | None:
 
 
 def _span(record: Record) -> Span:
-    return Span(f"{record.kind}:{record.tier}", record.began, record.seconds, record.phases)
+    return Span(f"{record.kind}:{record.tier}", record.began, record.seconds, record.phases, run=record.run)
 
 
 def _compiles(records: Iterable[Record]) -> Iterator[CompileRun]:

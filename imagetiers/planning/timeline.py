@@ -19,8 +19,9 @@ _APART = 300.0
 class Span:
     """One compile or image build: its task, when it began (Unix seconds), how long it took, and where the seconds went.
 
-    `waited_for` is the task that it began after, '' for one that needed none of this build; `critical` says that the build
-    would have been shorter if it had been.
+    `run` is what the tasks of one build have in common, '' where the record does not say it. `waited_for` is the task that it
+    began after, '' for one that needed none of this build; `critical` says that the build would have been shorter if it had
+    been.
     """
 
     task: str
@@ -29,6 +30,7 @@ class Span:
     phases: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     waited_for: str = ""
     critical: bool = False
+    run: str = ""
 
     @property
     def ended(self) -> float:
@@ -56,13 +58,16 @@ class Timeline:
 def last_build(plan: Plan, spans: Iterable[Span]) -> Timeline | None:
     """Return the newest build of these spans, None of none.
 
-    Records do not say which doit they are of: what belongs together is what has no five minutes of nothing between it.
-    Of a task that ran twice in them the last one counts.
+    What has the run of the newest one belongs to it. Where that is not known, it is what has no five minutes of nothing between
+    it. Of a task that ran twice in them the last one counts.
     """
     newest: dict[str, Span] = {}
     since = None
-    for span in sorted(spans, key=lambda span: span.ended, reverse=True):
-        if since is not None and span.ended < since - _APART:
+    latest = sorted(spans, key=lambda span: span.ended, reverse=True)
+    for span in latest:
+        if span.run != latest[0].run:
+            continue
+        if not span.run and since is not None and span.ended < since - _APART:
             break
         since = span.began if since is None else min(since, span.began)
         newest.setdefault(span.task, span)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from imagetiers.config.environment import COSIGN_KEY, COSIGN_PASSWORD, SIGNING_KEY
-from imagetiers.config.layout import VOLUME_VARIABLE, WORKER_VARIABLE
+from imagetiers.config.layout import RUN_VARIABLE, VOLUME_VARIABLE, WORKER_VARIABLE
 from imagetiers.config.model import CloudBuild, Tier
 from imagetiers.planning.plan import Plan, TierPlan
 
@@ -100,7 +100,7 @@ def _options(settings: CloudBuild) -> Json:
         **machine,
         "logging": "GCS_ONLY" if settings.logs is not None else "CLOUD_LOGGING_ONLY",
         "dynamicSubstitutions": True,
-        "env": [f"{VOLUME_VARIABLE}={VOLUME}:{PATH}", f"{WORKER_VARIABLE}=cloud-build"],
+        "env": [f"{VOLUME_VARIABLE}={VOLUME}:{PATH}", f"{WORKER_VARIABLE}=cloud-build", f"{RUN_VARIABLE}=$BUILD_ID"],
     }
 
 

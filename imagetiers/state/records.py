@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from imagetiers.config.model import Trust
@@ -40,6 +40,7 @@ class Record:
     like; a record without a `change` is like none. `predicted` is what was forecast before it began: {seconds, low, high,
     from: so many records}, None where no record told. `worker` is the machine or service that has built; `pushed` are the
     bytes that a compile has added to the compiler cache, `cached` those of all packs of its namespace then (0: not known).
+    `run` is what the records of one build have in common ('': of a version that did not say it).
     """
 
     kind: str
@@ -64,10 +65,12 @@ class Record:
     worker: str = ""
     pushed: int = 0
     cached: int = 0
+    run: str = ""
 
 
 def keep(session: Session, document: KeyDocument, record: Record) -> None:
     """Write key document and record, and tell of it. A cache that does not take them costs a line, never the build."""
+    record = replace(record, run=session.services.run)
     session.services.events(Recorded(asdict(record)))
     try:
         with contextlib.suppress(PreconditionError):  # the same key has the same document
@@ -108,7 +111,7 @@ def read_record(document: Mapping[str, Any]) -> Record | None:
     """Return the record that a document is of, None for what is none: every field must be of its type."""
     texts = {
         name: document.get(name, "")
-        for name in ("kind", "tier", "key", "image", "pipeline", "variant", "change", "worker")
+        for name in ("kind", "tier", "key", "image", "pipeline", "variant", "change", "worker", "run")
     }
     numbers = {name: document.get(name, 0) for name in ("began", "seconds", "saved_seconds", "compiled_seconds")}
     counts = {name: document.get(name, 0) for name in ("hits", "misses", "size", "cpus", "pushed", "cached")}

@@ -55,5 +55,23 @@ def test_what_ends_earlier_beside_it_is_not_critical_and_a_second_try_counts(pla
     ]
 
 
+def test_builds_are_told_apart_by_their_run_and_not_by_the_time_between_them(plan: Plan) -> None:
+    spans = [
+        Span("image:pytorch-clean", 1000, 10, run="one"),
+        Span("image:arr-base", 1011, 10, run="one"),
+        Span("image:pytorch-clean", 1030, 10, run="two"),
+        Span("image:arr-base", 9000, 10, run="two"),  # on a worker that had to be waited for
+        Span("image:arr-training", 1035, 1, run="three"),
+        Span("image:arr-training", 8990, 1),
+    ]
+    found = last_build(plan, spans)
+
+    assert found is not None
+    assert [(span.task, span.began) for span in found.spans] == [
+        ("image:pytorch-clean", 1030),
+        ("image:arr-base", 9000),
+    ]
+
+
 def test_of_no_records_there_is_none(plan: Plan) -> None:
     assert last_build(plan, []) is None
