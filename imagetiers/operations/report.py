@@ -194,7 +194,7 @@ def _span(record: Record) -> Span:
 
 
 def _compiles(records: Iterable[Record]) -> Iterator[CompileRun]:
-    found = [record for record in records if record.kind == "compile" and record.hits + record.misses]
+    found = [record for record in records if record.kind == "compile"]
     for record in found[:_COMPILES]:
         total = HitRates(tuple(record.classes)).total
         yield CompileRun(record.tier, record.key, record.began, record.seconds, total)
@@ -218,7 +218,8 @@ def _forecasts(records: Iterable[Record]) -> Iterator[Forecasted]:
         told = record.predicted or {}
         expected = told.get("seconds", 0.0)
         low, high = told.get("low", expected), told.get("high", expected)
-        yield Forecasted(f"{record.kind}:{record.tier}", record.began, expected, low, high, record.seconds)
+        builds = int(told.get("from", 0))
+        yield Forecasted(f"{record.kind}:{record.tier}", record.began, expected, low, high, record.seconds, builds)
 
 
 def _slow(session: Session) -> list[SlowObject]:

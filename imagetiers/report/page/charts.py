@@ -30,6 +30,7 @@ WIDE = 1000.0
 
 GROWTH_HEIGHT = 120.0
 _STROKE = 2.0
+_FILLED = 0.8  # of the height, by the largest value: a line on the edge looks like a frame
 _LEAST = 1.5  # of a segment that would not be seen otherwise
 NODE_WIDTH, NODE_HEIGHT, _GAP_X, _GAP_Y, _EDGE = 212, 76, 40, 20, 2
 
@@ -164,7 +165,7 @@ def compile_bar(run: CompileRun, most: float) -> ChartBar:
         Segment(0.0, saved, "saved", f"{age_text(run.total.saved)} saved by hits"),
         Segment(saved, compiled, "compiled", f"{age_text(run.total.compiled)} compiled"),
     )
-    return ChartBar(tuple(one for one in segments if one.length), f"{run.tier}: {run.total}")
+    return ChartBar(tuple(one for one in segments if one.length), f"{run.tier}: {run}")
 
 
 def stored_bar(space: NamespaceView, most: int) -> ChartBar:
@@ -185,10 +186,14 @@ def stored_bar(space: NamespaceView, most: int) -> ChartBar:
 
 @dataclass(frozen=True, slots=True)
 class GrowthChart:
-    """A course over time: its line and the area below it, as SVG paths in a box of WIDE by GROWTH_HEIGHT."""
+    """A course over time: its line and the area below it, as SVG paths in a box of WIDE by GROWTH_HEIGHT.
+
+    `most` is the largest value, in bytes, which the line has a fifth of the height above it for.
+    """
 
     line: str
     area: str
+    most: int
     says: str
 
 
@@ -197,7 +202,7 @@ def growth_chart(history: CompileHistory) -> GrowthChart:
     (began, first), (ended, last) = history.sizes[0], history.sizes[-1]
     most = max(size for _, size in history.sizes)
     span = ended - began
-    room = GROWTH_HEIGHT - 2 * _STROKE
+    room = GROWTH_HEIGHT * _FILLED
 
     def place(number: int, at: float, size: int) -> str:
         x = WIDE * (at - began) / span if span > 0 else WIDE * number / (len(history.sizes) - 1)
@@ -205,7 +210,7 @@ def growth_chart(history: CompileHistory) -> GrowthChart:
 
     line = "M" + "L".join(place(number, at, size) for number, (at, size) in enumerate(history.sizes))
     says = f"{history.tier}: from {size_text(first)} to {size_text(last)} in {age_text(span)}, {size_text(most)} at the most"
-    return GrowthChart(line, f"{line}V{GROWTH_HEIGHT:g}H0Z", says)
+    return GrowthChart(line, f"{line}V{GROWTH_HEIGHT:g}H0Z", most, says)
 
 
 def _share(value: float, most: float) -> float:

@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+_NEAR, _NEAR_SECONDS = 0.25, 2.0  # what a forecast may be off by, and be of use
+
+
 class BuildState(Enum):
     """What the cache knows of the image of a tier's key."""
 
@@ -85,10 +88,15 @@ class CompileRun:
     seconds: float
     total: ClassHits
 
+    def __str__(self) -> str:
+        if not self.total.hits + self.total.misses:
+            return "no compiler was called through ccache"
+        return str(self.total)
+
 
 @dataclass(frozen=True, slots=True)
 class Forecasted:
-    """What a build was forecast to take, and what it took; seconds."""
+    """What a build was forecast to take, from so many `builds` between `low` and `high`, and what it took; seconds."""
 
     task: str
     began: float
@@ -96,11 +104,18 @@ class Forecasted:
     low: float
     high: float
     took: float
+    builds: int = 0
 
     @property
-    def within(self) -> bool:
-        """Whether it took as long as was said."""
-        return self.low <= self.took <= self.high
+    def off(self) -> str:
+        """By how much of the forecast it took longer (+) or less long."""
+        return f"{round(100 * (self.took / self.expected - 1)):+d} %" if self.expected else ""
+
+    @property
+    def near(self) -> bool:
+        """Whether it took as long as was said, or about that."""
+        within = self.low <= self.took <= self.high
+        return within or abs(self.took - self.expected) <= max(_NEAR * self.expected, _NEAR_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def page(text: str = "plain", name: str = "") -> PageView:
         tiers,
         Timeline(spans),
         (CompileRun(text, "c" * 64, 1.7e9, 90.0, ClassHits("all", 80, 8, 0, 75.0, 25.0)),),
-        (Forecasted(f"compile:{text}", 1.7e9, 80.0, 60.0, 100.0, 90.0),),
+        (Forecasted(f"compile:{text}", 1.7e9, 80.0, 60.0, 100.0, 90.0, 4),),
         (SlowObject(text, f"/src/build/{text}.o", 25.0, 314_000_000), SlowObject(text, "/src/build/b.o", 5.0, 1)),
         (DeviceView(text, (f"{text} (8.0)",), (DeviceRow(text, by_others=True, fits=((text, "native"),)),), 2),),
         (ScanView(text, 1.7e9, text, text, (scanned, replace(scanned, new=False)), (text,), 7, compared=True),),
@@ -121,7 +121,7 @@ def page(text: str = "plain", name: str = "") -> PageView:
 def test_the_growth_of_the_cache_is_drawn_to_scale() -> None:
     drawn = growth_chart(page().growth[0])
     points = [tuple(map(float, point.split())) for point in drawn.line[1:].split("L")]
-    assert points == [(0.0, 53.6), (500.0, 2.0), (1000.0, 14.9)]
+    assert points == [(0.0, 64.7), (500.0, 22.0), (1000.0, 32.7)]
     assert drawn.says == "plain: from 500 B to 800 B in 116 d, 900 B at the most"
 
 
@@ -184,7 +184,9 @@ def test_the_numbers_are_those_of_the_records() -> None:
         "5 of 5 built",
         "Largest image 130 MB",
         "Last build 80 s",
-        "75.0 % of the seconds saved",
+        "Last compile 75.0 % saved",
+        "after each of 3 compiles; at the most 900 B",
+        "90 s 80 s +12 % 4, 60 s to 100 s",
         "80 of 88 calls were hits, 75 of 100 s saved (75.0 %)",
         "2 layers, 3 MB twice",
         "176 entries",
@@ -196,6 +198,27 @@ def test_the_numbers_are_those_of_the_records() -> None:
         "1 of those below are new, 1 are gone since the image before",
     ):
         assert said in words, said
+
+
+def test_a_compile_that_called_no_compiler_and_tiers_without_a_verdict_are_said() -> None:
+    whole = page()
+    idle = replace(whole.compiles[0], total=ClassHits("all"))
+    unread = replace(whole.tiers[1], layers=())
+    shown = page_html(replace(whole, compiles=(idle,), tiers=(whole.tiers[0], unread)))
+    words = " ".join(" ".join(Page(shown).words).split())
+
+    assert "Last compile 90 s" in words
+    assert "no compiler was called through ccache" in words
+    assert "Not of 1: no verdict says what the layers weigh." in words
+
+
+@pytest.mark.parametrize(
+    ("took", "off", "near"),
+    [(90.0, "+12 %", True), (30.0, "-62 %", False), (80.0, "+0 %", True), (240.0, "+200 %", False)],
+)
+def test_a_forecast_is_held_against_what_happened(took: float, off: str, near: bool) -> None:  # noqa: FBT001  a parameter
+    said = replace(page().forecasts[0], took=took)
+    assert (said.off, said.near) == (off, near)
 
 
 def test_a_pipeline_that_was_never_built_has_a_page() -> None:
