@@ -91,8 +91,9 @@ class Writer:
 def namespace_picture(space: NamespaceView, now: float) -> RenderableType:
     """Draw what a namespace holds."""
     return Group(
-        f"{space.name}: state {space.sequence} ({space.reason or 'empty'}), {age_text(now - space.written)} old",
-        f"  {space.results:,} results, {space.manifests:,} manifests; {size_text(space.files)} as files",
+        Text(space.name, style="bold"),
+        f"  state {space.sequence} ({space.reason or 'empty'}), {age_text(now - space.written)} old: "
+        f"{space.results:,} results, {space.manifests:,} manifests; {size_text(space.files)} as files",
         *_holdings(space),
         *_growth("entries", [(when, count) for _, when, _, count in space.states], now, "{:,}".format),
         *([_working_sets(space, now)] if space.runs else []),

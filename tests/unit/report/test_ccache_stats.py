@@ -80,8 +80,8 @@ def test_the_picture(golden: Golden, width: int) -> None:
 def test_an_empty_namespace() -> None:
     empty = NamespaceView("x", 0, "", NOW, 0, 0, 0, 0, 0, 0, 0, 0, 0, (), ((0, NOW, "", 0),))
     assert text_of(namespace_picture(empty, NOW), 80).splitlines() == [
-        "x: state 0 (empty), 0 s old",
-        "  0 results, 0 manifests; 0 B as files",
+        "x",
+        "  state 0 (empty), 0 s old: 0 results, 0 manifests; 0 B as files",
     ]
 
 
