@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from imagetiers.bake.draft import Draft, Notes
@@ -37,13 +37,14 @@ def read_draft(draft: Draft, drafts: Mapping[str, Draft], root: Path, platform: 
     except (Unresolved, LexError) as error:
         notes.left.append(f"{draft.where}: its Dockerfile: {error} has no value that is known here")
         return
+    marked = _marked_images(draft, stage, images, platform)
     for name, value in draft.target.contexts.items():
         _context(draft, name, value, drafts, notes, used=name in images, base=name == base)
     for image in images:
         if (
             image not in draft.target.contexts
         ):  # what that is, is known; or listed, and then `doit check` names the line
-            _outside(draft, image, notes)
+            _outside(draft, image, marked.get(image, image), notes)
     prefix = draft.context
     if draft.target.inline is None and str(prefix) != ".":
         draft.text = _prefixed(draft, str(prefix), notes)
@@ -117,7 +118,19 @@ def _may_be_a_stage(draft: Draft, name: str) -> bool:
     )
 
 
-def _outside(draft: Draft, image: str, notes: Notes) -> None:
+def _marked_images(draft: Draft, stage: Stage, images: Collection[str], platform: str) -> Mapping[str, str]:
+    """Return outside images with marks in the place of variables that they are made of: FROM python:${VERSION}."""
+    marked = draft.marked.args if draft.marked is not None else {}
+    args = {name: marked.get(name) or value for name, value in draft.args.items()}
+    reading = Reading(draft.dockerfile, args, platform)
+    try:
+        found = reading.outside(reading.reach(stage))
+    except (Unresolved, LexError):  # a variable chooses the stage
+        return {}
+    return dict(zip(images, found, strict=True)) if len(found) == len(images) else {}
+
+
+def _outside(draft: Draft, image: str, marked: str, notes: Notes) -> None:
     """Name an outside image under `bases`, by the argument that is it, or by a new one; without a tag as a context."""
     for name, default in draft.dockerfile.global_words():
         if draft.args.get(name, default) == image and _tagged(image) == image:
@@ -125,7 +138,8 @@ def _outside(draft: Draft, image: str, notes: Notes) -> None:
             draft.bases[name] = image
             return
     if _tagged(image) == image:
-        draft.bases[_argument(image, draft)] = image
+        name = _argument(image, draft)
+        draft.bases[name], draft.marked_bases[name] = image, marked
     elif _CONTEXT.fullmatch(image):
         draft.contexts[image] = {"image": _tagged(image)}
     else:

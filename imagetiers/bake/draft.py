@@ -24,7 +24,8 @@ class Notes:
 class Draft:
     """A tier that a target becomes. `marked` is the target with marks of variables, None: nobody can tell.
 
-    `contexts` are as pipeline.yaml has them. `alias` is what its Dockerfile calls the parent's image. `referring` are build
+    `contexts` are as pipeline.yaml has them. `alias` is what its Dockerfile calls the parent's image. `marked_bases` are
+    `bases` with marks of variables, as far as these are known.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Draft:
     parent: str | None = None
     alias: str | None = None
     bases: dict[str, str] = field(default_factory=dict)
+    marked_bases: dict[str, str] = field(default_factory=dict)
     args: dict[str, str] = field(default_factory=dict)
     contexts: dict[str, Mapping[str, str]] = field(default_factory=dict)
     manifest: list[str] = field(default_factory=list)

@@ -33,12 +33,13 @@ def settings_of(
         given["dockerfile"] = dockerfile
     if draft.parent is not None:
         given["parent"] = draft.parent
+    marked = draft.marked.args if draft.marked is not None else {}
     if draft.bases:
-        given["bases"] = _referring(draft.bases, draft.marked.args if draft.marked is not None else {}, variables)
+        given["bases"] = _referring(draft.bases, {**marked, **draft.marked_bases}, variables)
     if draft.contexts:
         given["contexts"] = draft.contexts
     if draft.args:
-        given["args"] = _referring(draft.args, draft.marked.args if draft.marked is not None else {}, variables)
+        given["args"] = _referring(draft.args, marked, variables)
     if draft.target.target is not None:
         given["target"] = draft.target.target
     output = _output(draft, taken, notes)

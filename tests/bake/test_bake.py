@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,34 @@ def test_agents_and_networks(tmp_path: Path) -> None:
         "target new: ssh: two=one,other: an agent has one socket or key",
         "target old: secret: id=git,env=GIT: an SSH agent has that id, too; call one of them otherwise",
     )
+
+
+def test_the_image_of_a_from_follows_the_variable_in_it(tmp_path: Path) -> None:
+    """FROM python:${VERSION}: what another value makes of it is the base, too."""
+    (tmp_path / "Dockerfile").write_text(
+        "ARG VERSION=3.11\nARG MIRROR\nFROM ${MIRROR}/python:${VERSION}-slim AS app\nCOPY --from=tools:1 /x /x\n"
+    )
+    bake = """\
+variable "VERSION" { default = "3.12" }
+variable "MIRROR" { default = "docker.io/library" }
+target "app" { args = { VERSION = VERSION, MIRROR = MIRROR } }
+"""
+    blocks = load_blocks(bake, "docker-bake.hcl")
+    (tmp_path / "x").touch()
+
+    def evaluated_with(env: Mapping[str, str]) -> dict[str, Any]:
+        return evaluate(blocks, "docker-bake.hcl", env)
+
+    outline = outline_of(bake, "docker-bake.hcl")
+    parsed = parse_print(evaluated_with({}), "docker-bake.hcl")
+    variables = find_variables(outline.variables, parsed, evaluated_with, "docker-bake.hcl")
+    write_new(tmp_path, port(parsed, outline, tmp_path, "docker-bake.hcl", "app", variables).files)
+
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert "bases: {PYTHON: '$(var.MIRROR)/python:$(var.VERSION)-slim', TOOLS: 'tools:1'}" in text, text
+    for given, base in (
+        ({}, "docker.io/library/python:3.12-slim"),
+        ({"VERSION": "3.13"}, "docker.io/library/python:3.13-slim"),
+    ):
+        tier = load_repository(Layout(tmp_path), None, given=given).pipeline.tiers["app"]
+        assert tier.bases["PYTHON"] == base
