@@ -15,7 +15,7 @@ from imagetiers.errors import Problem
 __all__ = ["dest_fault", "output_problems", "overlap", "read_output"]
 
 _OF_IMAGES = ("tag", "tags", "image", "labels", "verify", "budget")
-_OWN = frozenset({IMAGES, PurePosixPath(DEFAULT_CACHE).parts[0], PIPELINE_FILE, PIPELINE_LOCK, ".git"})
+_OWN = frozenset({IMAGES, PurePosixPath(DEFAULT_CACHE).parts[0], PIPELINE_FILE, PIPELINE_LOCK, "dodo.py", ".git"})
 _LONGEST = 500  # characters
 
 
@@ -57,12 +57,22 @@ def output_problems(tree: Node) -> Iterator[Problem]:
             for maker, dest in dests.items() if path[-1] == "path" else ():
                 if overlap(value.strip("/"), dest):
                     yield Problem(where, f"is, or holds, what the tier {maker} makes ({dest})", _TAKE.format(maker))
+    yield from _in_the_cache(tree, dests)
     names = list(dests)
     for number, name in enumerate(names):
         other = next((each for each in names[:number] if overlap(dests[each], dests[name])), None)
         if other is not None:
             where = place(tree, ("tiers", name, "output", "dest"), PIPELINE_FILE)
             yield Problem(where, f"is, or holds, what the tier {other} makes ({dests[other]})", "choose another place")
+
+
+def _in_the_cache(tree: Node, dests: Mapping[str, str]) -> Iterator[Problem]:
+    cache = tree.at(("cache",))
+    folder = cache.value.removeprefix("./").rstrip("/") if cache is not tree and isinstance(cache.value, str) else ""
+    for name, dest in dests.items() if folder and "://" not in folder else ():
+        if overlap(folder, dest):
+            where = place(tree, ("tiers", name, "output", "dest"), PIPELINE_FILE)
+            yield Problem(where, f"is, or holds, or lies in the cache ({folder})", "choose another place")
 
 
 def _taken(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:

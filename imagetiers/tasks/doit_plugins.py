@@ -100,7 +100,9 @@ def _command_line_problem(told: str) -> Problem:
     value = _WRONG_VALUE.match(told)
     if value is not None:
         what, hint = split_hint(value[2])
-        name = "-n" if value[1] == _PROCESSES else f"--{value[1].replace('_', '-')}"
+        if value[1] == _PROCESSES:  # of which Python says it: invalid literal for int() with base 10: 'x'
+            return Problem("-n", f"{what.rpartition(': ')[2]} is not a whole number", "write 0 or more")
+        name = f"--{value[1].replace('_', '-')}"
         return Problem(name, what, hint or "doit help TASK shows a task's options")
     # "Error parsing Task: option --x not recognized (parsing options: [CmdOption({...})]). Got: [...]"
     what = told.partition(" (parsing options:")[0].removeprefix("Error parsing ")
@@ -440,16 +442,35 @@ def _each_once(tasks: Mapping[str, Any], words: Iterable[str]) -> list[str]:
             options = named.setdefault(name, [])
         if matching or word not in tasks:
             continue
-        task = tasks[word]
+        parser = TaskParse([CmdOption(option) for option in (*tasks[word].params, *tasks[word].creator_params)])
+        if tasks[word].pos_arg:  # what follows is its own
+            options += _options_first(parser, left)
+            break
         try:
-            _, rest = TaskParse([CmdOption(option) for option in (*task.params, *task.creator_params)]).parse(left)
+            _, rest = parser.parse(left)
         except CmdParseError:  # doit says what is wrong
-            rest = []
-        if task.pos_arg:  # what follows is its own
             rest = []
         options += left[: len(left) - len(rest)]
         left = rest
     return [word for name, options in named.items() for word in (name, *options)]
+
+
+def _options_first(parser: TaskParse, words: Iterable[str]) -> list[str]:
+    """Return a task's own words with its options before the others: doit takes what stands behind one for no option.
+
+    Raises CmdParseError for a wrong one.
+    """
+    options: list[str] = []
+    others: list[str] = []
+    left = list(words)
+    while left:
+        if left[0].startswith("-") and left[0] != "-":
+            _, rest = parser.parse(left)
+            options += left[: len(left) - len(rest)]
+            left = rest
+        else:
+            others.append(left.pop(0))
+    return [*options, *others]
 
 
 def _let_alone(tasks: Mapping[str, Any], words: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from doit.exceptions import TaskFailed
@@ -13,8 +14,6 @@ from imagetiers.tasks.invocation import Act, UnknownTiers
 from imagetiers.tasks.options import option, string, switch, where_called
 
 __all__ = ["bake_task", "explain_task", "plan_task"]
-
-_AS_JSON, _OBJECTS = "--json", "--objects"  # which doit leaves among the names when they stand behind one
 
 
 def _wrong(options: Mapping[str, Any], _: list[str]) -> list[Problem]:
@@ -68,13 +67,8 @@ def explain_task(act: Act, whole: Callable[[], Session], unknown_tiers: UnknownT
         from imagetiers.operations.explain import show_explanations
         from imagetiers.operations.explain_objects import explain_objects
 
-        names = [name for name in tiers if name not in {_AS_JSON, _OBJECTS}]
-        as_json = json or _AS_JSON in tiers
-        show = explain_objects if objects or _OBJECTS in tiers else show_explanations
-        return act(lambda _: show(whole(), names, as_json=as_json))
-
-    def wrong(options: Mapping[str, Any], names: list[str]) -> list[Problem]:
-        return unknown_tiers("doit explain", options, [name for name in names if name not in {_AS_JSON, _OBJECTS}])
+        show = explain_objects if objects else show_explanations
+        return act(lambda _: show(whole(), tiers, as_json=json))
 
     return {
         "actions": [explain],
@@ -84,7 +78,7 @@ def explain_task(act: Act, whole: Callable[[], Session], unknown_tiers: UnknownT
             switch("json", "as JSON"),
             switch("objects", "which objects the last compile has compiled again, and why"),
         ],
-        "meta": {"quiet": True, "wrong": wrong},
+        "meta": {"quiet": True, "wrong": partial(unknown_tiers, "doit explain")},
     }
 
 

@@ -101,6 +101,31 @@ def test_a_tier_alone_is_no_task(words: tuple[str, ...], meant: str, offline: Ch
     assert run.err == f"ERROR: there is no task 'arr-base'\n  hint: did you mean '{meant}'?\n"
 
 
+@pytest.mark.parametrize(
+    "words", [("--json", "pytorch-clean"), ("pytorch-clean", "--json"), ("--json", "--", "pytorch-clean")]
+)
+def test_options_may_stand_behind_what_a_task_is_asked_of(words: tuple[str, ...], offline: Checkout) -> None:
+    told = json.loads(offline.doit("explain", *words).out)
+
+    assert [tier["tier"] for tier in told["tiers"]] == ["pytorch-clean"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("explain", "pytorch-clean", "--jsn"), "Task: option --jsn not recognized"),
+        (("watch", "arr-base", "--run"), "Task: option --run requires argument"),
+        (("watch", "arr-base", "--run", "true", "arr-training"), "doit watch: --run needs one tier"),
+        (("-n", "x", "plan"), "-n: 'x' is not a whole number"),
+    ],
+)
+def test_wrong_options(words: tuple[str, ...], said: str, offline: Checkout) -> None:
+    run = offline.doit(*words)
+
+    assert (run.code, run.out) == (3, "")
+    assert run.err.startswith(f"ERROR: one problem in the command line; nothing was run\n{said}")
+
+
 def test_a_wrong_variant_is_told_with_what_is_wrong_with_the_base(offline: Checkout) -> None:
     offline.edit("pipeline.yaml", "args: {GREETING: hello}", "arg: {GREETING: hello}")
 
