@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,8 @@ from imagetiers.scaffold.variants import common_files, pipeline_name
 
 __all__ = ["init_from_bake"]
 
+_NO_TARGET = "failed to find target"
+_NO_CELL = "bake finds none by that name: its matrix has no cell, or it names what is not there"
 _SECONDS = 60.0  # bake may fetch a remote definition
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -49,8 +52,11 @@ def init_from_bake(root: Path, file: str) -> list[str]:
     outline = outline_of(text, file)
     if not outline.targets:
         raise PipelineError(Problem(file, "has no target", 'target "app" { ... }'))
-    printed = _printed(root, file, outline)
-    alone = printed is None
+    alone = not _has_buildx()
+    left: tuple[str, ...] = ()
+    if not alone:
+        outline, left = _with_cells(root, file, outline)
+    printed = None if alone else _printed(root, file, outline)
 
     def evaluated(env: Mapping[str, str]) -> Mapping[str, Any]:
         if alone:
@@ -62,18 +68,43 @@ def init_from_bake(root: Path, file: str) -> list[str]:
     ported = port(bake, outline, root, file, pipeline_name(root.name), variables)
     written = write_new(root, sorted((*ported.files, *common_files()), key=lambda each: each.path))
     lines = [*said(written), *(f"changed: {line}" for line in ported.changed)]
-    lines += [f"not ported: {line}" for line in ported.left]
+    lines += [f"not ported: {line}" for line in (*left, *ported.left)]
     lines += [f"to be mended: {line}" for problem in _problems(root) for line in str(problem).splitlines()]
     return [*lines, "next: doit check, then doit plan"]
 
 
-def _printed(root: Path, file: str, outline: Outline) -> dict[str, Any] | None:
-    """Return what docker buildx prints of the file, None where there is none. Raises PipelineError when it refuses the file."""
+def _has_buildx() -> bool:
     try:
-        if run(("docker", "buildx", "version")) != 0:
-            return None
+        return run(("docker", "buildx", "version")) == 0
     except FileNotFoundError:
-        return None
+        return False
+
+
+def _with_cells(root: Path, file: str, outline: Outline) -> tuple[Outline, tuple[str, ...]]:
+    """Leave out targets whose matrix has no cell, and groups that name one: bake has none of that name, and says so by name."""
+
+    def known(*names: str) -> bool:
+        try:
+            _bake(root, file, names)
+        except PipelineError as error:
+            if _NO_TARGET not in error.problems[0].what:
+                raise
+            return False
+        return True
+
+    if known(*outline.targets, *outline.groups):
+        return outline, ()
+    kept = {name for name in (*outline.targets, *outline.groups) if known(name)}
+    targets, groups = (tuple(name for name in names if name in kept) for names in (outline.targets, outline.groups))
+    left = [f"target {name}: {_NO_CELL}" for name in outline.targets if name not in kept]
+    left += [f"group {name}: a target in it is none, or has no cell" for name in outline.groups if name not in kept]
+    if not targets:
+        raise PipelineError(Problem(file, "no target of it can be a tier", "; ".join(left)))
+    return replace(outline, targets=targets, groups=groups), tuple(left)
+
+
+def _printed(root: Path, file: str, outline: Outline) -> dict[str, Any]:
+    """Return what docker buildx prints of the file. Raises PipelineError when it refuses the file."""
     printed = _bake(root, file, outline.targets)
     # Each group by itself: bake calls `default` whatever it was asked for.
     found = {name: _bake(root, file, [name])["group"][name] for name in outline.groups}

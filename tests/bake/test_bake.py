@@ -225,3 +225,24 @@ target "app" { args = { VERSION = VERSION, MIRROR = MIRROR } }
     ):
         tier = load_repository(Layout(tmp_path), None, given=given).pipeline.tiers["app"]
         assert tier.bases["PYTHON"] == base
+
+
+@pytest.mark.engine
+def test_a_matrix_without_cells_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bake reads such a file, and has no target of that name."""
+    (tmp_path / "Dockerfile").write_text("FROM debian:trixie-slim\n")
+    empty = 'target "empty" {\n  name = "e-${x}"\n  matrix = { x = [] }\n}\n'
+    (tmp_path / "docker-bake.hcl").write_text(empty + 'target "a" {}\ngroup "all" {\n  targets = ["a", "empty"]\n}\n')
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["init", "--from-bake", "docker-bake.hcl"]) == 0
+
+    said = capsys.readouterr().out
+    assert "not ported: target empty: bake finds none by that name: its matrix has no cell" in said
+    assert "not ported: group all: a target in it is none, or has no cell" in said
+    assert list(load_repository(Layout(tmp_path), None).pipeline.tiers) == ["a"]
+    (tmp_path / "docker-bake.hcl").write_text(empty)
+    assert main(["init", "--from-bake", "docker-bake.hcl"]) == 3
+    assert "docker-bake.hcl: no target of it can be a tier\n  hint: target empty" in capsys.readouterr().err
