@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -124,22 +125,27 @@ class DockerEngine:
             raise EngineError(Problem(ref, str(error), "docker image inspect shows what the engine has")) from error
 
     def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
-        """Build and tag an image. Raises BuildError when a step fails, EngineError when the disk is full.
+        """Build and tag an image, or write its files to an archive.
 
-        After so many `seconds` the client is ended, and BuildKit with it: TimeoutError.
+        Raises BuildError when a step fails, EngineError when the daemon's disk is full, OSError when there is no room for the
+        archive. After so many `seconds` the client is ended, and BuildKit with it: TimeoutError.
         """
         self._ask(lambda api: api.ping())
         self._check_buildx()
-        full = False
+        full = full_here = False
 
         def watch(line: str) -> None:
-            nonlocal full
-            full = full or DISK_FULL in line
+            nonlocal full, full_here
+            if DISK_FULL in line:
+                # buildx itself writes an archive, and the daemon all else.
+                full, full_here = True, build.archive is not None and str(build.archive) in line
             on_line(line)
 
         code = run(build.argv(), stdin=context, env=_NOT_IN_KEYS, on_line=watch, cancel=self._cancel, seconds=seconds)
         if self._cancel.requested:
             raise Interrupted(Problem("", f"the build of {build.tags[0]} was interrupted"))
+        if full_here and code != 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(build.archive))
         if full and code != 0:
             raise disk_full()
         if code != 0:

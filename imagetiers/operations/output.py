@@ -35,7 +35,7 @@ def ensure_output(session: Session, tier: TierPlan, *, force: bool = False) -> N
             archive.parent.mkdir(parents=True, exist_ok=True)
             if force or not _taken_from_cache(session, tier, archive):
                 _build(session, tier, seen, archive, force=force)
-                made_files.export(session.layout, tier, archive, task)
+                _put(session, tier, archive)
         except OSError as error:
             raise BuildError(
                 Problem(task, f"{archive} cannot be written: {error.strerror}", "make room there")
@@ -43,6 +43,16 @@ def ensure_output(session: Session, tier: TierPlan, *, force: bool = False) -> N
         finally:
             archive.unlink(missing_ok=True)
         say(f"{task}: {output.dest} is what {short(tier.key)} makes")
+
+
+def _put(session: Session, tier: TierPlan, archive: Path) -> None:
+    """Put what was built where it goes. Raises BuildError where a folder cannot hold it."""
+    task = f"image:{tier.name}"
+    try:
+        made_files.export(session.layout, tier, archive, task)
+    except CorruptError as error:
+        wrong = error.problems[0]
+        raise BuildError(Problem(task, f"what it makes cannot be laid out: {wrong.what}", wrong.hint)) from error
 
 
 def _taken_from_cache(session: Session, tier: TierPlan, archive: Path) -> bool:

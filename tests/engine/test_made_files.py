@@ -113,6 +113,32 @@ def test_what_the_cache_has_damaged_is_made_again(making: Checkout, tmp_path: Pa
         assert (making.root / "out" / "report" / "TEXT").read_text() == "ONE\n"
 
 
+def test_a_full_disk_of_ours_is_not_the_daemons(making: Checkout) -> None:
+    """buildx writes the archive itself: to a device that is always full."""
+    made = making.root / ".imagetiers" / "made"
+    made.mkdir(parents=True)
+    (made / f"{making.plan()['report']['key']}.tar").symlink_to("/dev/full")
+
+    run = making.doit("image:report")
+
+    assert run.code == 1
+    assert "/.imagetiers/made/" in run.err
+    assert ".tar cannot be written: No space left on device\n  hint: make room there" in run.err
+    assert "Docker daemon" not in run.text
+
+
+def test_what_a_folder_cannot_hold_is_told_of_the_tier(making: Checkout) -> None:
+    making.edit("images/report/Dockerfile", "date +%N >/out/when", "mkfifo /out/pipe")
+    run = making.doit("image:report")
+
+    assert run.code == 1
+    assert (
+        "image:report: what it makes cannot be laid out: 'pipe' is neither a file nor a folder or link\n"
+        "  hint: COPY what is wanted into a last stage FROM scratch, or `type: tar`, which holds it all\n"
+    ) in run.err
+    assert not (making.root / "out").exists() or list((making.root / "out").iterdir()) == []
+
+
 def test_what_somebody_else_has_put_there_stays(making: Checkout) -> None:
     report = making.root / "out" / "report"
     report.mkdir(parents=True)
