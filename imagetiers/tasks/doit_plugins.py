@@ -54,6 +54,9 @@ _EVENTS_OPTION = {
     "default": None,
     "help": "write what happens to this file as JSON lines (- = stdout; schemas/events.schema.json)",
 }
+SUMMARY = "_summary"
+"""The task that shows what there is at the end of a doit without words."""
+
 _ALL = "subtasks"  # of list --all
 _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)' .*?\.\n(.+)", re.DOTALL)
 
@@ -418,6 +421,8 @@ class Reporter(ConsoleReporter):
         if type(fail).__name__ == "TaskFailed":
             self.write_error(f"{visible(fail.get_msg().strip())}\n")
         elif type(fail).__name__ == "UnmetDependency":
+            if result["task"].name == SUMMARY:
+                return
             self.write_error(f"{result['task'].name}: not done, because this failed: {fail.get_msg().strip()}\n")
         else:
             super()._write_failure(result, write_exception)

@@ -202,7 +202,9 @@ class Tasks:
 
         return {
             "actions": [(self.invocation.act, [show])],
-            "task_dep": [self.invocation.default[-1]],
+            "task_dep": list(
+                self.invocation.default
+            ),  # of several workers, one may still make files when all is verified
             "uptodate": [lambda: not self.invocation.changed],
             "meta": {"quiet": True},
         }
