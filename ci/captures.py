@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write docs/captures/*.svg: what a terminal shows of the quickstart, from a real run of it.
+"""Write docs/captures: what a terminal shows of the quickstart, and the report's picture, from a real run of it.
 
-python3 ci/captures.py                    needs Docker; compiles for minutes
+python3 ci/captures.py                    needs Docker and Chromium; compiles for minutes
 python3 ci/captures.py --from CHECKOUT    begins with what an earlier run has left in that checkout's .imagetiers
 """
 
@@ -36,12 +36,25 @@ class Capture:
     words: tuple[str, ...]
 
 
-BUILD = ("verify",)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A picture of the report as a browser shows it: its name, and whether that is dark."""
+
+    name: str
+    dark: bool
+
+
+# All of it, whatever the engine has already, with nothing in the cache; after an edit once more, with a warm ccache.
+FORGET, BUILD = ("forget", "compile", "image", "verify"), ("verify",)
+BUILD_FOLDERS = ".imagetiers/cache/objects/folders@"
+EDITED, LINE = "images/arr-base/trixie/packages.txt", "python3-psutil\n"
 CAPTURES = (
     Capture("status", ("status",)),
     Capture("ccache-stats", ("ccache:stats",)),
     Capture("ccache-ls", ("ccache:ls",)),
 )
+PAGES = (Page("report", dark=False), Page("report-dark", dark=True))
+PAGE_WIDTH, PAGE_HEIGHT = 1200, 1500
 
 
 def on_a_terminal(words: tuple[str, ...], folder: Path) -> str:
@@ -85,21 +98,54 @@ def without_fonts(drawn: str, name: str) -> str:
     return before + rest[rest.index(f".{name}-matrix") :] if found else drawn
 
 
+def photograph(chromium: str, report: Path, page: Page) -> None:
+    """Take the picture of the upper part of the report. Raises CalledProcessError."""
+    scheme = 0 if page.dark else 1  # as Chromium numbers them
+    options = [
+        *("--headless=new", "--hide-scrollbars", f"--blink-settings=preferredColorScheme={scheme}"),
+        *(f"--window-size={PAGE_WIDTH},{PAGE_HEIGHT}", f"--screenshot={FOLDER / page.name}.png"),
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
+    subprocess.run([chromium, *options, report.as_uri()], check=True, stderr=subprocess.DEVNULL)
+
+
+def build(checkout: Path) -> None:
+    """Make a history that is worth a report: everything cold, then everything warm after an edit. Raises CalledProcessError."""
+
+    def doit(words: tuple[str, ...]) -> None:
+        subprocess.run([sys.executable, "-m", "doit", VARIANT, *words], cwd=checkout, check=True)
+
+    doit(FORGET)
+    doit(BUILD)
+    for kept in checkout.glob(f"{BUILD_FOLDERS}*"):  # or the compilers would not be called
+        shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+    with (checkout / EDITED).open("a", encoding="utf-8") as file:
+        file.write(LINE)
+    doit(FORGET)
+    doit(BUILD)
+
+
 def main() -> None:
     """Build the quickstart from a fresh clone of what is committed, and write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="before", type=Path, metavar="CHECKOUT", help="what an earlier run has left")
     before: Path | None = parser.parse_args().before
+    chromium = shutil.which("chromium") or parser.error("needs chromium on the PATH")
     with tempfile.TemporaryDirectory(prefix="imagetiers-captures-", ignore_cleanup_errors=True) as scratch:
         checkout = Path(scratch) / "checkout"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
         if before is not None:
             shutil.copytree(before / ".imagetiers", checkout / ".imagetiers", symlinks=True)
-        subprocess.run([sys.executable, "-m", "doit", VARIANT, *BUILD], cwd=checkout, check=True)
+        build(checkout)
         FOLDER.mkdir(exist_ok=True)
         for capture in CAPTURES:
             drawn = picture(capture, on_a_terminal(capture.words, checkout))
             (FOLDER / f"{capture.name}.svg").write_text(drawn, encoding="utf-8")
+        report = Path(scratch) / "report.html"
+        written = [sys.executable, "-m", "doit", VARIANT, "report", "--out", str(report)]
+        subprocess.run(written, cwd=checkout, check=True)
+        for page in PAGES:
+            photograph(chromium, report, page)
 
 
 if __name__ == "__main__":

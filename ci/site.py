@@ -6,7 +6,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("*.md", "docs/**/*.md", "images/README.md", "benchmarks/results/*", "docs/captures/*.svg")
+PAGES = ("*.md", "docs/**/*.md", "images/README.md", "benchmarks/results/*", "docs/captures/*")
 
 
 def on_files(_files: Files, config: MkDocsConfig) -> Files:

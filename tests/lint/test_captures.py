@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import struct
 from typing import Any
 
 import pytest
@@ -19,7 +20,17 @@ def words_of(picture: str) -> str:
 
 
 def test_each_picture_is_there_and_no_other() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {f"{capture.name}.svg" for capture in OURS["CAPTURES"]}
+    pictures = {f"{capture.name}.svg" for capture in OURS["CAPTURES"]} | {f"{page.name}.png" for page in OURS["PAGES"]}
+    assert {path.name for path in FOLDER.iterdir()} == pictures
+
+
+@pytest.mark.parametrize("page", OURS["PAGES"], ids=lambda page: page.name)
+def test_the_report_has_its_picture_and_the_readme_shows_it(page: Any) -> None:
+    picture = (FOLDER / f"{page.name}.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", picture[16:24]) == (OURS["PAGE_WIDTH"], OURS["PAGE_HEIGHT"])
+    assert len(picture) < 300_000, "small enough for a repository"
+    assert f"docs/captures/{page.name}.png" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("capture", OURS["CAPTURES"], ids=lambda capture: capture.name)
