@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, replace
 
+from imagetiers.building.deadline import Deadline
 from imagetiers.ccache.format.fingerprint import Compiler, Fingerprint
 from imagetiers.config.model import ARCH_LIST_ARG
 from imagetiers.errors import BuildError, Problem
@@ -30,6 +31,7 @@ done
 """
 _SHELL = "/bin/sh"
 _TAKE_SECRETS = ("dd", "wc")
+_STOP_SECONDS = 1
 _CANNOT_RUN = 127  # exit code of what is not there, by the container's init
 _HINT = "install it in that stage, or correct the step"
 _HOST_SETTINGS = ("cache_dir", "max_size", "stats_log", "temporary_dir")  # ours, or without effect on what hits
@@ -44,10 +46,11 @@ class Toolchain:
     missing: tuple[str, ...] = ()
 
 
-def probe(task: str, step: CompilePlan, services: Services, *, takes_secrets: bool) -> Toolchain:
+def probe(task: str, step: CompilePlan, services: Services, deadline: Deadline, *, takes_secrets: bool) -> Toolchain:
     """Ask the builder image for what the step needs, its compilers and its ccache.
 
-    Raises BuildError, before hours have passed, with all that is not there; EngineError.
+    Raises BuildError, before hours have passed, with all that is not there, and when the time is over; EngineError.
+    In either case its container is gone.
 
     A step without secrets and compiler cache runs nothing but its own program, and is asked for nothing.
     """
@@ -62,11 +65,16 @@ def probe(task: str, step: CompilePlan, services: Services, *, takes_secrets: bo
         env={"HOME": "/tmp", "CCACHE_DIR": "/tmp/ccache"},  # noqa: S108  in the container
     )
     lines: list[str] = []
+    deadline.check(task)
     started = services.engine.start(container)
     try:
-        code = services.engine.follow(started, lines.append)
+        with deadline.stops(lambda: services.engine.stop(started, _STOP_SECONDS)):
+            code = deadline.to_the_end(lambda: services.engine.follow(started, lines.append))
+    except TimeoutError:
+        raise deadline.error(task) from None
     finally:
         services.engine.remove(started)
+    deadline.check(task)
     found = _read(step, lines)
     if code == _CANNOT_RUN:
         found = replace(found, missing=(_SHELL,))

@@ -124,7 +124,7 @@ def _compile(
     task = f"compile:{tier.name}"
     _builder(session, tier, step, deadline=deadline, secrets=secrets, no_cache=no_cache)
     watch.lap("builder image")
-    toolchain = deadline.within(task, lambda: probe(task, step, session.services, takes_secrets=bool(secrets)))
+    toolchain = probe(task, step, session.services, deadline, takes_secrets=bool(secrets))
     warm = warmth(tier.name, step, toolchain, session.layout, session.trust)
     partial_wheels = session.layout.partial_wheels(step.key)
     container = deadline.within(task, lambda: _running(session, step))

@@ -82,7 +82,7 @@ class Checkout:
             text=True,
         )
 
-    def doit(self, *args: str, timeout: float = 110, **env: str) -> Run:
+    def doit(self, *args: str, timeout: float = 250, **env: str) -> Run:
         began = time.monotonic()
         with self.start(*args, **env) as process:
             out, err = process.communicate(timeout=timeout)

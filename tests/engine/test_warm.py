@@ -17,6 +17,7 @@ from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, make_checkout, remove_all, send
 from tests.gcs.harness import GcsServer
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine compiles for minutes what takes seconds
 SOURCE = HERE / "repos" / "cpp"
 PARTS = 8
 LINE = "{name}.native.linux-amd64.debian-trixie-slim.ccache-4.11"

@@ -242,6 +242,19 @@ def test_a_compile_that_is_out_of_time_is_stopped_and_keeps_what_it_has(here: Ma
     assert entries(here) == 1
 
 
+def test_a_look_at_the_compilers_that_is_out_of_time_leaves_no_container(
+    here: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs(container_id: str, _: object) -> int:
+        here.engine.stops[container_id].wait(60)
+        return STOPPED
+
+    monkeypatch.setattr(here.engine, "follow", hangs)
+    with pytest.raises(BuildError, match="was not done after 2 s and was stopped"):
+        here.compile(seconds=2)
+    assert here.engine.started == {}
+
+
 @pytest.mark.parametrize("call", ["find_containers", "info", "start"])
 def test_a_daemon_that_stops_answering_is_not_waited_for_longer_than_the_compile_may_take(
     here: Machine, monkeypatch: pytest.MonkeyPatch, call: str
