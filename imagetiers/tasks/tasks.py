@@ -182,7 +182,11 @@ class Tasks:
 
     def watch(self) -> Task:
         """watch: build what is saved."""
-        return watch_task(self.invocation.act, self.invocation.unknown_tiers)
+
+        def files() -> list[str]:
+            return [name for name, tier in self.invocation.plan.tiers.items() if tier.config.output is not None]
+
+        return watch_task(self.invocation.act, self.invocation.unknown_tiers, files)
 
     def infrastructure(self) -> Iterator[Task]:
         """setup, teardown: what the pipeline needs outside."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,11 @@ _COMMAND = "doit watch"
 _KEPT_LINES = 20
 
 
-def watch_task(act: Act, unknown_tiers: UnknownTiers) -> dict[str, Any]:
-    """Return the task; `act` runs its work in a session, `unknown_tiers` names those that there are not."""
+def watch_task(act: Act, unknown_tiers: UnknownTiers, tiers_of_files: Callable[[], Collection[str]]) -> dict[str, Any]:
+    """Return the task; `act` runs its work in a session, `unknown_tiers` names those that there are not.
+
+    `tiers_of_files` returns those that make files and no image.
+    """
 
     def watch(run: tuple[str, ...], tiers: list[str]) -> TaskFailed | None:
         from imagetiers.adapters.file_watch import saves
@@ -40,6 +43,7 @@ def watch_task(act: Act, unknown_tiers: UnknownTiers) -> dict[str, Any]:
         return [
             *unknown_tiers(_COMMAND, options, names),
             *_wrong_words(options, names),
+            *(_without_image(name) for name in names if options.get("run") and name in tiers_of_files()),
             *([missing] if missing is not None else []),
         ]
 
@@ -59,6 +63,10 @@ def watch_task(act: Act, unknown_tiers: UnknownTiers) -> dict[str, Any]:
         "io": {"capture": False},
         "meta": {"quiet": True, "wrong": wrong},
     }
+
+
+def _without_image(name: str) -> Problem:
+    return Problem(_COMMAND, f"the tier {name} makes files and no image, in which --run could run", "leave out --run")
 
 
 def _wrong_words(options: Mapping[str, Any], names: list[str]) -> Iterator[Problem]:

@@ -371,3 +371,7 @@ def test_a_group_may_hold_what_makes_no_image(registry: str, offline: Checkout) 
     assert listed.code == 0, listed.text
     assert " of arr-base, report" in listed.out
     assert "image:report" in listed.out
+
+    watched = offline.doit("watch", "report", "--run", "true")
+    assert (watched.code, watched.out) == (3, "")
+    assert "doit watch: the tier report makes files and no image, in which --run could run" in watched.err
