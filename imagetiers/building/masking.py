@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-__all__ = ["Masker"]
+__all__ = ["Masker", "mask_lines"]
 
 MASK = "***"
 _SHORTEST = 4  # characters; what is shorter stands everywhere, and masking it would tell where
@@ -48,6 +48,12 @@ class Masker:
             yield _masked(line, self._ranges)
             until -= len(line)
             self._ranges = {(a - len(line), b - len(line)) for a, b in self._ranges if b > len(line)}
+
+
+def mask_lines(lines: Iterable[str], values: Iterable[bytes]) -> list[str]:
+    """Return as many lines, without the secrets of these values."""
+    masker = Masker(values)
+    return [*(clear for line in lines for clear in masker.feed(line)), *masker.close()]
 
 
 def _needles(value: bytes) -> Iterator[str]:

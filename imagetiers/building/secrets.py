@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from imagetiers.config.layout import PIPELINE_FILE, Layout
@@ -15,7 +15,7 @@ from imagetiers.config.model import SSH_AGENT, Secret, Tier, Trust
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.planning.commands import MAX_SECRET
 
-__all__ = ["Values", "given_secrets", "read_secrets"]
+__all__ = ["Values", "given_secrets", "known_secrets", "read_secrets"]
 
 _AGENT = "SSH_AUTH_SOCK"
 
@@ -43,6 +43,15 @@ def read_secrets(tier: Tier, layout: Layout, trust: Trust) -> Mapping[str, bytes
             values[secret.id] = value
     PipelineError.raise_if(problems)
     return values
+
+
+def known_secrets(tiers: Iterable[Tier], layout: Layout, trust: Trust) -> Iterator[bytes]:
+    """Yield the values of all secrets of these tiers that are here: what must not be seen, whoever prints it."""
+    for tier in tiers:
+        for secret in tier.secrets:
+            value = _read(secret, layout, trust) if secret.ssh is None else None
+            if isinstance(value, bytes) and value:
+                yield value
 
 
 def given_secrets(tier: Tier, layout: Layout, trust: Trust) -> tuple[Secret, ...]:

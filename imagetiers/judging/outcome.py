@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from imagetiers.config.checks import Checks, Declared
+from imagetiers.config.model import Trust
 
-__all__ = ["CheckOutcome", "by_name", "compare", "listed", "nearest", "union"]
+__all__ = [
+    "CheckOutcome",
+    "FailedCheck",
+    "FailedVerdict",
+    "by_name",
+    "compare",
+    "failed_checks",
+    "listed",
+    "nearest",
+    "union",
+]
 
 _SHOWN = 12
 _T = TypeVar("_T")
@@ -16,17 +27,61 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """A check and how it went: the `tier` that asked, the check's name, and what is wrong, "" if nothing is."""
+    """A check and how it went: the `tier` that asked, the check's name, and what is wrong, "" if nothing is.
+
+    Where one problem tells of several checks, of a script, `failures` are their names and what the script said of each.
+    """
 
     tier: str
     check: str
     problem: str = ""
     hint: str = ""
+    failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check that has failed: the `tier` that asks it, its name, and the first line of what was wrong."""
+
+    tier: str
+    check: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedVerdict:
+    """That an image has not passed its checks, when (Unix seconds), and the first of those that failed; `more` are not kept.
+
+    `by` is the label of the trust of the build that has checked it.
+    """
+
+    at: float
+    by: str
+    checks: tuple[FailedCheck, ...]
+    more: int = 0
+
+    @property
+    def whose(self) -> str:
+        """The end of a sentence about it: whose build it was, where that was no trusted one."""
+        return "" if self.by == Trust().label else f", in a build of {self.by}"
+
+    def __str__(self) -> str:
+        others = len(self.checks) - 1 + self.more
+        return f"checks failed: {self.checks[0].check}" + (f" (+{others:,})" if others else "")
+
+
+def failed_checks(outcomes: Iterable[CheckOutcome]) -> Iterator[FailedCheck]:
+    """Yield what has failed, a script's checks one by one."""
+    for outcome in outcomes:
+        if not outcome.passed:
+            told = outcome.failures or ((outcome.check, outcome.problem),)
+            for name, text in told:
+                yield FailedCheck(outcome.tier, name, text)
 
 
 def nearest(declared: Sequence[Declared], of: Callable[[Checks], _T | None]) -> tuple[str, _T] | None:

@@ -84,6 +84,12 @@ class Script:
             if len(self.failures) < _SHOWN:
                 self.failures.append(line)
 
+    @property
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """The names of the checks that have failed, the first ones, and what was said of each."""
+        parts = [_FAIL.sub("", line, count=1).strip().partition(":") for line in self.failures]
+        return tuple((name or self.path, said.strip() or name) for name, _, said in parts)
+
 
 class Checked:
     """Takes the lines of a container that runs `RUNNER`, and tells the scripts' own from its marks.
@@ -217,7 +223,12 @@ def unfinished(checked: Checked) -> str:
 
 def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
     """Yield what failed, and what was not checked although it should have been."""
-    where, look = f"verify:{tier.name}", f"docker run --rm -it --entrypoint sh {tier.ref} looks inside"
+    for outcome in _failed(tier, checked):
+        yield Problem(f"verify:{tier.name}", outcome.problem, outcome.hint)
+
+
+def _failed(tier: TierPlan, checked: Checked) -> Iterator[CheckOutcome]:
+    look = f"docker run --rm -it --entrypoint sh {tier.ref} looks inside"
     log = f"the full output is {checked.path}"
     ran = {script.tier: script for script in checked.scripts}
     asked = python_checks(tier.verify.declared)
@@ -225,24 +236,25 @@ def problems(tier: TierPlan, checked: Checked) -> Iterator[Problem]:
         scripts = ", ".join(tier.verify.script_paths[name] for name, _, _ in tier.verify.scripts)
         nobody = " and ".join([*(["`verify: {python: ...}`"] if asked else []), *([scripts] if scripts else [])])
         what = f"the image has no {checked.missing} on its PATH, so nothing was checked by {nobody}"
-        yield Problem(where, what, f"install {checked.missing} in the image; {look}")
+        yield CheckOutcome(tier.name, checked.missing, what, f"install {checked.missing} in the image; {look}")
         return
     if not checked.begun:
         what = f"the checks could not be started (exit code {checked.code}){_excerpt(checked.outside)}"
-        yield Problem(where, what, f"they need /bin/sh and python3 in the image; {log}")
+        hint = f"they need /bin/sh and python3 in the image; {log}"
+        yield CheckOutcome(tier.name, "checks in the image", what, hint)
         return
     for check in asked:
         if check.title not in checked.python:
             last = f"; the last one tried was {checked.trying}" if checked.trying else ""
             what = f"{check.title} was not checked: python3 ended with {checked.asked}{last}{_excerpt(checked.outside)}"
-            yield Problem(where, what, log)
+            yield CheckOutcome(check.tier, check.title, what, log)
         elif checked.python[check.title]:
-            yield Problem(where, checked.python[check.title], look)
+            yield CheckOutcome(check.tier, check.title, checked.python[check.title], look)
     for name, _, _ in tier.verify.scripts:
         script = ran.get(name, Script(name, tier.verify.script_paths[name]))
         what, hint = _judge(script, checked, _expected(tier)[name])
         if what:
-            yield Problem(where, what, f"{log}; {hint or look}")
+            yield CheckOutcome(name, script.path, what, f"{log}; {hint or look}", script.told)
 
 
 def outcomes(tier: TierPlan, checked: Checked) -> Iterator[CheckOutcome]:
@@ -252,8 +264,7 @@ def outcomes(tier: TierPlan, checked: Checked) -> Iterator[CheckOutcome]:
             yield CheckOutcome(check.tier, check.title)
     for script in checked.scripts:
         yield from (CheckOutcome(script.tier, name) for name in script.names)
-    for problem in problems(tier, checked):
-        yield CheckOutcome(tier.name, "checks in the image", problem.what, problem.hint)
+    yield from _failed(tier, checked)
 
 
 def _expected(tier: TierPlan) -> Mapping[str, str]:

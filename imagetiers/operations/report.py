@@ -36,6 +36,7 @@ from imagetiers.report.page.model import (
 )
 from imagetiers.report.page.render import page_html
 from imagetiers.session import Session
+from imagetiers.state.failures import last_failure
 from imagetiers.state.objects import known_objects
 from imagetiers.state.records import Record, is_own, kept_records
 from imagetiers.state.registry import Verdict, passed_before, publication
@@ -140,12 +141,17 @@ def _tier(
     verdict = verdicts[tier.name]
     above = verdicts.get(tier.config.parent or "")
     layers = verdict.layers if verdict is not None else ()
+    failed = None
+    if last is not None and last.image:
+        failed = last_failure(session, tier, last.image, passed=verdict is not None)
     if last is None:
         state = BuildState.NONE
     elif _published(session, tier):
         state = BuildState.PUBLISHED
+    elif verdict is not None:
+        state = BuildState.VERIFIED
     else:
-        state = BuildState.VERIFIED if verdict is not None else BuildState.BUILT
+        state = BuildState.BUILT if failed is None else BuildState.FAILED
     return TierView(
         tier.name,
         tier.config.parent,
@@ -157,6 +163,7 @@ def _tier(
         layers=layers,
         own=min(len(above.layers), len(layers)) if above is not None else int(len(layers) > 1),
         checks=len(verdict.checks) if verdict is not None else 0,
+        failed=failed,
     )
 
 

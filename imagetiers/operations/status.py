@@ -10,6 +10,7 @@ from rich.console import Group
 
 from imagetiers.ccache.namespace import describe
 from imagetiers.errors import StoreError
+from imagetiers.judging.outcome import FailedVerdict
 from imagetiers.operations.dockerfiles import today
 from imagetiers.operations.gc import room_line
 from imagetiers.operations.outfile import write_json
@@ -20,7 +21,7 @@ from imagetiers.planning.forecast import TierForecast
 from imagetiers.planning.gpus import compiled_for
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.pins import PinState
-from imagetiers.planning.plan import Plan
+from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.planning.status import ScanState, TierStatus, tier_statuses
 from imagetiers.planning.vulnerabilities import judge_scan
 from imagetiers.report.amounts import age_text
@@ -30,6 +31,7 @@ from imagetiers.report.fitted import Fitted
 from imagetiers.report.gpus import gpu_document, gpu_line
 from imagetiers.report.status import drift_lines, status_document, status_table
 from imagetiers.session import Session
+from imagetiers.state.failures import last_failure
 from imagetiers.state.history import processors, tier_forecasts
 from imagetiers.state.observe import observe
 from imagetiers.state.pins import pin_states
@@ -55,6 +57,7 @@ class Status:
     verdicts: Mapping[str, Verdict]
     scans: Mapping[str, ScanState | None]
     pins: Mapping[str, tuple[PinState, ...]]
+    failures: Mapping[str, FailedVerdict]
 
 
 def show_status(
@@ -105,7 +108,9 @@ def look(session: Session, *, ask: bool = True) -> Status:
     outlook: Mapping[str, TierForecast] | None = None
     warmth: Mapping[str, str] = {}
     scans: Mapping[str, ScanState | None] = {}
+    failures: Mapping[str, FailedVerdict] = {}
     try:
+        failures = _failures(asking, seen)
         warmth = _warmth(asking)
         scans = _scans(asking, seen)
         outlook = tier_forecasts(asking, tiers, seen, cpus=cpus)
@@ -113,13 +118,20 @@ def look(session: Session, *, ask: bool = True) -> Status:
         notes.append(f"the cache does not say how builds went: {describe(error)}")
     statuses = tier_statuses(session.plan, seen, decisions, tiers, outlook)
     pins = pin_states(session, ask=ask)
-    return Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen), scans, pins)
+    return Status(seen, statuses, warmth, (*seen.notes, *notes), _verdicts(asking, seen), scans, pins, failures)
 
 
 def _table(session: Session, status: Status) -> Fitted:
     now = session.services.now()
     return status_table(
-        session.plan, status.seen, status.tiers, now, status.warmth, scans=status.scans, pins=status.pins
+        session.plan,
+        status.seen,
+        status.tiers,
+        now,
+        status.warmth,
+        scans=status.scans,
+        pins=status.pins,
+        failures=status.failures,
     )
 
 
@@ -175,7 +187,25 @@ def _document(session: Session, status: Status) -> dict[str, object]:
         device_code=code,
         scans=status.scans,
         pins=status.pins,
+        failures=status.failures,
     )
+
+
+def _failures(session: Session, seen: ObservedState) -> Mapping[str, FailedVerdict]:
+    """Return what the last checks of each image have found wrong that are to be made once more. Raises StoreError."""
+
+    def failure(tier: TierPlan) -> FailedVerdict | None:
+        image, published = seen.image(tier), seen.published(tier)
+        id_ = image.id if image is not None else published.image if published is not None else ""
+        return last_failure(session, tier, id_, passed=seen.verified(tier)) if id_ else None
+
+    asked = [
+        tier
+        for tier in session.plan.tiers.values()
+        if f"verify:{tier.name}" in seen.forced or not (tier.verify.empty or seen.verified(tier))
+    ]
+    found = zip(asked, map_parallel(failure, asked, _THREADS), strict=True)
+    return {tier.name: failed for tier, failed in found if failed is not None}
 
 
 def _scans(session: Session, seen: ObservedState) -> Mapping[str, ScanState | None]:

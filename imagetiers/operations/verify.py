@@ -11,7 +11,7 @@ from types import MappingProxyType
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import Problem, StoreError, VerifyError
-from imagetiers.judging.outcome import CheckOutcome
+from imagetiers.judging.outcome import CheckOutcome, FailedCheck, failed_checks
 from imagetiers.judging.python import python_checks
 from imagetiers.judging.settings import judge_settings, needs_accounts
 from imagetiers.operations.checks import outcomes as in_the_image
@@ -27,6 +27,7 @@ from imagetiers.planning.sizes import layer_sizes, weigh_image
 from imagetiers.report.checks import checks_document, junit
 from imagetiers.report.device_code import device_lines
 from imagetiers.session import Session
+from imagetiers.state.failures import keep_failure
 from imagetiers.state.observe import keep_verdict, observe
 from imagetiers.state.registry import passed_before, verdict_name
 
@@ -59,18 +60,27 @@ def verify_image(
     An image that only the registry has is pulled where something must be run in it; otherwise its layers are read there.
     `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. What is compiled for GPUs runs with those of
     the host, if the engine says that it can give them, unless `gpus` is false. `reports` are files to write, by their form
-    (`junit`, `json`; `-` is the standard output), also when checks fail. Raises VerifyError with everything that failed,
-    EngineError, RegistryError, OutputError, Interrupted.
+    (`junit`, `json`; `-` is the standard output), also when checks fail. What has failed is kept in the cache, for people: it
+    says nothing to later runs. Raises VerifyError with everything that failed, EngineError, RegistryError, OutputError,
+    Interrupted.
     """
     task = f"verify:{tier.name}"
     seconds = tier.config.verify.timeout if limit is None else limit
     deadline = Deadline(seconds, reserve=_RESERVE, kind=VerifyError, hint=_HINT)
+    unlimited = session
     session = session.with_store(deadline.limited(session.services.store))
     session = session.with_engine(deadline.limited_engine(session.services.engine, task))
     image = _find(session, tier, deadline)
     verdict = None if force else passed_before(session, tier, image.id)
     if verdict is None:
-        found = _check(session, tier, image, deadline, gpus=gpus)
+        try:
+            found = _check(session, tier, image, deadline, gpus=gpus)
+        except VerifyError as error:
+            keep_failure(unlimited, tier, image.id, _unfinished(tier, error))
+            raise
+        failed = tuple(failed_checks(found.outcomes))
+        if failed:
+            keep_failure(unlimited, tier, image.id, failed)
         _report(tier, image, found, reports)
         _tell(session, tier, found)
         _keep(session, tier, image, found)
@@ -98,6 +108,11 @@ def _find(session: Session, tier: TierPlan, deadline: Deadline) -> _Subject:
     if image is None:
         raise VerifyError(Problem(task, "there is no image of this key", f"doit image:{tier.name}"))
     return _Subject(image.id, image)
+
+
+def _unfinished(tier: TierPlan, error: VerifyError) -> list[FailedCheck]:
+    """Say of checks that did not come to an end why that is."""
+    return [FailedCheck(tier.name, "unfinished", problem.what) for problem in error.problems]
 
 
 def _report(tier: TierPlan, image: _Subject, found: Found, reports: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from imagetiers.errors import NotFoundError, Problem, VerifyError
@@ -119,4 +120,4 @@ def _judge(session: Session, tier: TierPlan, gpu: str, data: bytes) -> Iterator[
             log.writelines(f"{told}\n" for told in checked.lines(line))
     for outcome in outcomes(tier, checked):
         problem = f"on {gpu}: {outcome.problem}" if outcome.problem else ""
-        yield CheckOutcome(outcome.tier, f"{gpu}: {outcome.check}", problem, outcome.hint)
+        yield replace(outcome, check=f"{gpu}: {outcome.check}", problem=problem)

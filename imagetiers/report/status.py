@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from imagetiers.judging.outcome import FailedVerdict
 from imagetiers.planning.forecast import Sum
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import ObservedState
@@ -20,7 +21,7 @@ from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.fitted import Fitted
 from imagetiers.report.tables import titled
 
-__all__ = ["STYLE", "Lasted", "Pins", "Scans", "drift_lines", "status_document", "status_table"]
+__all__ = ["STYLE", "Failures", "Lasted", "Pins", "Scans", "drift_lines", "status_document", "status_table"]
 
 Lasted = Mapping[str, str]
 """How the last compile of a tier's key went, by tier."""
@@ -30,6 +31,9 @@ Scans = Mapping[str, ScanState | None]
 
 Pins = Mapping[str, tuple[PinState, ...]]
 """What a tier's pinned images and git refs are by now, by tier."""
+
+Failures = Mapping[str, FailedVerdict]
+"""What the last checks of a tier's image have found wrong, by tier; nothing of one that has passed since."""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 STYLE = {
@@ -44,13 +48,13 @@ STYLE = {
 #: Those that say nothing of any tier are left out.
 _COLUMNS = (
     *("tier", "state", "why", "key", "digest", "verified", "signed", "scan", "waiver", "base drift"),
-    *("size", "change", "over parent", "age", "would take", "wheels", "outputs"),
+    *("size", "change", "over parent", "age", "takes", "wheels", "outputs"),
 )
-_RIGHT = {"size", "change", "over parent", "age", "would take"}
+_RIGHT = {"size", "change", "over parent", "age", "takes"}
 #: What a narrow terminal does without, the first one first.
 _SPARE = (
-    *("digest", "over parent", "wheels", "outputs", "change", "age", "key", "base drift"),
-    *("signed", "scan", "waiver", "size", "would take", "verified", "why", "state"),
+    *("digest", "over parent", "wheels", "outputs", "change", "age", "size", "key", "base drift"),
+    *("signed", "scan", "waiver", "takes", "verified", "why", "state"),
 )
 _FORECAST = {"compile", "image"}
 FORMAT = 1
@@ -65,12 +69,14 @@ def status_table(
     *,
     scans: Scans = _NONE,
     pins: Pins = _NONE,
+    failures: Failures = _NONE,
 ) -> Fitted:
     """Return the tree. `now` in Unix seconds; `warmth` says how the last compiles went."""
     table = titled(plan, "status")
     rows = [
         _cells(status, seen, now, warmth)
         | {"scan": _scan_text(status, scans, now), "base drift": _drift_text(pins.get(status.tier.name, ()))}
+        | _failed_texts(status, failures.get(status.tier.name))
         for status in statuses
     ]
     columns = [column for column in _COLUMNS if any(row[column] for row in rows)]
@@ -97,7 +103,7 @@ def _cells(status: TierStatus, seen: ObservedState, now: float, warmth: Lasted) 
         "change": _signed(status.change),
         "over parent": _signed(status.over_parent),
         "age": age_text(now - image.created) if image is not None else "",
-        "would take": _takes(status),
+        "takes": _takes(status),
         **_made_texts(status.tier.compile, seen, warmth.get(status.tier.name, "")),
     }
 
@@ -142,6 +148,14 @@ def _verified_text(status: TierStatus) -> Text:
     if not status.verified:
         return Text("no", style="yellow")
     return Text("size only" if checks.only_size else "yes", style="green")
+
+
+def _failed_texts(status: TierStatus, failed: FailedVerdict | None) -> dict[str, Text | str]:
+    """Return the cells that say otherwise of an image whose last checks have failed."""
+    if failed is None:
+        return {}
+    texts: dict[str, Text | str] = {"why": Text(str(failed), style="red")}
+    return texts if status.verified else texts | {"verified": Text("failed", style="red")}
 
 
 def _waiver_text(status: TierStatus, now: float) -> Text | str:
@@ -215,6 +229,7 @@ def status_document(
     device_code: Mapping[str, list[Mapping[str, Any]]] = _NONE,
     scans: Scans = _NONE,
     pins: Pins = _NONE,
+    failures: Failures = _NONE,
 ) -> dict[str, Any]:
     """Return the status as JSON; sizes in bytes, times in seconds. What nobody knows is null.
 
@@ -229,6 +244,7 @@ def status_document(
             {
                 **_tier_document(status, seen, warmth),
                 "scan": _scan_document(scans.get(status.tier.name)),
+                "failed": _failed_document(failures.get(status.tier.name)),
                 "drift": [_pin_document(pin) for pin in pins.get(status.tier.name, ())],
                 "device_code": device_code.get(status.tier.name),
             }
@@ -263,6 +279,17 @@ def _tier_document(status: TierStatus, seen: ObservedState, warmth: Lasted) -> d
         "waiver": None if waiver is None else {"vulnerability": waiver.vulnerability, "until": waiver.until},
         "wheels": wheels,
         "would_take": _sum_document(status.outlook),
+    }
+
+
+def _failed_document(failed: FailedVerdict | None) -> dict[str, Any] | None:
+    if failed is None:
+        return None
+    return {
+        "at": failed.at,
+        "by": failed.by,
+        "checks": [{"tier": each.tier, "check": each.check, "line": each.line} for each in failed.checks],
+        "more": failed.more,
     }
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagetiers.errors import ImagetiersError
+from imagetiers.judging.outcome import FailedVerdict
 from imagetiers.operations.explain import show_explanations
 from imagetiers.operations.scan import show_scans
 from imagetiers.operations.size import show_size
@@ -95,7 +96,7 @@ def _state(shown: Shown) -> Iterator[object]:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    image = status.image
+    image, failed = status.image, shown.status.failures.get(tier.name)
     rows = {
         "state": status.presence.value,
         "why": "\n".join(status.why),
@@ -109,6 +110,7 @@ def _state(shown: Shown) -> Iterator[object]:
             drift_lines({tier.name: shown.status.pins.get(tier.name, ())}, shown.session.services.now())
         ),
         "verified": "no checks" if tier.verify.empty else "yes" if status.verified else "no",
+        "last time": "" if failed is None else str(failed),
         "wheels": "" if tier.compile is None else f"{short(tier.compile.key)} {shown.status.warmth.get(tier.name, '')}",
     }
     for name, value in rows.items():
@@ -135,7 +137,10 @@ def _layers(shown: Shown) -> Iterator[object]:
 
 
 def _checks(shown: Shown) -> Iterator[object]:
-    verdict = shown.status.verdicts.get(shown.tier.name)
+    verdict, failed = shown.status.verdicts.get(shown.tier.name), shown.status.failures.get(shown.tier.name)
+    if failed is not None:
+        yield from _failed(failed, shown.session.services.now())
+        return
     if verdict is None:
         yield Text("it has not passed its checks, as far as the cache knows", style="yellow")
         return
@@ -143,6 +148,16 @@ def _checks(shown: Shown) -> Iterator[object]:
     for tier, check in verdict.checks:
         table.add_row(Text(visible(tier)), Text(visible(check)))
     yield table
+
+
+def _failed(failed: FailedVerdict, now: float) -> Iterator[object]:
+    yield Text(visible(f"its checks failed {age_text(now - failed.at)} ago{failed.whose}"), style="red")
+    table = _table("asked by", "check that has failed", "what was wrong")
+    for each in failed.checks:
+        table.add_row(*(Text(visible(text)) for text in (each.tier, each.check, each.line)))
+    yield table
+    if failed.more:
+        yield Text(f"and {failed.more:,} more", style="dim")
 
 
 def _scan(shown: Shown) -> Iterator[object]:

@@ -34,6 +34,15 @@ def test_checks_that_were_not_made_do_not_pass(checkout: Checkout) -> None:
     assert f"{SCRIPT} checked nothing" in nothing.err
     tiers = json.loads(checkout.doit("status", "--json", "-").out)["tiers"]
     assert [tier["verified"] for tier in tiers] == [False, False, False]
+    (failed,) = (tier["failed"] for tier in tiers if tier["failed"] is not None)
+    assert [check["check"] for check in failed["checks"]] == [SCRIPT]
+    assert "checked nothing" in failed["checks"][0]["line"]
+    (checkout.root / SCRIPT).write_text("echo 'FAIL torch: it is gone'\n")
+    assert checkout.doit("verify:arr-base").code == 1
+    assert "checks failed: torch" in " ".join(checkout.doit("status").out.split())
+    (checkout.root / SCRIPT).write_text("echo 'ok   torch'\n")
+    assert checkout.doit("verify:arr-base").code == 0
+    assert "checks failed" not in checkout.doit("status").out
 
 
 def test_an_image_that_cannot_run_the_checks_says_so(checkout: Checkout) -> None:

@@ -60,6 +60,7 @@ WRITERS = {
     "operations/report.py",
     "operations/verify.py",
     "state/build_folders.py",
+    "state/failures.py",  # verdicts/IMAGE/CHECK.failed.json, which goes as verdicts do
     "state/made_files.py",
     "state/objects.py",
     "state/records.py",

@@ -34,6 +34,7 @@ from imagetiers.signing.signers import LazySigner, PemSigner
 from imagetiers.signing.statements import Statement, new_key, purpose_of, read_document, signed_line, to_sign
 from imagetiers.signing.store import SignedStore
 from imagetiers.state import wheels
+from imagetiers.state.failures import failure_name, last_failure
 from imagetiers.state.registry import passed_before, publication
 from imagetiers.state.wheels_whole import file_sha256
 from imagetiers.stores.port import Store
@@ -60,6 +61,7 @@ VERDICT = f"verdicts/{IMAGE.removeprefix('sha256:')}/{CHECK}.json"
 # name: the object that an attacker wants a trusted build to believe, and its content
 FORGERIES = {
     "verdict": (VERDICT, b'{"passed": true}'),
+    "failure": (VERDICT.removesuffix(".json") + ".failed.json", b'{"passed": false}'),
     "publication": ("published/host/tier:k.json", json.dumps({"key": KEY, "digest": DIGEST}).encode()),
     "key document": (f"keys/{KEY}.json", b"{}"),
     "wheels": (f"wheels/{KEY}.tar", b""),
@@ -190,6 +192,19 @@ def test_a_forged_verdict_does_not_count(bucket: GcsServer) -> None:
     bucket.store(principal="build").write(*FORGERIES["verdict"])
 
     assert passed_before(session(trusted(bucket, settings=TrustSettings())), TIER, IMAGE), "this is what is stopped"
+    assert not passed_before(session(trusted(bucket)), TIER, IMAGE)
+
+
+def test_a_forged_failure_is_not_shown_and_a_moved_one_passes_for_nothing(bucket: GcsServer) -> None:
+    name = failure_name(TIER, IMAGE, Trust())
+    content = json.dumps({"passed": False, "at": 1, "failed": [["tier", "torch", "is gone"]], "more": 0}).encode()
+    bucket.store(principal="build").write(name, content)
+
+    assert last_failure(session(trusted(bucket, settings=TrustSettings())), TIER, IMAGE, passed=False)
+    assert last_failure(session(trusted(bucket)), TIER, IMAGE, passed=False) is None
+    trusted(bucket, signs=True).write(name, content)
+    assert last_failure(session(trusted(bucket)), TIER, IMAGE, passed=False)
+    bucket.store(principal="build").write(VERDICT, bucket.store(principal="build").read(name)[0])
     assert not passed_before(session(trusted(bucket)), TIER, IMAGE)
 
 

@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -187,8 +188,19 @@ def test_on_80_columns_long_lines_are_wrapped_and_every_key_is_named(session: Se
     asyncio.run(use())
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["", "in a shell's background"])
+def begun_with(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What this process does on a SIGINT, and with it what it begins: a shell's background jobs begin with it ignored."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("begun_with")
 def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> None:
-    program = "import sys,time\nprint('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
+    # It takes SIGINT over, as doit does.
+    takes_over = "import signal,sys,time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program = takes_over + "print('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
     doit = Doit((sys.executable, "-c", program))
 
     async def use() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from posixpath import commonprefix
 
+from imagetiers.judging.outcome import FailedVerdict
 from imagetiers.planning.hit_rates import ClassHits
 from imagetiers.planning.sizes import LayerSize
 from imagetiers.planning.timeline import Timeline
@@ -35,6 +36,7 @@ class BuildState(Enum):
 
     PUBLISHED = "published"
     VERIFIED = "verified"
+    FAILED = "failed"
     BUILT = "built"
     NONE = "no record"
 
@@ -53,7 +55,8 @@ class KeyView:
 class TierView:
     """A tier: what is known of the image of its key. `own` is the first layer that is not its parent's.
 
-    `size` and `began` are of the newest build of this key, None where there is no record of one.
+    `size` and `began` are of the newest build of this key, None where there is no record of one. `failed` is what the last
+    checks of that image have found wrong, unless it has passed since.
     """
 
     name: str
@@ -66,6 +69,7 @@ class TierView:
     layers: tuple[LayerSize, ...] = ()
     own: int = 0
     checks: int = 0
+    failed: FailedVerdict | None = None
 
     @property
     def weight(self) -> int:

@@ -17,7 +17,13 @@ from imagetiers.visible import visible
 
 __all__ = ["page_html"]
 
-_MARKS = {BuildState.PUBLISHED: "●", BuildState.VERIFIED: "◐", BuildState.BUILT: "○", BuildState.NONE: "\u2013"}
+_MARKS = {
+    BuildState.PUBLISHED: "●",
+    BuildState.VERIFIED: "◐",
+    BuildState.FAILED: "✕",
+    BuildState.BUILT: "○",
+    BuildState.NONE: "\u2013",
+}
 
 
 def page_html(page: PageView) -> str:

@@ -139,6 +139,21 @@ def test_it_fits(plan: Plan, width: int) -> None:
     assert ("over parent" in text) == (width == 200)
 
 
+@pytest.mark.parametrize("built", [False, True])
+def test_on_80_columns_the_key_stays_beside_a_reason(plan: Plan, built: bool) -> None:  # noqa: FBT001
+    """In a chain as deep as this repository's, built or not; the size goes before the key does."""
+    last = plan.tiers["arr-training"]
+    runner = replace(last, config=replace(last.config, name="arr-runner", parent="arr-training"))
+    chain = replace(plan, tiers={**plan.tiers, "arr-runner": runner})
+    images = seen(*(image(plan, name) for name in plan.tiers)) if built else seen()
+
+    text = _text(status_table(chain, images, statuses_of(chain, images), 8200, {}), 80)
+
+    assert max(map(len, text.splitlines())) <= 80
+    assert "not verified yet" in text if built else "never built here" in text
+    assert all(tier.key[:12] in text for tier in chain.tiers.values())
+
+
 def test_a_pipe_gets_a_line_a_tier(plan: Plan) -> None:
     images = seen(*(image(plan, name) for name in plan.tiers))
     warmth = {"pytorch-clean": "compiled in 3 h, " + 30 * "100 % hits, "}
