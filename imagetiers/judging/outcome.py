@@ -46,7 +46,7 @@ class CheckOutcome:
 
 @dataclass(frozen=True, slots=True)
 class FailedCheck:
-    """A check that has failed: the `tier` that asks it, its name, and the first line of what was wrong."""
+    """A check that has failed: the `tier` that asks it, its name, and what was wrong, of which the first line is kept."""
 
     tier: str
     check: str
@@ -81,7 +81,7 @@ def failed_checks(outcomes: Iterable[CheckOutcome]) -> Iterator[FailedCheck]:
         if not outcome.passed:
             told = outcome.failures or ((outcome.check, outcome.problem),)
             for name, text in told:
-                yield FailedCheck(outcome.tier, name, text)
+                yield FailedCheck(outcome.tier, name, text or outcome.problem)
 
 
 def nearest(declared: Sequence[Declared], of: Callable[[Checks], _T | None]) -> tuple[str, _T] | None:

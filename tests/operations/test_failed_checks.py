@@ -304,6 +304,10 @@ def test_secrets_are_masked_before_anything_is_cut(machine: Machine, monkeypatch
     assert rows[0] == [NAME, "***", "it printed ***"]
     assert rows[1][2] == "x" * 394 + "***"
 
+    monkeypatch.delenv("TOKEN")
+    assert "checks of" in machine.verify("FAIL two"), "a secret that is not here is nobody's to see, and no error"
+    assert str(machine.failed()) == "checks failed: two"
+
 
 def test_it_is_kept_within_bounds(machine: Machine) -> None:
     failed = [FailedCheck(NAME, f"check {number}" * 1000, "long " * 10_000) for number in range(500)]

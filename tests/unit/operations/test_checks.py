@@ -14,6 +14,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Budget
 from imagetiers.errors import BuildError, PipelineError
 from imagetiers.inputs.repository import load_repository
+from imagetiers.judging.outcome import CheckOutcome, failed_checks
 from imagetiers.operations.checks import RUNNER, Checked, outcomes, problems
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ObservedState
@@ -92,6 +93,20 @@ def test_what_passes(tier: TierPlan, tmp_path: Path) -> None:
     assert told(tier, checked) == ""
     assert [outcome.check for outcome in outcomes(tier, checked)] == ["the parent", "", "two"]
     assert checked.done
+
+
+def test_what_fails_has_the_scripts_own_names(tier: TierPlan, tmp_path: Path) -> None:
+    checked = run(tier, "echo 'FAIL torch: it is gone'; echo FAIL; echo ok two", tmp_path)
+    found = list(outcomes(tier, checked))
+    script = "images/arr-base/verify.py"
+
+    assert [(one.tier, one.check) for one in found if not one.passed] == [(tier.name, script)]
+    (named, nameless) = failed_checks(found)
+    assert (named.check, named.line) == ("torch", "it is gone")
+    assert nameless.check == script
+    assert nameless.line.startswith(f"2 of 3 checks of {script} failed")
+    silent = CheckOutcome(tier.name, "libraries", "two are missing:\n    a\n    b")
+    assert [one.check for one in failed_checks([*found, silent])] == ["torch", script, "libraries"]
 
 
 def test_a_script_cannot_speak_for_the_runner(tier: TierPlan, tmp_path: Path) -> None:
