@@ -82,12 +82,12 @@ class DockerEngine:
         return EngineInfo(str(info["ServerVersion"]), int(info["NCPU"]), int(info["MemTotal"]), _gives_gpus(info))
 
     def images(self) -> tuple[ImageInfo, ...]:
-        """Return all images that carry our labels, in one request."""
+        """Return all images of tiers, in one request: no builders, which have their parent's labels when made from it."""
         filters = {"label": [Label.KEY]}
         listed = self._ask_socket(f"/images/json?filters={quote(json.dumps(filters))}")
         if listed is None:
             listed = self._ask(lambda api: api.images(filters=filters))
-        return tuple(_image_info(image) for image in listed)
+        return tuple(_image_info(image) for image in listed if Label.COMPILE_KEY not in image["Labels"])
 
     def has_image(self, ref: str) -> bool:
         """Say whether the engine holds an image of that reference or id."""

@@ -66,7 +66,7 @@ def image_items(
 
 
 def _named_by(image: StoredImage, pipeline: str, repositories: Collection[str]) -> bool:
-    """Say whether the pipeline has given an image one of its names. Its builders carry no label but that of the compile key."""
+    """Say whether the pipeline has given an image one of its names. A builder's other labels may be its parent's."""
     refs = image.info.refs
     if image.compile_key:
         return any(ref.startswith(f"{pipeline}/") for ref in refs)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.adapters.docker import DockerEngine
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all
+from tests.registry.harness import NoCancellation
 
 MAKE = """\
 package main
@@ -85,6 +87,13 @@ def test_a_program_in_go(hello: Checkout) -> None:
     assert "drwxr-x--- 0:0" in built
     assert "lrwxrwxrwx 0:0" in built
     assert docker("run", "--rm", "--network=none", f"{hello.name}/hello:latest", "hi") == "hello\n"
+    builder = docker("images", "--format={{.Repository}}:{{.Tag}}", f"{hello.name}/hello-builder").strip()
+    assert docker("inspect", '--format={{index .Config.Labels "dev.imagetiers.tier"}}', builder) == "go\n"
+    known = {ref for image in DockerEngine(NoCancellation()).images() for ref in image.refs}
+    assert {ref.partition(":")[0] for ref in known if ref.startswith(f"{hello.name}/")} == {
+        f"{hello.name}/go",
+        f"{hello.name}/hello",
+    }, "the builder has its parent's labels, and is no image of that tier"
 
     forget_images(hello)
     shutil.rmtree(hello.root / ".imagetiers" / "wheels")
