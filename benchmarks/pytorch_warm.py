@@ -86,8 +86,8 @@ CHANGES = {
         *ALWAYS,
         Change("g", f"one CUDA file: {KERNEL}", patch(KERNEL)),
         Change("h", f"one CUDA header: {KERNEL_HEADER}", patch(KERNEL_HEADER)),
-        Change("i", "an architecture added: sm_80", (*GPUS, "  cuda:\n    gpus: [A100, H100]\n")),
-        Change("j", "the first architecture taken away: sm_80 alone", (*GPUS, "  cuda:\n    gpus: [A100]\n")),
+        Change("i", "an architecture more: sm_75", (*GPUS, "  cuda:\n    gpus: [T4, H100]\n")),
+        Change("j", "the last architecture taken away: sm_75 alone", (*GPUS, "  cuda:\n    gpus: [T4]\n")),
     ),
 }
 #: Object files that are compiled a second time, to compare their bytes: one takes about ten seconds.
