@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
+from imagetiers.adapters.process import run
+from imagetiers.errors import SetupError
+from imagetiers.operations.setup import SetupWish, change_infrastructure
+from imagetiers.planning.infrastructure import DOWN, UP
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout
+from tests.registry.harness import Builder, builder
 
 MARK = "made by doit setup of tiny; its doit teardown removes it"
 BUILD, PR = (f"imagetiers-{name}@proj.iam.gserviceaccount.com" for name in ("build", "pr"))
@@ -75,6 +80,36 @@ def project(offline: Checkout, google: Google, tmp_path: Path) -> Checkout:
     return replace(offline, env={**offline.env, **env})
 
 
+class Here:
+    """The project's checkout, in which the verbs run in the tests' own process, and are agreed to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _machine(self) -> Builder:
+        made = builder(self.root, "", self.root / ".imagetiers" / "cache")
+        made.services = replace(made.services, run_program=lambda command, on_line: run(command, on_line=on_line))
+        return made
+
+    def setup(self, github: str = "owner/name") -> str:
+        made = self._machine()
+        change_infrastructure(made.session, UP, SetupWish(github=github, agreed=True))
+        return made.said
+
+    def teardown(self, *, agreed: bool = True) -> str:
+        made = self._machine()
+        change_infrastructure(made.session, DOWN, SetupWish(agreed=agreed))
+        return made.said
+
+
+@pytest.fixture
+def here(project: Checkout, monkeypatch: pytest.MonkeyPatch) -> Here:
+    for name in ("PATH", "GCLOUD_PROJECT_FILE"):
+        monkeypatch.setenv(name, project.env[name])
+    monkeypatch.chdir(project.root)
+    return Here(project.root)
+
+
 def shown(text: str) -> list[str]:
     """Return the commands that a dry run has shown."""
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
@@ -99,10 +134,8 @@ def test_a_dry_run_shows_the_commands_and_changes_nothing(project: Checkout, goo
     assert sum("--immutable-tags" in command for command in commands) == 1, "tags by key; the others move"
 
 
-def test_there_and_back(project: Checkout, google: Google) -> None:
-    up = project.doit("setup", "--yes", GITHUB)
-    assert up.code == 0, up.text
-    assert "doit setup: all of it is set up" in up.out
+def test_there_and_back(here: Here, google: Google) -> None:
+    assert "doit setup: all of it is set up" in here.setup()
     assert google.things == {
         "buckets": ["bucket"],
         "repositories": ["channels", "images", "tools"],
@@ -124,22 +157,19 @@ def test_there_and_back(project: Checkout, google: Google) -> None:
         "tools": {reader: [build, pr]},
     }
 
-    again = project.doit("setup", "--yes", GITHUB)
-    assert (again.code, "doit setup: nothing to do" in again.out) == (0, True), again.text
+    assert "doit setup: nothing to do" in here.setup()
     before = google.has["changes"]
-    asked = project.doit("teardown")
-    assert (asked.code, google.has["changes"]) == (0, before), asked.text
-    assert len(shown(asked.out)) == 2 + 10 + 2 + 3 + 1
+    asked = here.teardown(agreed=False)
+    assert google.has["changes"] == before, asked
+    assert len(shown(asked)) == 2 + 10 + 2 + 3 + 1
 
-    down = project.doit("teardown", "--yes")
-    assert down.code == 0, down.text
+    here.teardown()
     assert google.things == {"buckets": [], "repositories": [], "accounts": [], "triggers": []}
     assert google.roles == {}
-    nothing = project.doit("teardown", "--yes")
-    assert (nothing.code, "doit teardown: nothing to do" in nothing.out) == (0, True), nothing.text
+    assert "doit teardown: nothing to do" in here.teardown()
 
 
-def test_what_somebody_else_has_made_stays(project: Checkout, google: Google) -> None:
+def test_what_somebody_else_has_made_stays(here: Here, google: Google) -> None:
     theirs = {"labels": {"imagetiers": "another"}}
     google.change(
         calls=[],
@@ -152,43 +182,42 @@ def test_what_somebody_else_has_made_stays(project: Checkout, google: Google) ->
         policies={"bucket": {"roles/storage.objectUser": ["user:me"]}},
     )
     before = google.has
-    up = project.doit("setup", "--yes", GITHUB)
-    assert up.code == 0, up.text
-    assert "bucket gs://bucket was not made by doit setup: it is used as it is, and teardown lets it be" in up.out
+    up = here.setup()
+    assert "bucket gs://bucket was not made by doit setup: it is used as it is, and teardown lets it be" in up
     assert all(PR not in who for roles in google.roles.values() for who in map("".join, roles.values())), "no trace"
     assert google.things["repositories"] == ["channels", "images", "tools"]
 
-    down = project.doit("teardown", "--yes")
-    assert down.code == 0, down.text
-    assert f"account {PR} stays: it was not made by doit setup" in down.out
+    assert f"account {PR} stays: it was not made by doit setup" in here.teardown()
     for kind in ("buckets", "repositories", "accounts", "triggers"):
         assert google.has[kind] == before[kind], kind
     assert google.roles == {"bucket": {"roles/storage.objectUser": ["user:me"]}}
 
 
-def test_what_holds_something_stays(project: Checkout, google: Google) -> None:
-    assert project.doit("setup", "--yes").code == 0
+def test_what_holds_something_stays(here: Here, google: Google) -> None:
+    here.setup(github="")
     kinds = google.has
     kinds["buckets"]["bucket"]["holds"] = ["prefix"]
     kinds["repositories"]["images"]["holds"] = ["tiny/base", "tiny/app"]
     google.change(**kinds)
-    down = project.doit("teardown", "--yes")
-    assert down.code == 0, down.text
-    assert "bucket gs://bucket stays: it holds prefix" in down.out
-    assert "repository us-central1-docker.pkg.dev/proj/images stays: it holds base and more" in down.out
+    down = here.teardown()
+    assert "bucket gs://bucket stays: it holds prefix" in down
+    assert "repository us-central1-docker.pkg.dev/proj/images stays: it holds base and more" in down
     assert google.things == {"buckets": ["bucket"], "repositories": ["images"], "accounts": [], "triggers": []}
 
 
 @pytest.mark.parametrize("change", [1, 2, 3, 4, 7, 8, 9, 10, 11, 20])  # one of each kind, and the last
-def test_killed_after_any_change_it_goes_on(project: Checkout, google: Google, change: int) -> None:
-    killed = project.doit("setup", "--yes", GITHUB, GCLOUD_DIES_AFTER=str(change))
-    assert (killed.code, "ended with exit code -9" in killed.err) == (1, True), killed.text
+def test_killed_after_any_change_it_goes_on(
+    here: Here, google: Google, monkeypatch: pytest.MonkeyPatch, change: int
+) -> None:
+    monkeypatch.setenv("GCLOUD_DIES_AFTER", str(change))
+    with pytest.raises(SetupError, match="ended with exit code -9"):
+        here.setup()
+    monkeypatch.delenv("GCLOUD_DIES_AFTER")
     if change % 2:  # either verb goes on from there
-        assert project.doit("setup", "--yes", GITHUB).code == 0
+        here.setup()
         assert google.things["triggers"] == ["imagetiers", "imagetiers-pr"]
         assert len(google.roles["proj"]["roles/logging.logWriter"]) == 2
-    down = project.doit("teardown", "--yes")
-    assert down.code == 0, down.text
+    here.teardown()
     without_label = change == 2  # gcloud makes no bucket with a label, and without one nobody knows whose it is
     assert google.things == {
         "buckets": ["bucket"] if without_label else [],
