@@ -199,8 +199,10 @@ def begun_with(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("begun_with")
 def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> None:
     # It takes SIGINT over, as doit does.
-    takes_over = "import signal,sys,time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program = takes_over + "print('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
+    program = (
+        "import signal,sys,time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
+    )
     doit = Doit((sys.executable, "-c", program))
 
     async def use() -> None:
