@@ -37,6 +37,9 @@ __all__ = ["DockerEngine"]
 
 _STDIN_SECONDS = 60
 _FIRST_ANSWER = 15  # seconds
+_FIRST_PIECE = (
+    1800  # seconds: the engine writes an image to a file of its own before it sends any of it, minutes for 7 GB
+)
 _ANSWER = 60  # seconds, as the SDK has it
 _PIECE = 1 << 20  # bytes of an archive
 _ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
@@ -101,14 +104,17 @@ class DockerEngine:
 
     def save(self, ref: str) -> Iterator[bytes]:
         """Yield an image as an archive, in pieces."""
-        stream = self._ask(lambda api: api.get_image(ref, chunk_size=_PIECE))
-        try:
-            for piece in _pieces(stream):
-                if self._cancel.requested:
-                    raise Interrupted(Problem(ref, "was not read: interrupted"))
-                yield piece
-        finally:
-            stream.close()
+        self._api()  # one that was lost a moment ago is not asked again
+        with contextlib.closing(_connect(_FIRST_PIECE)) as api:
+            with engine_errors():
+                stream = api.get_image(ref, chunk_size=_PIECE)
+            try:
+                for piece in _pieces(stream):
+                    if self._cancel.requested:
+                        raise Interrupted(Problem(ref, "was not read: interrupted"))
+                    yield piece
+            finally:
+                stream.close()
 
     def layers(self, ref: str) -> tuple[str, ...]:
         """Return what an image's layers are called by their unpacked content, the first one first."""
@@ -448,7 +454,8 @@ def _momentary(error: Exception) -> RetryDecision:
     raise error
 
 
-def _connect() -> APIClient:
+def _connect(timeout: int | None = None) -> APIClient:
+    """Return a client that waits so many seconds for an answer, None: as many as the SDK."""
     from docker.api.client import APIClient
     from docker.constants import DEFAULT_TIMEOUT_SECONDS
     from docker.utils import kwargs_from_env
@@ -459,7 +466,7 @@ def _connect() -> APIClient:
             kwargs["base_url"] = _host() or f"unix://{DEFAULT_SOCKET}"
         # The first question is a small one: a daemon that hangs is told from one that is slow by it.
         api = APIClient(version="auto", timeout=_FIRST_ANSWER, **kwargs)
-        api.timeout = DEFAULT_TIMEOUT_SECONDS
+        api.timeout = DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout
         return api
 
 

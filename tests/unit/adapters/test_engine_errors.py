@@ -175,3 +175,19 @@ def test_a_user_without_a_home_or_with_an_odd_configuration(tmp_path: Path, monk
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert engine._host() is None
+
+
+def test_an_image_may_take_its_time(daemon: Callable[[Answer, bool], DockerEngine]) -> None:
+    """The engine writes all of it to a file before it sends the first byte."""
+
+    def slow(connection: socket.socket, _path: str) -> None:
+        threading.Event().wait(1.5)
+        reply(connection, 200, b"an archive")
+
+    case: tuple[Answer, bool] = (slow, True)
+    assert b"".join(daemon(*case).save("x")) == b"an archive"
+
+
+def test_an_image_that_is_gone_or_breaks_off_is_told(daemon: Callable[[Answer, bool], DockerEngine]) -> None:
+    assert "no such image" in told(lambda: list(daemon(*CASES["not found"]).save("x")))
+    assert told(lambda: list(daemon(*CASES["breaks off"]).save("x")))
