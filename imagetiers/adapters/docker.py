@@ -37,9 +37,7 @@ __all__ = ["DockerEngine"]
 
 _STDIN_SECONDS = 60
 _FIRST_ANSWER = 15  # seconds
-_FIRST_PIECE = (
-    1800  # seconds: the engine writes an image to a file of its own before it sends any of it, minutes for 7 GB
-)
+_FIRST_PIECE = 1800  # seconds: the engine writes all of an image to a file before it sends any, minutes for 7 GB
 _ANSWER = 60  # seconds, as the SDK has it
 _PIECE = 1 << 20  # bytes of an archive
 _ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
