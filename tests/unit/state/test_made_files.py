@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +15,7 @@ from imagetiers.config.model import MadeFiles
 from imagetiers.errors import BuildError, CorruptError
 from imagetiers.planning.plan import TierPlan
 from imagetiers.state import made_files
+from tests.unit.state import test_archives as archives
 
 FILE, LINK, HARD, FOLDER, FIFO = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE
 
@@ -25,18 +26,7 @@ def tier(key: str = "a" * 64, kind: str = "local", dest: str = "out") -> TierPla
     return cast(TierPlan, SimpleNamespace(name="report", key=key, config=config, key_document=document))
 
 
-def packed(path: Path, *members: tuple[str, bytes, str | bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, kind, value in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.mtime = kind, 1_000_000_000
-            if isinstance(value, bytes):
-                info.size = len(value)
-                tar.addfile(info, io.BytesIO(value))
-            else:
-                info.linkname = value
-                tar.addfile(info)
-    return path
+packed = partial(archives.packed, mtime=1_000_000_000)
 
 
 @pytest.fixture
