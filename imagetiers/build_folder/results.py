@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from imagetiers.build_folder import toolchain, tree
 from imagetiers.build_folder.errors import UnusableError
@@ -18,17 +17,15 @@ __all__ = ["digest", "give", "take"]
 def digest(paths: Sequence[str], but: Sequence[str], machine: Mapping[str, str], more: bytes) -> str:
     """Digest files and folders by content and name, the machine, the environment, and `more`. Raises UnusableError.
 
-    What fits a pattern in `but`, by its path below that folder, is left out.
+    What fits a pattern in `but`, by its path below a folder, is left out.
     """
     total = hashlib.sha256(hashlib.sha256(more).digest())
     compiles_with = {name: value for name, value in machine.items() if not name.startswith("$")}
     for name, value in sorted({**compiles_with, **toolchain.environment(os.environ)}.items()):
         total.update(f"{name}\0{value}\n".encode())
     for path in paths:
-        found = tree.sources(path) if os.path.isdir(path) else {"": tree.source(path)}
+        found = tree.sources(path, but) if os.path.isdir(path) else {"": tree.source(path)}
         for below, one in sorted(found.items()):
-            if any(fnmatchcase(below, pattern) for pattern in but):
-                continue
             line = f"{path}\0{below}\0{one.kind}\0{one.digest}\n"
             total.update(line.encode("utf-8", "surrogateescape"))
     return total.hexdigest()

@@ -13,6 +13,7 @@ import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from imagetiers.build_folder.errors import UnusableError
 
@@ -24,8 +25,7 @@ file's last change."""
 
 _GIT = re.compile(r"(.*/)?\.git/(HEAD|packed-refs|refs/.+|modules/.*/HEAD)")  # what says which commit it is
 _CACHES = frozenset({"__pycache__"})
-# Files that a compiler reads without saying so in its list of dependencies.
-_UNDECLARED = re.compile(rb"incbin|#\s*embed\b|__has_embed|\.include\s", re.IGNORECASE)
+_EMBED, _INCLUDE = re.compile(rb"#\s*embed\b"), re.compile(rb"\.include\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,15 @@ class Source:
     undeclared: bool = False
 
 
-def files_below(root: str, leave_out: Collection[str] = ()) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield everything below a folder but byte code and what git keeps for itself: relative path and entry.
-
-    What lies in `leave_out` (relative paths) is not looked at. Raises OSError.
-    """
+def files_below(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield everything below a folder but byte code and what git keeps for itself: relative path and entry. Raises OSError."""
     waiting = [""]
     while waiting:
         folder = waiting.pop()
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if path in leave_out or entry.name in _CACHES:
+                if entry.name in _CACHES:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(path)
@@ -61,11 +58,16 @@ def files_below(root: str, leave_out: Collection[str] = ()) -> Iterator[tuple[st
                 yield path, entry
 
 
-def sources(root: str, leave_out: Collection[str] = ()) -> dict[str, Source]:
-    """Read everything below `root`. Raises UnusableError for what is neither file, folder nor link, or cannot be read."""
+def sources(root: str, but: Collection[str] = ()) -> dict[str, Source]:
+    """Read everything below `root` but what fits one of the patterns.
+
+    Raises UnusableError for what is neither file, folder nor link, or cannot be read.
+    """
     found: dict[str, Source] = {}
     try:
-        for path, entry in files_below(root, leave_out):
+        for path, entry in files_below(root):
+            if any(fnmatchcase(path, pattern) for pattern in but):
+                continue
             if entry.is_symlink():
                 found[path] = Source("link", os.readlink(entry.path), 0)
             elif entry.is_file(follow_symlinks=False):
@@ -83,8 +85,20 @@ def source(path: str) -> Source:
         status = os.fstat(file.fileno())
         data = file.read()
     kind = "exec" if status.st_mode & stat.S_IXUSR else "file"
-    undeclared = _UNDECLARED.search(data) is not None
-    return Source(kind, hashlib.sha256(data).hexdigest(), status.st_mtime_ns, undeclared)
+    return Source(kind, hashlib.sha256(data).hexdigest(), status.st_mtime_ns, _undeclared(data))
+
+
+def _undeclared(data: bytes) -> bool:
+    """Say whether a compiler may read another file for this one without saying so in its list of dependencies.
+
+    Words first: one expression for all of it would take as long for a megabyte as these for ten.
+    """
+    text = data.lower()
+    if b"incbin" in text or b"__has_embed" in text:
+        return True
+    if b"embed" in text and _EMBED.search(text):
+        return True
+    return b".include" in text and _INCLUDE.search(text) is not None
 
 
 def set_time(path: str, mtime: int, atime: int = MARK) -> None:

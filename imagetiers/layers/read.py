@@ -125,11 +125,11 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, wanted: Rea
         kind = FileKind.FOLDER
     elif member.issym():
         kind = FileKind.LINK
-    entry = FileEntry(path, kind, member.mode & _MODE, member.uid, member.gid, member.size, member.linkname)
+    target = "" if kind is FileKind.FILE else member.linkname
+    entry = FileEntry(path, kind, member.mode & _MODE, member.uid, member.gid, member.size, target)
     file = tar.extractfile(member) if kind is FileKind.FILE and member.size else None
     if file is None:
-        return replace(entry, target="", content=b"") if kind is FileKind.FILE else entry
-    entry = replace(entry, target="")
+        return replace(entry, content=b"") if kind is FileKind.FILE else entry
     if not wanted.sizes:
         return _content(entry, file, wanted)
     hashed = _Hashed(file)
