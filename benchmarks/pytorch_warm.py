@@ -110,7 +110,7 @@ def run(change: Change, checkout: Checkout, server: GcsServer, latency: float, *
     before = {kind: {str(record["began"]) for record in checkout.records(kind)} for kind in ("compile", "image")}
     server.config(clear=True, latency=latency)
     began = time.monotonic()
-    done = checkout.doit(*words, timeout=6 * 3600)
+    done = checkout.doit(*words)
     wall = time.monotonic() - began
     if done.code != 0:
         raise SystemExit(done.text)

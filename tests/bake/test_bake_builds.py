@@ -16,7 +16,7 @@ from tests.bake.test_bake import FILES
 from tests.conftest import HERE, Golden
 from tests.engine.conftest import REPO, Checkout, files_of, remove_all
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.engine
 CLI = [sys.executable, "-c", "import sys; from imagetiers.cli import main; sys.exit(main())"]
 # shop: what people have. The others in the style of what is well known: a language's official images, a service with what
 # its changes must pass, a matrix of images for models.
@@ -71,7 +71,7 @@ def test_bake_and_doit_build_the_same(ported: Checkout, request: pytest.FixtureR
     shutil.rmtree(out, ignore_errors=True)
 
     assert "to be mended" not in init(ported)
-    run = ported.doit(timeout=300)
+    run = ported.doit()
 
     assert run.code == 0, run.text
     refs = {str(tier["ref"]) for tier in ported.plan().values()}

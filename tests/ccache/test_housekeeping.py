@@ -21,6 +21,7 @@ from imagetiers.errors import NotFoundError, UnavailableError
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import entries_in, make_directory
+from tests.waiting import PATIENCE
 
 NEVER = 1 << 62  # a start of the build after which nothing was used
 GRACE = PruneOptions(grace=GRACE_MIN, keep_history=0)
@@ -74,7 +75,7 @@ def test_checkpoints_come_by_themselves(tmp_path: Path) -> None:
 
     with Checkpointer(do, interval=0.01):
         for _ in range(3):
-            assert calls.acquire(timeout=20)
+            assert calls.acquire(timeout=PATIENCE)
     assert tmp_path.exists()
 
 

@@ -13,6 +13,7 @@ from imagetiers.ccache.namespace import Namespace
 from imagetiers.ccache.pull import pull
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.synthetic import entries_in
+from tests.waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -74,7 +75,7 @@ def run(tmp_path: Path, writers: int, readers: int, rounds: int) -> None:
     processes = [start(WRITER, "writer", n) for n in range(writers)] + [
         start(READER, "reader", n) for n in range(readers)
     ]
-    outputs = [process.communicate(timeout=1000) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
     lines = [json.loads(line) for out, _ in outputs[:writers] for line in out.splitlines()]

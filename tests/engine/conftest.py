@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from imagetiers.stores.port import Store
 from tests.conftest import HERE
 from tests.gcs.harness import BUCKET, GcsServer
 from tests.registry.server import RegistryServer
+from tests.waiting import PATIENCE, wait_until
 
 REPO = HERE.parent
 TINY = HERE / "repos" / "tiny"
@@ -82,10 +83,15 @@ class Checkout:
             text=True,
         )
 
-    def doit(self, *args: str, timeout: float = 250, **env: str) -> Run:
+    def doit(self, *args: str, **env: str) -> Run:
         began = time.monotonic()
-        with self.start(*args, **env) as process:
-            out, err = process.communicate(timeout=timeout)
+        process = self.start(*args, **env)
+        try:
+            out, err = process.communicate()
+        except BaseException:  # pytest's own limit, among others
+            process.kill()
+            process.communicate()
+            raise
         return Run(process.returncode, out, err, time.monotonic() - began)
 
     def edit(self, path: str, old: str, new: str) -> None:
@@ -117,12 +123,14 @@ class Checkout:
 
     def wait_for_container(self, process: subprocess.Popen[str]) -> str:
         """Wait as long as the doit runs that is to start one: a busy machine builds its image for minutes."""
-        while process.poll() is None:
-            running = [name for name in self.containers() if name.startswith("imagetiers-compile-")]
-            if running:
-                return running[0]
-            time.sleep(0.1)
-        raise AssertionError(f"no compile container was started: {process.communicate()}")
+        running: list[str] = []
+
+        def look() -> list[str]:
+            running[:] = [name for name in self.containers() if name.startswith("imagetiers-compile-")]
+            return running
+
+        wait_while(process, look)
+        return running[0]
 
 
 def docker(*args: str) -> str:
@@ -270,13 +278,9 @@ def c10(tmp_path_factory: pytest.TempPathFactory) -> Iterator[C10]:
     try:
         process = made.start("variant=quickstart", "compile:pytorch-clean")
         made.wait_for_container(process)
-        end = time.monotonic() + 400
-        while made.results() < 20:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.5)
+        wait_while(process, lambda: made.results() >= 20)
         send(process, signal.SIGKILL)
-        resumed = made.doit("variant=quickstart", "compile:pytorch-clean", timeout=800)
+        resumed = made.doit("variant=quickstart", "compile:pytorch-clean")
         assert resumed.code == 0, resumed.text
         yield C10(made, made.store, server, resumed)
     finally:
@@ -292,10 +296,16 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     remove_all(made)
 
 
+def wait_while(process: subprocess.Popen[str], until: Callable[[], object]) -> None:
+    """Wait until `until` says so; a process that ends before fails with what it has said."""
+    wait_until(lambda: until() or process.poll() is not None, pause=0.1)
+    assert process.poll() is None, process.communicate()
+
+
 def send(process: subprocess.Popen[str], number: signal.Signals) -> Run:
     """Send a signal and wait for the end."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     return Run(process.returncode, out, err, 0)
 
 

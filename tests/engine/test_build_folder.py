@@ -36,7 +36,7 @@ def wheels_of(checkout: Checkout) -> dict[str, str]:
 
 
 def compiled(checkout: Checkout) -> Run:
-    run = checkout.doit(VARIANT, "compile:pytorch-clean", timeout=1400)
+    run = checkout.doit(VARIANT, "compile:pytorch-clean")
     assert run.code == 0, run.text
     return run
 
@@ -54,7 +54,7 @@ def first(c10: C10, tmp_path: Path) -> Iterator[Checkout]:
     remove_all(own)
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_one_source_is_compiled_alone_and_the_wheel_is_the_same(first: Checkout, tmp_path: Path) -> None:
     said = compiled(first).out
     assert "build folder not used: there is none yet" in said

@@ -37,7 +37,7 @@ def progress(checkout: Checkout, task: str) -> list[tuple[int, int, str]]:
 
 
 def test_a_program_in_rust(tools: Checkout) -> None:
-    first = tools.doit("--events", "events.jsonl", "verify:greet", timeout=900)
+    first = tools.doit("--events", "events.jsonl", "verify:greet")
     assert first.code == 0, first.text
     again = tools.doit("verify:greet")
     (kept,) = (tools.root / ".imagetiers" / "wheels").glob("*/outputs")
@@ -55,7 +55,7 @@ def test_a_program_in_rust(tools: Checkout) -> None:
 
 
 def test_makefiles_and_a_wheel(tools: Checkout) -> None:
-    run = tools.doit("--events", "events.jsonl", "compile:counter", timeout=900)
+    run = tools.doit("--events", "events.jsonl", "compile:counter")
     assert run.code == 0, run.text
     lines = reached(tools, "counter")
 

@@ -14,8 +14,6 @@ from tests.engine.conftest import Checkout, bucket, docker, make_checkout, names
 from tests.engine.worker import Worker, Workers, substitute
 from tests.gcs.harness import GcsServer
 
-pytestmark = pytest.mark.timeout(300)  # the builder image, where nothing of it is cached
-
 TRUSTED, PR = "ci/cloudbuild.yaml", "ci/cloudbuild-pr.yaml"
 TIERS = ["pytorch-clean", "arr-base", "arr-training", "sister"]
 NewWorker = Callable[[], Worker]

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.engine.conftest import REPO, Checkout, docker
+from tests.waiting import PATIENCE
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training"]
 EVERYTHING = ["compile:pytorch-clean"] + [f"image:{t}" for t in TIERS] + [f"verify:{t}" for t in TIERS]
@@ -124,7 +125,7 @@ def test_in_parallel(checkout: Checkout) -> None:
 
 def test_two_at_once_share_the_work(checkout: Checkout) -> None:
     runs = [checkout.start() for _ in range(2)]
-    results = [(process.communicate(timeout=100), process.returncode) for process in runs]
+    results = [(process.communicate(timeout=PATIENCE), process.returncode) for process in runs]
 
     assert [code for _, code in results] == [0, 0], results
     assert len(checkout.records("compile")) == 1, "one of them compiled, the other waited"

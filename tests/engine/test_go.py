@@ -58,7 +58,7 @@ def in_image(checkout: Checkout) -> str:
 
 def test_a_program_in_go(hello: Checkout) -> None:
     planned = hello.doit("plan")
-    first = hello.doit("verify:hello", timeout=600)
+    first = hello.doit("verify:hello")
     assert first.code == 0, first.text
     kept, built = tree(outputs(hello)), in_image(hello)
     again = hello.doit("verify:hello")
@@ -97,7 +97,7 @@ def test_a_program_in_go(hello: Checkout) -> None:
 
     forget_images(hello)
     shutil.rmtree(hello.root / ".imagetiers" / "wheels")
-    back = hello.doit("verify:hello", timeout=600)
+    back = hello.doit("verify:hello")
 
     assert back.code == 0, back.text
     assert "compile:hello: outputs " in back.out
@@ -110,7 +110,7 @@ def test_a_step_that_leaves_something_else(hello: Checkout) -> None:
     hello.edit("pipeline.yaml", "share/]", "dist/*.tar.gz]")
     hello.edit("images/hello/build", "go build", "cp /bin/true ./hello && true")
     hello.edit("images/hello/build", '-o "$OUTPUTS_DIR/bin/hello" .', '&& mkdir "$OUTPUTS_DIR/bin"')
-    run = hello.doit("compile:hello", timeout=600)
+    run = hello.doit("compile:hello")
 
     assert run.code == 1
     assert (
@@ -124,15 +124,15 @@ def test_a_step_that_leaves_something_else(hello: Checkout) -> None:
 def test_what_the_stage_lacks_is_told_before_it_compiles(hello: Checkout) -> None:
     """One error with all of it; and of a stage without a shell what that means."""
     hello.edit("pipeline.yaml", "run: ./build, cache: none", "run: no-such-program, ccache: {strict: true}")
-    lacking = hello.doit("compile:hello", timeout=600)
+    lacking = hello.doit("compile:hello")
     hello.edit("pipeline.yaml", "ccache: {strict: true}", "cache: none")
-    unasked = hello.doit("compile:hello", timeout=600)
+    unasked = hello.doit("compile:hello")
     hello.edit("pipeline.yaml", "cache: none", "ccache: {strict: true}")
     hello.edit(
         "images/hello/Dockerfile", "FROM ${PARENT} AS builder", "FROM ${PARENT} AS whole\nFROM scratch AS builder"
     )
     hello.edit("images/hello/Dockerfile", "COPY go.mod", "COPY --from=whole /bin/true /bin/true\nCOPY go.mod")
-    bare = hello.doit("compile:hello", timeout=600)
+    bare = hello.doit("compile:hello")
 
     assert (lacking.code, unasked.code, bare.code) == (1, 1, 1)
     assert (
@@ -172,7 +172,7 @@ def test_a_stage_from_scratch_compiles(hello: Checkout) -> None:
         "COPY go.mod main.go ./\nRUN go build -o /make .\n\nFROM scratch AS builder\nCOPY --from=whole /make /make\n",
     )
     hello.edit("images/hello/.image-manifest", "build\n", "")
-    run = hello.doit("image:hello", timeout=600)
+    run = hello.doit("image:hello")
 
     assert run.code == 0, run.text
     assert (

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.engine.conftest import REPO, Checkout, use_ccache
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
 
@@ -59,12 +60,15 @@ class Terminal:
     def screen(self) -> str:
         return self.tmux("capture-pane", "-p")
 
-    def wait(self, done: Callable[[str], object], seconds: float = 40) -> str:
-        end = time.monotonic() + seconds
-        while not done(screen := self.screen):
-            assert time.monotonic() < end, screen
-            time.sleep(0.1)
-        return screen
+    def wait(self, done: Callable[[str], object]) -> str:
+        screens = [""]
+
+        def look() -> object:
+            screens.append(self.screen)
+            return done(screens[-1])
+
+        wait_until(look, lambda: screens[-1])
+        return screens[-1]
 
     def close(self) -> None:
         subprocess.run(["tmux", "-L", self._server, "kill-server"], check=False)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Checkout
+from tests.engine.conftest import Checkout, wait_while
+from tests.waiting import PATIENCE
 
 
 class Proxy:
@@ -62,11 +62,10 @@ def test_a_compile_outlives_its_daemons_connection(checkout: Checkout, proxy: Pr
     process = checkout.start("compile", DOCKER_HOST=proxy.host)
     container = checkout.wait_for_container(process)
     logs = checkout.root / ".imagetiers" / "logs" / "pytorch-clean"
-    while not any(log.stat().st_size for log in logs.glob("compile-*.log")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)  # it is followed once its first line is in the log
+    # It is followed once its first line is in the log.
+    wait_while(process, lambda: any(log.stat().st_size for log in logs.glob("compile-*.log")))
     proxy.cut()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 1, out + err
     assert err.startswith("docker: "), err

@@ -24,8 +24,8 @@ def cpp(tmp_path: Path) -> Iterator[Checkout]:
 
 
 def test_outputs_and_a_compiler_cache(cpp: Checkout) -> None:
-    cold = cpp.doit("image", timeout=600)
-    warm = cpp.doit("compile:native", "--rebuild", timeout=600)
+    cold = cpp.doit("image")
+    warm = cpp.doit("compile:native", "--rebuild")
 
     assert cold.code == 0, cold.text
     assert warm.code == 0, warm.text

@@ -32,7 +32,7 @@ def pytorch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     checkout = make_checkout(REPO, tmp_path_factory.mktemp("pytorch") / "checkout", name)
     shutil.copytree(cache, checkout.root / ".imagetiers" / "cache", symlinks=True)
     try:
-        run = checkout.doit(VARIANT, timeout=3000)
+        run = checkout.doit(VARIANT)
         assert run.code == 0, run.text
         yield checkout
     finally:

@@ -19,12 +19,12 @@ from imagetiers.errors import RegistryError
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, forget_images, make_checkout, remove_all, use_registry
 from tests.registry.server import RegistryServer, request
+from tests.waiting import PATIENCE
 
 TIERS = ["pytorch-clean", "arr-base", "arr-training"]
 FIRST = ["compile:pytorch-clean"] + [f"{verb}:{tier}" for tier in TIERS for verb in ("image", "verify", "push")]
 
 Worker = Callable[[], Checkout]
-pytestmark = pytest.mark.timeout(300)  # a registry that is down is waited for
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_two_at_once_end_with_one_digest(worker: Worker, registry_server: Regist
         only_base(checkout)
         checkout.edit("images/arr-base/Dockerfile", "COPY config/", "RUN head -c 16 /dev/urandom >/tmp/x\nCOPY config/")
     running = [checkout.start() for checkout in checkouts]
-    results = [(process.communicate(timeout=110), process.returncode) for process in running]
+    results = [(process.communicate(timeout=PATIENCE), process.returncode) for process in running]
     assert [code for _, code in results] == [0, 0], results
 
     for tier in TIERS[:2]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import Checkout, docker, send
+from tests.waiting import PATIENCE
 
 COMPILE = """
 ls -ln /run/secrets | sed 's/^/files: /'
@@ -93,7 +94,7 @@ def test_a_planted_secret_is_nowhere_but_where_it_is_used(planted: tuple[Checkou
     exported = subprocess.run(["docker", "export", container], check=True, capture_output=True).stdout
     mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "/run/secrets" in line]
     go(checkout)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0, out + err
     assert checkout.containers() == []
@@ -195,7 +196,7 @@ def test_a_compile_whose_secrets_are_cut_off_does_not_begin(
     process = checkout.start("compile", THE_TOKEN=token)
     wait_for_compile(checkout, process)
     go(checkout)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out + err
 
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.conftest import HERE
 from tests.engine.conftest import Checkout, docker, make_checkout, remove_all
+from tests.waiting import PATIENCE, wait_until
 
 PIPELINE = """\
 version: 1
@@ -52,14 +52,9 @@ class Output:
         assert self._process.stdout is not None
         self.lines.extend(line.rstrip() for line in self._process.stdout)
 
-    def wait_for(self, text: str, seconds: float = 90) -> str:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for line in list(self.lines):
-                if text in line:
-                    return line
-            time.sleep(0.1)
-        raise AssertionError(f"{text!r} is not in {self.lines}")
+    def wait_for(self, text: str) -> str:
+        wait_until(lambda: any(text in line for line in list(self.lines)), lambda: f"{text!r} is not in {self.lines}")
+        return next(line for line in self.lines if text in line)
 
 
 @contextlib.contextmanager
@@ -70,7 +65,7 @@ def ended(process: subprocess.Popen[str], by: signal.Signals) -> Iterator[subpro
             yield process
         finally:
             process.send_signal(by)
-            process.wait(60)
+            process.wait(PATIENCE)
 
 
 def running(checkout: Checkout) -> list[str]:

@@ -15,8 +15,6 @@ import pytest
 
 from tests.engine.conftest import REPO, Checkout, Run, docker, remove_all
 
-pytestmark = pytest.mark.timeout(600)  # apt runs in the images
-
 
 @dataclass(frozen=True)
 class Installed(Checkout):
@@ -24,7 +22,7 @@ class Installed(Checkout):
 
     bin: Path = Path()
 
-    def run(self, program: str, *args: str, seconds: float = 400) -> Run:
+    def run(self, program: str, *args: str) -> Run:
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
         done = subprocess.run(
             [str(self.bin / program), *args],
@@ -32,7 +30,6 @@ class Installed(Checkout):
             env=env,
             capture_output=True,
             text=True,
-            timeout=seconds,
             check=False,
         )
         return Run(done.returncode, done.stdout, done.stderr, 0)

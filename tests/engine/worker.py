@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from tests.engine.conftest import Checkout, docker, remove_all
+from tests.waiting import PATIENCE, wait_until
 
 Json = dict[str, Any]
 
@@ -52,8 +53,8 @@ class Build:
     failed: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
-    def wait(self, seconds: float = 110) -> Build:
-        end = time.monotonic() + seconds
+    def wait(self) -> Build:
+        end = time.monotonic() + PATIENCE
         for thread in self.threads:
             thread.join(max(0, end - time.monotonic()))
             assert not thread.is_alive(), self.text
@@ -119,8 +120,8 @@ class Worker:
             thread.start()
         return build
 
-    def run(self, file: Path, seconds: float = 110, **substitutions: str) -> Build:
-        return self.start(file, **substitutions).wait(seconds)
+    def run(self, file: Path, **substitutions: str) -> Build:
+        return self.start(file, **substitutions).wait()
 
     def kill(self, step: str) -> None:
         """End a step's container as the loss of the machine does."""
@@ -135,13 +136,15 @@ class Worker:
 
     def _remove_containers(self, which: str) -> None:
         """Remove containers and wait until they are gone: one that the engine is removing already refuses a second try."""
-        end = time.monotonic() + 30
-        while names := docker("ps", "-aq", "--filter", which).split():
-            assert time.monotonic() < end, names
+
+        def gone() -> bool:
+            names = docker("ps", "-aq", "--filter", which).split()
             for name in names:
                 with contextlib.suppress(subprocess.CalledProcessError):
                     docker("rm", "-f", name)
-            time.sleep(0.1)
+            return not names
+
+        wait_until(gone, lambda: which)
 
     def _volume(self, name: str) -> str:
         own = f"{self.id}-{name}"

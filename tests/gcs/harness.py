@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from imagetiers.retry import RetryPolicy
 from imagetiers.stores.gcs import GcsStore
+from tests.waiting import PATIENCE
 
 BUCKET = "test-bucket"
 # Quick retries: tests inject a known number of faults, so no time is needed for a server to recover.
@@ -69,7 +70,7 @@ class GcsServer:
         self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Send a raw request; return status, headers and body."""
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE)
         try:
             connection.request(method, target, body or None, headers or {})
             answer = connection.getresponse()

@@ -13,6 +13,7 @@ import pytest
 
 import imagetiers
 from tests.ccache.synthetic import make_directory
+from tests.waiting import PATIENCE
 
 PACKAGE = Path(imagetiers.__file__).parent
 
@@ -160,7 +161,7 @@ def ended(script: str, folder: Path) -> float:
         assert child.stdout.readline() == "losing\n"
         began = time.monotonic()
         child.send_signal(signal.SIGTERM)
-        said, errors = child.communicate(timeout=60)
+        said, errors = child.communicate(timeout=PATIENCE)
         seconds = time.monotonic() - began
     assert child.returncode != 0
     assert "asked to stop" in said or "locked by another process" in errors or not said

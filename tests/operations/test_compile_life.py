@@ -16,6 +16,7 @@ from imagetiers.errors import BuildError, EngineError, Interrupted
 from imagetiers.state.wheels import BEGAN
 from tests.conftest import HERE, edit
 from tests.operations.engine import STOPPED, TOOLCHAIN, Compile, Machine, compiles, machine
+from tests.waiting import wait_until
 
 WHEELS = {"tiny-1-py3-none-any.whl": "a wheel"}
 
@@ -100,11 +101,8 @@ def test_what_is_compiled_is_in_the_cache_while_it_still_runs(here: Machine) -> 
 
     def slow(job: Compile) -> int:
         job.call(1)
-        end = time.monotonic() + 30
-        while not seen and time.monotonic() < end:
-            time.sleep(0.01)
-            if any("ccache checkpoint: pushed" in line for line in here.console.lines):
-                seen.append(entries(here))
+        wait_until(lambda: any("ccache checkpoint: pushed" in line for line in here.console.lines))
+        seen.append(entries(here))
         return compiles(job)
 
     here.engine.script = slow

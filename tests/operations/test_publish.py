@@ -33,6 +33,7 @@ from imagetiers.state.registry import publication_name
 from tests.conftest import HERE, tiers_of
 from tests.registry.harness import QUICK, Builder, builder, upload
 from tests.registry.server import RegistryServer
+from tests.waiting import PATIENCE
 
 REPO = HERE.parent
 HARNESS = str(HERE / "registry" / "harness.py")
@@ -349,7 +350,7 @@ def test_builders_at_once_in_processes(
         )
         for one in machines
     ]
-    outputs = [racer.communicate(timeout=60) for racer in racers]
+    outputs = [racer.communicate(timeout=PATIENCE) for racer in racers]
     assert "".join(err for _, err in outputs) == ""
     assert [racer.returncode for racer in racers] == [0, 0, 0]
     results = [json.loads(out)["results"] for out, _ in outputs]

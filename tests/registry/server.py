@@ -8,9 +8,10 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import PATIENCE, wait_until
 
 BINARY = shutil.which("docker-registry")
 SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
@@ -20,7 +21,7 @@ def request(
     host: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """Send a request; return status, headers (names in lower case) and body."""
-    connection = http.client.HTTPConnection(host, timeout=20)
+    connection = http.client.HTTPConnection(host, timeout=PATIENCE)
     try:
         connection.request(method, path, body, {"Accept": SCHEMA2, **(headers or {})})
         answer = connection.getresponse()
@@ -50,13 +51,12 @@ class RegistryServer:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([str(BINARY), "serve", str(self._config)], stdout=log, stderr=log)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                if self.request("GET", "/v2/")[0] == 200:
-                    return
-            time.sleep(0.05)
-        raise AssertionError((self.folder / "log").read_text())
+        wait_until(self._answers, (self.folder / "log").read_text)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.request("GET", "/v2/")[0] == 200
+        return False
 
     def stop(self) -> None:
         self.process.kill()

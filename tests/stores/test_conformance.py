@@ -29,6 +29,7 @@ from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.gcs import GcsStore
 from imagetiers.stores.port import Store
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
+from tests.waiting import PATIENCE
 
 KINDS = ["directory", "gcs", "fake-gcs"]
 LARGE = 9 * 1024 * 1024 + 17  # more than one request may hold
@@ -54,9 +55,9 @@ def fake_gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _create_bucket(url: str) -> None:
-    body, deadline = json.dumps({"name": BUCKET}), time.monotonic() + 30
+    body, deadline = json.dumps({"name": BUCKET}), time.monotonic() + PATIENCE
     while True:
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
         try:
             connection.request("POST", "/storage/v1/b?project=test", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -394,7 +395,7 @@ def test_processes_share_a_directory(tmp_path: Path) -> None:
     workers = [
         subprocess.Popen([*command, str(number), "25"], stdout=subprocess.PIPE, text=True) for number in range(6)
     ]
-    wins = [int(worker.communicate(timeout=60)[0]) for worker in workers]
+    wins = [int(worker.communicate(timeout=PATIENCE)[0]) for worker in workers]
     assert store.read("counter")[0] == b"150"
     assert sum(wins) == 25
     winners = [int(store.read(f"race/{i}")[0]) for i in range(25)]

@@ -156,7 +156,7 @@ def test_disk_full_at_every_step(tmp_path: Path) -> None:
 
 def _drive(tmp_path: Path, mode: str) -> dict[str, list[list[Any]]]:
     command = [sys.executable, "-c", DRIVER, str(tmp_path), mode]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outcomes: dict[str, list[list[Any]]] = json.loads(done.stdout)
     return outcomes
@@ -231,7 +231,7 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         command = [sys.executable, "-c", READ_ONLY, str(root)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     finally:
         for path in paths:

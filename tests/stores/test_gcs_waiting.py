@@ -25,6 +25,7 @@ from imagetiers.retry import RetryPolicy
 from imagetiers.stores.gcs import GcsStore
 from tests.gcs.harness import BUCKET, QUICK, GcsServer
 from tests.gcs.proxy import Proxy
+from tests.waiting import PATIENCE
 
 HASTY = replace(QUICK, answer=1.0, window=1.0, total=60.0)
 LARGE = random.Random(1).randbytes(3 << 20)
@@ -174,7 +175,7 @@ def test_sigterm_ends_a_process_whose_threads_wait(proxy: Proxy) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         child.wait(1.5)
     child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=10)
+    child.communicate(timeout=PATIENCE)
     assert child.returncode != 0
 
 

@@ -48,9 +48,7 @@ class Built:
 
     def doit(self, *args: str, program: tuple[str, ...] = ("-m", "doit")) -> str:
         argv = [sys.executable, *program, *args]
-        done = subprocess.run(
-            argv, cwd=self.root, env=self.env, capture_output=True, text=True, check=False, timeout=120
-        )
+        done = subprocess.run(argv, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -74,7 +72,7 @@ def imported(where: Path, env: dict[str, str]) -> set[str]:
     """Return the modules that a doit imports in that folder."""
     program = "import sys\nfrom doit.doit_cmd import DoitMain\nDoitMain().run([])\nprint(*sys.modules)"
     argv = [sys.executable, "-c", program]
-    done = subprocess.run(argv, cwd=where, env=env, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(argv, cwd=where, env=env, capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split()) - AT_START
 
 
@@ -111,7 +109,7 @@ def test_the_calls_are_within_those_of_an_empty_doit_and_a_half(built: Built, em
     def calls(where: Path) -> int:
         profile = tmp_path / "calls"
         argv = [sys.executable, "-m", "cProfile", "-o", str(profile), "-m", "doit"]
-        subprocess.run(argv, cwd=where, env=built.env, capture_output=True, check=True, timeout=120)
+        subprocess.run(argv, cwd=where, env=built.env, capture_output=True, check=True)
         return int(pstats.Stats(str(profile)).total_calls)  # type: ignore[attr-defined]  # typeshed has no counts
 
     assert calls(built.root) <= 1.5 * calls(empty)

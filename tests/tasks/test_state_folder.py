@@ -49,7 +49,7 @@ def run(checkout: Checkout, args: list[str], before: str = "", user: int = 0) ->
         argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *argv]
     done = subprocess.run(
         argv, cwd=checkout.root, env={**os.environ, "PYTHONPATH": str(REPO), **checkout.env, "PWD": str(checkout.root)},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if "unshare failed" in done.stderr:
         pytest.skip("no mounts here")

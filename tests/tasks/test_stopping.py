@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engine.conftest import Checkout
+from tests.engine.conftest import Checkout, wait_while
+from tests.waiting import PATIENCE
 
 
 class Silent:
@@ -48,15 +49,11 @@ def silent() -> Iterator[Silent]:
 
 def ended_in_time(checkout: Checkout, silent: Silent, verb: str) -> None:
     with checkout.start(verb) as process:
-        end = time.monotonic() + 60
-        while not silent.connections:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_while(process, lambda: silent.connections)
         time.sleep(0.3)
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
         assert time.monotonic() - began < 2.0
     assert process.returncode in {130, -signal.SIGINT}
     assert said.strip() == "interrupted: what is done is kept; run doit again to go on"

@@ -28,6 +28,7 @@ from tests.conftest import HERE, Golden
 from tests.engine.conftest import Checkout
 from tests.operations.engine import DAY
 from tests.planning.world import FakeEngine, FakeRegistry, Shown, services
+from tests.waiting import PATIENCE
 
 SIZE = (110, 30)
 
@@ -61,8 +62,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textual.constants.TEXTUAL_ANIMATIONS", "none")
 
 
-async def settle(app: TiersApp, done: Callable[[], object], seconds: float = 30) -> None:
-    for _ in range(int(seconds * 20)):
+async def settle(app: TiersApp, done: Callable[[], object]) -> None:
+    for _ in range(int(PATIENCE * 20)):
         looking = [each for each in app.workers if each.group in {"look", "pane"} and not each.is_finished]
         if not looking and done():
             return
@@ -201,7 +202,7 @@ def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> 
     # It takes SIGINT over, as doit does.
     program = (
         "import signal,sys,time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "print('runs', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(130)"
+        "print('runs', flush=True)\ntry: time.sleep(3600)\nexcept KeyboardInterrupt: sys.exit(130)"
     )
     doit = Doit((sys.executable, "-c", program))
 
@@ -221,7 +222,7 @@ def test_leaving_asks_while_something_runs(session: Session, golden: Golden) -> 
             assert os.getpgid(doit.child.pid) == os.getpgid(0), "a terminal that goes takes it along"
             await pilot.press("q")
             await pilot.press("s")
-            for _ in range(1200):
+            for _ in range(int(PATIENCE * 20)):
                 if not app.is_running:
                     break
                 await asyncio.sleep(0.05)

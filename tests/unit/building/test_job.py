@@ -8,7 +8,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import imagetiers
 from imagetiers.planning.objects import Job, KnownObject, KnownObjects, read_jobs
 from tests.conftest import HERE
+from tests.waiting import wait_until
 
 SOURCE = Path(imagetiers.__file__).parent / "building" / "job.c"
 OBJECTS = HERE.parent / "benchmarks" / "results" / "cuda_objects.csv"
@@ -84,10 +84,7 @@ class Jobs:
         return [slot[0] for slot in slots]
 
     def until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end, (self.ran(), self.states()[:8])
-            time.sleep(0.002)
+        wait_until(condition, lambda: (self.ran(), self.states()[:8]), pause=0.002)
 
     def until_ran(self, name: str) -> None:
         self.until(lambda: name in self.ran())
@@ -213,7 +210,7 @@ def test_nobody_is_overtaken_for_ever(jobs: Jobs) -> None:
 def test_a_job_within_a_job_has_its_lease(jobs: Jobs) -> None:
     knows(jobs, "a", 1, 2000)
     argv = [str(jobs.program), str(jobs.program), "sh", "-c", "exit 4", "-o", "a.o"]
-    assert subprocess.run(argv, cwd=jobs.folder, env=jobs.environment(), check=False, timeout=60).returncode == 4
+    assert subprocess.run(argv, cwd=jobs.folder, env=jobs.environment(), check=False).returncode == 4
 
 
 def test_the_schedule_over_the_objects_of_a_cuda_compile(tmp_path: Path) -> None:
