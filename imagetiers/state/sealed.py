@@ -50,7 +50,7 @@ def unseal(path: Path, magic: bytes, count: int) -> Generator[bytes, None, None]
                 (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
                 digest = file.read(_DIGEST)
                 section = file.read(min(length, status.st_size))
-                if _hash(section) != digest:
+                if len(section) != length or _hash(section) != digest:
                     return
                 yield section
 

@@ -65,12 +65,6 @@ def test_the_quickstart(c10: C10, tmp_path: Path) -> None:
     program.write_text(program.read_text() + "\n# edited\n")
     assert doit(quickstart).executed == [f"{verb}:{tier}" for verb in ("image", "verify") for tier in TIERS[2:]]
 
-    # Wheels that are lost come back through the ccache: the one that is here ...
-    lose_wheels(quickstart)
-    doit(quickstart, "compile")
-    record = quickstart.records("compile")[-1]
-    assert (record["hits"], record["misses"]) == (compiled, 0)
-
     # The runtime stage alone compiles nothing.
     dockerfile = "images/pytorch-clean/Dockerfile"
     quickstart.edit(dockerfile, "USER arr", "ENV EDITED=1\nUSER arr")
@@ -80,7 +74,7 @@ def test_the_quickstart(c10: C10, tmp_path: Path) -> None:
     docker("rmi", "-f", *[ref for ref in quickstart.refs() if "/arr-base:" in ref])
     assert doit(quickstart).executed == ["image:arr-base", "verify:arr-base"]
 
-    # ... or the bucket's, on a fresh worker: nothing is left here, and the wheels are lost in the bucket, too.
+    # A fresh worker, where nothing is left: wheels that are lost in the bucket, too, come back through its ccache.
     lose_wheels(quickstart)
     remove_all(quickstart)
     fresh = make_checkout(quickstart.root, tmp_path / "fresh", quickstart.name, server)

@@ -53,31 +53,33 @@ def test_a_build_asks_the_agent_and_keeps_nothing_of_it(checkout: Checkout, agen
 
 def test_the_network_of_builds_and_compiles(checkout: Checkout) -> None:
     """It is in the key, and none keeps even the usual network from a RUN."""
-    look = "RUN ls /sys/class/net >/net"
-    keys = {}
+    look = "RUN ls /sys/class/net >/net; readlink /proc/self/ns/net >/namespace"
+    keys, namespaces = set(), {}
     for network in ("", "none", "host"):
         one_tier(checkout, look, f"    network: {network}\n" if network else "")
-        keys[network] = checkout.plan()["arr-base"]["key"]
+        keys.add(checkout.plan()["arr-base"]["key"])
         run = checkout.doit("image")
         assert run.code == 0, run.text
-        keys[said(checkout, "/net")] = keys[network]
-    host = docker("run", "--rm", "--network=host", "debian:trixie-slim", "ls", "/sys/class/net")
-    assert len({keys[""], keys["none"], keys["host"]}) == 3
-    assert keys["lo\n"] == keys["none"]
-    assert keys[host] == keys["host"]
+        namespaces[network] = said(checkout, "/namespace")
+        assert (said(checkout, "/net") == "lo\n") == (network == "none")
+    host = docker("run", "--rm", "--network=host", "debian:trixie-slim", "readlink", "/proc/self/ns/net")
+    assert len(keys) == len(set(namespaces.values())) == 3
+    assert namespaces["host"] == host
 
 
 def test_a_compile_reaches_the_hosts_network_only_where_that_is_asked(checkout: Checkout) -> None:
-    checkout.edit("images/pytorch-clean/make-wheel", "n=0\n", "n=0\nls /sys/class/net | sed 's/^/net: /'\n")
+    look = "readlink /proc/self/ns/net | sed 's/^/net: /'"
+    checkout.edit("images/pytorch-clean/make-wheel", "n=0\n", f"n=0\nls /sys/class/net | sed 's/^/net: /'\n{look}\n")
     without = checkout.doit("compile")
     checkout.edit("pipeline.yaml", "    compile:", "    network: host\n    compile:")
     host = checkout.doit("compile")
 
     assert (without.code, host.code) == (0, 0), without.text + host.text
     logs = sorted((checkout.root / ".imagetiers" / "logs" / "pytorch-clean").glob("compile-*"), key=os.path.getmtime)
-    nets = [[line for line in log.read_text().splitlines() if line.startswith("net: ")] for log in logs]
-    there = docker("run", "--rm", "--network=host", "debian:trixie-slim", "ls", "/sys/class/net").split()
-    assert nets == [["net: lo"], [f"net: {name}" for name in there]]
+    nets = [re.findall("^net: (.*)$", log.read_text(), re.MULTILINE) for log in logs]
+    there = docker("run", "--rm", "--network=host", "debian:trixie-slim", "readlink", "/proc/self/ns/net").strip()
+    assert nets[0][:-1] == ["lo"]
+    assert [net[-1] == there for net in nets] == [False, True]
 
 
 def test_no_cache_makes_the_image_of_the_key_anew(checkout: Checkout) -> None:

@@ -273,6 +273,7 @@ def test_what_is_wrong(project: Checkout) -> None:
 REAL = shutil.which("gcloud")
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not REAL, reason="gcloud is not installed")
 def test_the_real_gcloud_reads_each_command(project: Checkout, google: Google, tmp_path: Path) -> None:
     """Of those that it cannot read it says so with exit code 2; the others need an account, which nobody has here: 1."""

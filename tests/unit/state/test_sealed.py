@@ -88,3 +88,14 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
 def test_values_are_of_no_class() -> None:
     with pytest.raises(BROKEN):
         read_values(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def test_whatever_bit_is_flipped_it_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    seal(path, MAGIC, [b"one", b"two"])
+    whole = path.read_bytes()
+
+    for at in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert read(path) != [b"one", b"two"], (at, bit)
