@@ -104,7 +104,8 @@ def problems_of(layout: Layout) -> tuple[Problem, ...]:
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: json.dumps(odd)[:20])
 def test_an_odd_value_at_every_place(odd: Any, tiny: Layout) -> None:
-    for path in paths(FULL):
+    """Each value at a third of the places: all of them together take minutes, and each place has seen six of them."""
+    for path in list(paths(FULL))[ODD.index(odd) % 3 :: 3]:
         tiny.pipeline.write_text(json.dumps(with_value(path, odd), indent=1))
         said: dict[str, str] = {}
         for problem in problems_of(tiny):
