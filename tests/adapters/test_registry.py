@@ -372,6 +372,8 @@ def test_what_cannot_be_copied_moves_no_tag(fake: FakeRegistry) -> None:
             HttpRegistry(QUICK).set_tag(f"{fake.host}/channel/tier:latest", digest_of(IMAGE), f"{fake.host}/name/tier")
         assert copied.manifest == b""
 
+
+def test_what_is_no_image_or_leads_elsewhere_is_not_copied(fake: FakeRegistry) -> None:
     fake.answers = [(200, {}, b'{"manifests": []}'), error(404, "MANIFEST_UNKNOWN")]
     with pytest.raises(RegistryError, match="is no image but a list of them"):
         HttpRegistry(QUICK).set_tag(f"{fake.host}/a:x", digest_of(b'{"manifests": []}'), f"{fake.host}/b")
