@@ -32,8 +32,8 @@ from doit.reporter import ConsoleReporter
 from imagetiers.adapters.streams import harden
 from imagetiers.errors import ImagetiersError, Problem, os_problem
 from imagetiers.suggestions import nearest
+from imagetiers.tasks.asked import ASKED, Asked
 from imagetiers.tasks.options import refused, split_hint
-from imagetiers.tasks.tier_task import ASKED, Asked
 from imagetiers.visible import visible
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from imagetiers.services import Services
 from imagetiers.session import Session
 from imagetiers.state.observe import clear_forced, forced_tasks, observe
 from imagetiers.suggestions import did_you_mean
+from imagetiers.tasks.asked import ASKED, verbs_of
 from imagetiers.tasks.options import refused
 from imagetiers.tasks.start import (
     Variables,
@@ -30,7 +31,6 @@ from imagetiers.tasks.start import (
     read_volume,
     unreadable_names,
 )
-from imagetiers.tasks.tier_task import ASKED, verbs_of
 
 if TYPE_CHECKING:
     from imagetiers.building.deadline import Deadline

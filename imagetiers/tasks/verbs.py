@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from doit.exceptions import TaskFailed
 
 from imagetiers.errors import ImagetiersError, Problem
 from imagetiers.planning.decide import run_after, run_before
-from imagetiers.planning.keys import short
 from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
 from imagetiers.state.observe import mark_forced
 from imagetiers.tasks.invocation import Invocation
 from imagetiers.tasks.options import duration, form, option, string, switch, where_called
-from imagetiers.tasks.tier_task import TierTask
+from imagetiers.tasks.tier_task import TierTask, TierVerb
 from imagetiers.tasks.uptodate import UpToDate
 
 __all__ = ["TierVerbs"]
@@ -33,6 +32,16 @@ def _where(value: str) -> str:
 _FILE = string("names no file", "a path, or - for the standard output")
 REBUILD = switch("rebuild", "do it although it need not be done")
 NO_CACHE = switch("no-cache", "do it without the layers that BuildKit has cached, although it need not be done")
+
+
+def _made(tier: TierPlan) -> str:
+    assert tier.compile is not None  # noqa: S101  only such tiers have the task
+    return tier.compile.config.made
+
+
+def _a(noun: str) -> Callable[[TierPlan], str]:
+    return lambda _tier: noun
+
 
 _SHOWN = 4  # tiers of a group that its line in doit list names
 TIMEOUT = option("timeout", "end it gracefully after so long, such as 3h30m", duration, default=None)
@@ -63,24 +72,29 @@ class TierVerbs:
     def compile(self) -> Iterator[Task | TierTask]:
         """compile:<tier>: wheels and other outputs."""
         tiers = [tier for tier in self._doit.plan.tiers.values() if tier.compile is not None]
-        return self._group("compile", "compile wheels and other outputs", tiers, self._compile_task)
+        verb = self._verb("compile", _made, self._compile, COMPILE_PARAMS, clean="clean_compile")
+        return self._group(verb, "compile wheels and other outputs", tiers)
 
     def image(self) -> Iterator[Task | TierTask]:
         """image:<tier>: images, parents first."""
-        return self._group("image", "build images", list(self._doit.plan.tiers.values()), self._image_task)
+        params = [REBUILD, NO_CACHE]
+        verb = self._verb("image", _a("image"), self._image, params, clean="clean_image", refusals=self._build_refusals)
+        return self._group(verb, "build images", list(self._doit.plan.tiers.values()))
 
     def verify(self) -> Iterator[Task | TierTask]:
         """verify:<tier>: the checks of a tier and its ancestors."""
-        return self._group("verify", "verify images", self._images(), self._verify_task)
+        verb = self._verb("verify", _a("verified"), self._verify, VERIFY_PARAMS, clean="clean_verdicts")
+        return self._group(verb, "verify images", self._images())
 
     def pull(self) -> Iterator[Task | TierTask]:
         """pull:<tier>: bring images here that the registry holds."""
-        return self._group("pull", "pull images that the registry holds", self._images(), self._pull_task)
+        verb = self._verb("pull", _a("image"), self._pull)
+        return self._group(verb, "pull images that the registry holds", self._images())
 
     def push(self) -> Iterator[Task | TierTask]:
         """push:<tier>: publish verified images, parents first."""
-        doc = "publish verified images, then move the friendly tags"
-        return self._group("push", doc, self._images(), self._push_task)
+        verb = self._verb("push", _a("published"), self._push, refusals=self._push_refusals)
+        return self._group(verb, "publish verified images, then move the friendly tags", self._images())
 
     def groups(self) -> Iterator[Task]:
         """GROUP: what a doit does for all tiers, for those of a group of pipeline.yaml."""
@@ -107,80 +121,59 @@ class TierVerbs:
     def _images(self) -> list[TierPlan]:
         return [self._doit.plan.tiers[name] for name in self._doit.plan.images]
 
-    def _group(
-        self, verb: str, doc: str, tiers: list[TierPlan], make: Callable[[TierPlan], Task]
-    ) -> Iterator[Task | TierTask]:
+    def _group(self, verb: TierVerb, doc: str, tiers: list[TierPlan]) -> Iterator[Task | TierTask]:
         """Yield the group of a verb, and its tasks where the command needs them."""
-        needed = tiers if verb in self._doit.verbs else []
-        up_to_date = self._all_up_to_date([f"{verb}:{tier.name}" for tier in tiers])
-        below = [f"{verb}:{tier.name}" for tier in needed]
-        yield {"name": None, "doc": doc, "uptodate": [up_to_date], "task_dep": below}
-        for tier in needed:
-            yield TierTask(verb, tier.name, **make(tier))
+        names = [f"{verb.name}:{tier.name}" for tier in tiers]
+        needed = verb.name in self._doit.verbs
+        uptodate, below = [self._all_up_to_date(names)], names if needed else []
+        yield {"name": None, "doc": doc, "uptodate": uptodate, "task_dep": below}
+        plan = self._doit.plan
+        for name, tier in zip(names, tiers, strict=True) if needed else ():
+            yield TierTask(name, verb, tier, run_after(plan, name), run_before(plan, name))
 
     def _all_up_to_date(self, tasks: list[str]) -> UpToDate:
         return UpToDate(lambda: next(filter(None, map(self._doit.reason, tasks)), ""), rebuild=False)
 
-    def _compile_task(self, tier: TierPlan) -> Task:
-        check, needed = (functools.partial(self._doit.reason, f"{verb}:{tier.name}") for verb in ("compile", "image"))
-        within = functools.partial(self._doit.ask_within, f"compile:{tier.name}")
-        assert tier.compile is not None  # noqa: S101  only such tiers have the task
-        return self._task(tier, "compile", tier.compile.config.made, self._compile, clean="clean_compile") | {
-            "uptodate": [UpToDate(check, needed=needed, within=within)],
-            "params": COMPILE_PARAMS,
-        }
-
-    def _image_task(self, tier: TierPlan) -> Task:
-        task = self._task(tier, "image", "image", self._image, clean="clean_image")
-        task["meta"]["missing"] = functools.partial(self._build_refusals, tier)
-        return task | {"params": [REBUILD, NO_CACHE]}
-
-    def _verify_task(self, tier: TierPlan) -> Task:
-        task = self._task(tier, "verify", "verified", self._verify, clean="clean_verdicts", asked=(*_REPORTS, "gpu"))
-        return task | {"params": VERIFY_PARAMS}
-
-    def _pull_task(self, tier: TierPlan) -> Task:
-        return self._task(tier, "pull", "image", self._pull)
-
-    def _push_task(self, tier: TierPlan) -> Task:
-        task = self._task(tier, "push", "published", self._push)
-        task["meta"]["missing"] = functools.partial(self._push_refusals, tier)
-        return task
-
-    def _task(
+    def _verb(
         self,
-        tier: TierPlan,
-        verb: str,
-        noun: str,
+        name: str,
+        noun: Callable[[TierPlan], str],
         action: Callable[..., Any],
+        params: Sequence[dict[str, Any]] = (REBUILD,),
         *,
         clean: str = "",
-        asked: tuple[str, ...] = (),
-    ) -> Task:
+        refusals: Callable[[TierPlan], tuple[Problem, ...]] | None = None,
+    ) -> TierVerb:
+        cleaned = functools.partial(self._clean, clean) if clean and self._doit.cleans else None
+        return TierVerb(
+            name,
+            noun,
+            params,
+            action,
+            functools.partial(self._up_to_date, name),
+            functools.partial(self._meta, name, refusals),
+            cleaned,
+        )
+
+    def _up_to_date(self, verb: str, tier: TierPlan) -> UpToDate:
         name = f"{verb}:{tier.name}"
         check = functools.partial(self._doit.reason, name)
         within = functools.partial(self._doit.ask_within, name)
-        up_to_date = (
-            UpToDate(check, details=functools.partial(self._details, tier), within=within)
-            if verb == "image"
-            else UpToDate(check, within=within, asked=asked)
-        )
-        key = tier.compile.key if verb == "compile" and tier.compile is not None else tier.key
+        if verb == "compile":
+            needed = functools.partial(self._doit.reason, f"image:{tier.name}")
+            return UpToDate(check, needed=needed, within=within)
+        if verb == "image":
+            return UpToDate(check, details=functools.partial(self._details, tier), within=within)
+        return UpToDate(check, within=within, asked=(*_REPORTS, "gpu") if verb == "verify" else ())
+
+    def _meta(
+        self, verb: str, refusals: Callable[[TierPlan], tuple[Problem, ...]] | None, tier: TierPlan
+    ) -> dict[str, Any]:
+        """Return what `doit_plugins` asks a task for."""
         return {
-            "doc": f"{noun} {short(key)} of {tier.name}",
-            "title": lambda _task: f"{name}  {short(key)}",
-            "actions": [(action, [tier])],
-            "uptodate": [up_to_date],
-            "task_dep": list(run_after(self._doit.plan, name)),
-            "setup": list(run_before(self._doit.plan, name)),
-            "params": [REBUILD],
-            "io": {"capture": False},
-            "clean": [(self._clean, [clean, tier])] if clean and self._doit.cleans else [],
-            "meta": {
-                "forget": functools.partial(mark_forced, self._doit.layout, name),
-                "up_to_date": up_to_date,
-                "notes": functools.partial(self._notes, tier),
-            },
+            "forget": functools.partial(mark_forced, self._doit.layout, f"{verb}:{tier.name}"),
+            "notes": functools.partial(self._notes, tier),
+            "missing": functools.partial(refusals, tier) if refusals is not None else None,
         }
 
     def _notes(self, tier: TierPlan) -> list[str]:

@@ -17,7 +17,7 @@ from imagetiers.planning.make import make_plan
 from imagetiers.planning.plan import Plan
 from imagetiers.report.cloudbuild import Mode, build_text
 from imagetiers.rules.weigh import weigh
-from imagetiers.tasks.tier_task import VERBS
+from imagetiers.tasks.asked import VERBS
 
 DAY = date(2026, 11, 21)
 DOCKERFILE = """\
