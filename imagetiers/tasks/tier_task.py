@@ -12,7 +12,7 @@ from doit.task import IOConfig, Task
 
 from imagetiers.planning.keys import short
 from imagetiers.planning.plan import TierPlan
-from imagetiers.tasks.uptodate import UpToDate
+from imagetiers.tasks.uptodate import SIGNATURE, UpToDate
 
 __all__ = ["TierTask", "TierVerb"]
 
@@ -41,6 +41,8 @@ class _Decision:
     """Whether a task has anything to do: asked, it remembers the answer in the task only if it has."""
 
     __slots__ = ("_task",)
+
+    __signature__ = SIGNATURE
 
     def __init__(self, task: TierTask) -> None:
         self._task = task

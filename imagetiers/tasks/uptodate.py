@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["UpToDate"]
+__all__ = ["SIGNATURE", "UpToDate"]
+
+SIGNATURE = inspect.signature(lambda task, values: None)  # noqa: ARG005
+"""What doit calls with a task. It asks each object for that, which takes longer than the answer to the question itself."""
 
 _AFRESH = ("rebuild", "no_cache")  # options by which a task runs that need not
 
@@ -26,6 +30,8 @@ class UpToDate:
         "_rebuild",
         "_within",
     )  # thousands of tiers have four each
+
+    __signature__ = SIGNATURE
 
     def __init__(
         self,
