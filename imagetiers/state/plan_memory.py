@@ -32,12 +32,13 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from imagetiers import __version__
+from imagetiers.config.checks import Checks, Forbidden, PythonCheck
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import NOTHING_GIVEN, Budget, Refresh, Tier, Verify
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.inputs.files import InputFile
 from imagetiers.planning.keys import KeyDocument
-from imagetiers.planning.plan import Plan, Recipe, TierPlan, VerifyPlan
+from imagetiers.planning.plan import Contexts, Plan, Recipe, TierPlan, VerifyPlan
 from imagetiers.repository_file import ABSENT, Reads, changed, identity, kind_in_the_way
 from imagetiers.state.sealed import BROKEN, read_values, seal, unseal
 
@@ -253,7 +254,7 @@ class _Pickler(pickle.Pickler):
             MappingProxyType: _without_proxy,
             InputFile: _without_content,
             TierPlan: _without_recipe,
-            **dict.fromkeys((Budget, KeyDocument, Recipe, Tier, Verify, VerifyPlan), _taken_apart),
+            **dict.fromkeys(_EACH_TIERS, _taken_apart),
         }
 
     def persistent_id(self, obj: Any) -> str | None:
@@ -267,6 +268,12 @@ def _pickled(found: Remembered) -> tuple[bytes, bytes]:
     _Pickler(plan).dump(found)
     _Pickler(recipes).dump({name: tier.recipe() for name, tier in found.plan.tiers.items()})
     return plan.getvalue(), zlib.compress(recipes.getvalue(), level=1)
+
+
+_EACH_TIERS = (
+    Budget, Checks, Contexts, Forbidden, KeyDocument, PythonCheck, Recipe, Tier, Verify, VerifyPlan,
+)  # fmt: skip
+"""Of these there are as many as tiers."""
 
 
 def _without_proxy(entries: Mapping[Any, Any]) -> tuple[Any, ...]:
