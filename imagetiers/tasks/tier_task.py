@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from doit.action import BaseAction, create_action
 from doit.task import IOConfig, Task
@@ -20,8 +19,7 @@ _STAYS = {"_action_instances", "decided", "tier", "verb"}
 """Attributes of a task that are not taken to a worker: they may hold closures."""
 
 
-@dataclass(frozen=True, slots=True)
-class TierVerb:
+class TierVerb(NamedTuple):
     """What the tasks of a verb have in common, and what each is by its tier. `clean`: None where nothing is to be cleaned."""
 
     name: str
