@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+_Found = TypeVar("_Found")
 
 PATIENCE = 900.0
-"""Seconds, more than ten times what the longest of the small pipelines' builds has taken on the busiest machine."""
+"""Seconds. What took longest so far, a compile on a machine that was several times too busy, took 235."""
 
 
-def wait_until(done: Callable[[], object], state: Callable[[], object] = str, *, pause: float = 0.05) -> None:
-    """Wait until `done` says so, looking every `pause` seconds; what hangs fails with what `state` tells."""
+def wait_until(done: Callable[[], _Found], state: Callable[[], object] = str, *, pause: float = 0.05) -> _Found:
+    """Look every `pause` seconds until `done` returns something; return that. What hangs fails with what `state` tells."""
     end = time.monotonic() + PATIENCE
-    while not done():
+    while not (found := done()):
         assert time.monotonic() < end, state()
         time.sleep(pause)
+    return found

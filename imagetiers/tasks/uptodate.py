@@ -21,15 +21,7 @@ class UpToDate:
     within the time that the task's option --timeout gives. `asked` are options for which the task runs in any case.
     """
 
-    __slots__ = (
-        "_asked",
-        "_check",
-        "_details",
-        "_needed",
-        "_reason",
-        "_rebuild",
-        "_within",
-    )  # thousands of tiers have four each
+    __slots__ = ("_asked", "_check", "_details", "_needed", "_reason", "_rebuild", "_within")
 
     __signature__ = SIGNATURE
 

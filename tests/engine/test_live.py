@@ -61,14 +61,11 @@ class Terminal:
         return self.tmux("capture-pane", "-p")
 
     def wait(self, done: Callable[[str], object]) -> str:
-        screens = [""]
+        def look() -> str:
+            screen = self.screen
+            return screen if done(screen) else ""
 
-        def look() -> object:
-            screens.append(self.screen)
-            return done(screens[-1])
-
-        wait_until(look, lambda: screens[-1])
-        return screens[-1]
+        return wait_until(look, lambda: self.screen)
 
     def close(self) -> None:
         subprocess.run(["tmux", "-L", self._server, "kill-server"], check=False)

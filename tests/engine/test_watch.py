@@ -53,8 +53,10 @@ class Output:
         self.lines.extend(line.rstrip() for line in self._process.stdout)
 
     def wait_for(self, text: str) -> str:
-        wait_until(lambda: any(text in line for line in list(self.lines)), lambda: f"{text!r} is not in {self.lines}")
-        return next(line for line in self.lines if text in line)
+        def look() -> str:
+            return next((line for line in list(self.lines) if text in line), "")
+
+        return wait_until(look, lambda: f"{text!r} is not in {self.lines}")
 
 
 @contextlib.contextmanager
