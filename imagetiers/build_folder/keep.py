@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imagetiers.build_folder import manifest, ninja, parts, toolchain, tree
+from imagetiers.build_folder.beside import beside
 from imagetiers.build_folder.errors import UnusableError
 from imagetiers.build_folder.manifest import COMPILED, ELSEWHERE, UNREAD, FolderManifest
 
@@ -102,8 +103,9 @@ class Keeper:
             if "__pycache__" in names:
                 shutil.rmtree(f"{folder}/__pycache__", ignore_errors=True)
                 names.remove("__pycache__")
-        compiles_with = toolchain.machine([root]) | toolchain.environment(os.environ)
-        self.found = FolderManifest(root, build, compiles_with, tree.sources(root))
+        machine = beside(lambda: toolchain.machine([root]))
+        sources = tree.sources(root)
+        self.found = FolderManifest(root, build, machine() | toolchain.environment(os.environ), sources)
 
     def _use(self) -> None:
         now = self.here

@@ -11,6 +11,7 @@ import stat
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from imagetiers.build_folder.errors import UnusableError
 
@@ -50,13 +51,19 @@ def pack(root: str, paths: Iterable[str], folder: str) -> None:
 
 
 def unpack(folder: str, root: str) -> None:
-    """Put the parts that lie in `folder` below `root`. Raises UnusableError."""
-    for name in sorted(os.listdir(folder)):
-        if not name.endswith(SUFFIX) or name.startswith("result-"):
-            continue
+    """Put the parts that lie in `folder` below `root`, a part a processor at a time. Raises UnusableError."""
+
+    def put(name: str) -> str:
         words = ["tar", "-x", "-p", "--no-same-owner", "-C", root, "-f", f"{folder}/{name}"]
-        if subprocess.run(words, check=False).returncode != 0:
-            raise UnusableError(f"{name} cannot be unpacked")
+        return name if subprocess.run(words, check=False).returncode else ""
+
+    parts = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX) and not name.startswith("result-"))
+    folders = f"{_FOLDERS}{SUFFIX}"
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        bad = [*pool.map(put, (name for name in parts if name != folders))]
+    bad += map(put, {folders} & set(parts))
+    for name in filter(None, bad):
+        raise UnusableError(f"{name} cannot be unpacked")
 
 
 def remove(root: str, paths: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ WAITS = {
     ("adapters/process.py", "join"): "ten seconds at most, for a program's stdin",
     ("adapters/process.py", "wait"): "the handler ends the program, and kills it after ten seconds",
     ("adapters/signals.py", "wait_for"): "at the end, for the containers of other threads, at most 30 s",
+    ("build_folder/parts.py", "pool"): "unpacking, in a compile's container",
     ("build_folder/toolchain.py", "pool"): "hashing, in a compile's container",
     ("building/compile_watch.py", "join"): "two seconds at most, for a look at the container",
     ("building/compile_watch.py", "wait"): "in a thread that ends with the process, for two seconds",
