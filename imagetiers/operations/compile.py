@@ -48,6 +48,7 @@ from imagetiers.state.objects import keep_objects, known_objects
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record, keep, keep_inputs
 from imagetiers.state.wheels_whole import what_is_wrong
+from imagetiers.stores.patience import begin
 
 __all__ = ["compile_wheels"]
 
@@ -156,12 +157,9 @@ def _compile(
                         judge(warm, settings, done, before, session.services)
                     _commit(session, step, task)
             finally:
-                # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
-                session.services.engine.remove(container)
                 watch.lap("commit")
-                with folder.publishing(good=code == 0):
-                    if keeper is not None:
-                        keeper.close(good=code == 0)
+                # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
+                _publish(session, container, folder, keeper, good=code == 0)
                 if settings is not None:
                     changed = toolchain_change(warm, before)
                     last = last_compile(step.key, watch.began, done, known, changed)
@@ -283,6 +281,19 @@ def _builder(
     )
     path = session.layout.log(tier.name, "builder", step.key)
     run_build(session, step, title, path, secrets.values(), lambda folders: make(folders=folders), deadline)
+
+
+def _publish(
+    session: Session, container: str, folder: CompileFolder, keeper: Checkpointer | None, *, good: bool
+) -> None:
+    """Push what a compile has left, and remove its container meanwhile: its gigabytes of files take the engine seconds."""
+    removed = begin(partial(session.services.engine.remove, container))
+    try:
+        with folder.publishing(good=good):
+            if keeper is not None:
+                keeper.close(good=good)
+    finally:
+        removed(None)
 
 
 def _running(session: Session, step: CompilePlan) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-__all__ = ["answer_within", "in_parallel"]
+__all__ = ["answer_within", "begin", "in_parallel"]
 
 _In = TypeVar("_In")
 _Answer = TypeVar("_Answer")
@@ -18,6 +18,14 @@ def answer_within(seconds: float, call: Callable[[], _Answer]) -> _Answer:
 
     It runs in a thread that ends with the process, so a call that was left behind may still be done.
     """
+    return begin(call)(seconds)
+
+
+def begin(call: Callable[[], _Answer]) -> Callable[[float | None], _Answer]:
+    """Begin a call in a thread that ends with the process. What comes back waits so many seconds for it (None: any number).
+
+    It returns what the call returns, or raises what it raises. Raises queue.Empty when that takes longer.
+    """
     answers: SimpleQueue[tuple[_Answer] | BaseException] = SimpleQueue()
 
     def work() -> None:
@@ -26,11 +34,14 @@ def answer_within(seconds: float, call: Callable[[], _Answer]) -> _Answer:
         except BaseException as error:  # noqa: BLE001  whatever it is, it is raised where it was asked
             answers.put(error)
 
+    def wait(seconds: float | None) -> _Answer:
+        answer = answers.get(timeout=seconds)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer[0]
+
     threading.Thread(target=work, name="patience", daemon=True).start()
-    answer = answers.get(timeout=seconds)
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer[0]
+    return wait
 
 
 def in_parallel(call: Callable[[_In], _Answer], items: Iterable[_In], threads: int) -> list[_Answer]:
