@@ -94,8 +94,8 @@ class Engine(Protocol):
         """Return how an image says that it is run."""
         ...
 
-    def save(self, ref: str) -> Iterator[bytes]:
-        """Yield an image as an archive, in pieces."""
+    def save(self, *refs: str) -> Iterator[bytes]:
+        """Yield images as one archive, in pieces: what they share is in it once."""
         ...
 
     def layers(self, ref: str) -> tuple[str, ...]:

@@ -53,9 +53,9 @@ class LimitedEngine:
         """Pass on."""
         return self._ask(lambda: self._engine.image_config(ref))
 
-    def save(self, ref: str) -> Iterator[bytes]:
+    def save(self, *refs: str) -> Iterator[bytes]:
         """Pass on: for each megabyte or so is waited, for Docker's pieces are small and waiting takes a thread."""
-        pieces = self._ask(lambda: self._engine.save(ref))
+        pieces = self._ask(lambda: self._engine.save(*refs))
         while piece := self._ask(lambda: _together(pieces)):
             yield piece
 

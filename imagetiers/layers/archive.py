@@ -16,7 +16,7 @@ from imagetiers.layers.model import FileLayer, LayerError, ReadOptions
 from imagetiers.layers.read import Chunks, read_layer
 from imagetiers.layers.tree import FileTree, merge
 
-__all__ = ["ImageFiles", "is_oci_layout", "read_saved"]
+__all__ = ["ImageFiles", "SavedImage", "is_oci_layout", "read_images", "read_saved"]
 
 _MANIFEST = "manifest.json"
 _SMALL = 8 << 20  # bytes: what is larger is no document
@@ -24,7 +24,7 @@ _MOST_MEMBERS = 10_000
 _BY_DIGEST = "blobs/sha256/"
 _REMEMBERED = 200  # layers
 
-_read_before: dict[tuple[str, ReadOptions], FileLayer] = {}
+_read_before: dict[str, tuple[ReadOptions, FileLayer]] = {}
 """Layers by their digest: a tier's image begins with its parent's layers, which were read a moment before."""
 
 
@@ -37,6 +37,19 @@ class ImageFiles:
     tree: FileTree
 
 
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """An image of an archive, whose layers have been read and not yet been put together. It was asked for by `tags`."""
+
+    tags: tuple[str, ...]
+    config: ImageConfig
+    layers: tuple[FileLayer, ...]
+
+    def files(self) -> ImageFiles:
+        """Put them together. Raises LayerError for what is no file system."""
+        return ImageFiles(self.config, self.layers, merge(self.layers))
+
+
 def is_oci_layout(archive: Path) -> bool:
     """Say whether an archive has OCI's image layout. Raises OSError."""
     with tarfile.open(archive, "r:") as tar:
@@ -44,7 +57,15 @@ def is_oci_layout(archive: Path) -> bool:
 
 
 def read_saved(pieces: Iterator[bytes], wanted: ReadOptions) -> ImageFiles:
-    """Read an archive once, from beginning to end. Raises LayerError when it is none, or ends early."""
+    """Read an archive of one image once, from beginning to end. Raises LayerError when it is none, or ends early."""
+    images = read_images(pieces, wanted)
+    if len(images) != 1:
+        raise LayerError("the archive's manifest does not name one image")
+    return images[0].files()
+
+
+def read_images(pieces: Iterator[bytes], wanted: ReadOptions) -> list[SavedImage]:
+    """Read an archive of images once, from beginning to end. Raises LayerError when it is none, or ends early."""
     members = _Members(wanted)
     try:
         with tarfile.open(fileobj=io.BufferedReader(Chunks(pieces), 1 << 20), mode="r|") as tar:
@@ -53,7 +74,7 @@ def read_saved(pieces: Iterator[bytes], wanted: ReadOptions) -> ImageFiles:
                 members.take(tar, member)
     except tarfile.TarError as error:
         raise LayerError(f"the image's archive cannot be read: {error}") from error
-    return _image(members.documents, members.layers, members.links)
+    return _images(members.documents, members.layers, members.links)
 
 
 @dataclass
@@ -86,10 +107,12 @@ class _Members:
 
     def _remembered(self, name: str, file: IO[bytes]) -> FileLayer | LayerError:
         """Return a layer that was read in this process, or read it."""
-        known = (name, self.wanted)
-        layer = _read_before.get(known) or self._layer(file)
+        before = _read_before.get(name)
+        if before is not None and before[0] | self.wanted == before[0]:
+            return before[1]
+        layer = self._layer(file)
         if name.startswith(_BY_DIGEST) and isinstance(layer, FileLayer):
-            _read_before[known] = layer
+            _read_before[name] = self.wanted, layer
             while len(_read_before) > _REMEMBERED:
                 _read_before.pop(next(iter(_read_before)), None)
         return layer
@@ -101,19 +124,25 @@ class _Members:
             return error
 
 
-def _image(documents: dict[str, Any], layers: dict[str, FileLayer | LayerError], links: dict[str, str]) -> ImageFiles:
+def _images(
+    documents: dict[str, Any], layers: dict[str, FileLayer | LayerError], links: dict[str, str]
+) -> list[SavedImage]:
     listed = documents.get(_MANIFEST)
-    if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0], dict):
-        raise LayerError("the archive's manifest does not name one image")
-    names, config = listed[0].get("Layers"), documents.get(str(listed[0].get("Config")))
-    if not isinstance(names, list) or not isinstance(config, dict):
-        raise LayerError("the archive's manifest names no layers, or no configuration")
-    found: list[FileLayer] = []
-    for name in names:
-        layer = layers.get(links.get(str(name), str(name)))
-        if layer is None:
-            raise LayerError(f"the archive lacks the layer {name}")
-        if isinstance(layer, LayerError):
-            raise layer
-        found.append(layer)
-    return ImageFiles(read_image_config(config), tuple(found), merge(found))
+    if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):
+        raise LayerError("the archive's manifest names no image")
+    found = []
+    for each in listed:
+        names, config = each.get("Layers"), documents.get(str(each.get("Config")))
+        if not isinstance(names, list) or not isinstance(config, dict):
+            raise LayerError("the archive's manifest names no layers, or no configuration")
+        own = tuple(_layer(layers.get(links.get(str(layer), str(layer))), str(layer)) for layer in names)
+        found.append(SavedImage(tuple(map(str, each.get("RepoTags") or ())), read_image_config(config), own))
+    return found
+
+
+def _layer(layer: FileLayer | LayerError | None, name: str) -> FileLayer:
+    if layer is None:
+        raise LayerError(f"the archive lacks the layer {name}")
+    if isinstance(layer, LayerError):
+        raise layer
+    return layer

@@ -48,6 +48,17 @@ class ReadOptions:
     folders: frozenset[str] = frozenset()
     sizes: bool = False
 
+    def __or__(self, other: ReadOptions) -> ReadOptions:
+        """Return both."""
+        return ReadOptions(
+            self.contents | other.contents,
+            self.loading or other.loading,
+            self.device_code or other.device_code,
+            self.credentials or other.credentials,
+            self.folders | other.folders,
+            self.sizes or other.sizes,
+        )
+
     def keeps(self, path: str, size: int) -> bool:
         """Say whether a file's bytes are kept."""
         folder, _, name = path.rpartition("/")

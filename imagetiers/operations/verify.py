@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -30,9 +30,11 @@ from imagetiers.session import Session
 from imagetiers.state.failures import keep_failure
 from imagetiers.state.observe import keep_verdict, observe
 from imagetiers.state.registry import passed_before, verdict_name
+from imagetiers.stores.patience import begin
 
 __all__ = ["verify_image"]
 
+_TOGETHER = 8  # images that are read with another one: each has its own layers in the same archive
 _RESERVE = 20.0  # seconds, for the container to end
 _HINT = "if it has to take so long: --timeout, or `verify: {timeout: ...}` of the tier in pipeline.yaml"
 
@@ -54,6 +56,7 @@ def verify_image(
     limit: float | None = None,
     gpus: bool = True,
     reports: Mapping[str, str] = MappingProxyType({}),
+    along: Collection[str] = (),
 ) -> None:
     """Check the tier's image, unless this image has passed these checks before; then let its friendly tags point to it.
 
@@ -61,8 +64,8 @@ def verify_image(
     `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. What is compiled for GPUs runs with those of
     the host, if the engine says that it can give them, unless `gpus` is false. `reports` are files to write, by their form
     (`junit`, `json`; `-` is the standard output), also when checks fail. What has failed is kept in the cache, for people: it
-    says nothing to later runs. Raises VerifyError with everything that failed, EngineError, RegistryError, OutputError,
-    Interrupted.
+    says nothing to later runs. `along` are tiers whose images this process checks: they are read together. Raises VerifyError
+    with everything that failed, EngineError, RegistryError, OutputError, Interrupted.
     """
     task = f"verify:{tier.name}"
     seconds = tier.config.verify.timeout if limit is None else limit
@@ -74,7 +77,7 @@ def verify_image(
     verdict = None if force else passed_before(session, tier, image.id)
     if verdict is None:
         try:
-            found = _check(session, tier, image, deadline, gpus=gpus)
+            found = _check(session, tier, image, deadline, gpus=gpus, along=along)
         except VerifyError as error:
             keep_failure(unlimited, tier, image.id, _unfinished(tier, error))
             raise
@@ -143,45 +146,69 @@ def _keep(session: Session, tier: TierPlan, image: _Subject, found: Found) -> No
         session.services.console.line(f"verify:{tier.name}: its verdict was not kept in the cache: {error}")
 
 
-def _check(session: Session, tier: TierPlan, image: _Subject, deadline: Deadline, *, gpus: bool) -> Found:
+def _check(
+    session: Session, tier: TierPlan, image: _Subject, deadline: Deadline, *, gpus: bool, along: Collection[str]
+) -> Found:
     """Make all checks of the image, also when some have failed. Raises VerifyError when the time is over, Interrupted."""
     services, task = session.services, f"verify:{tier.name}"
-    outcomes: list[CheckOutcome] = []
-    declared = tier.verify.declared
-    settings = any(each.checks.reads_config for each in declared)
-    if image.here is None:
-        if not tier.verify.reads_files and not settings:
+    declared, here = tier.verify.declared, image.here
+    if here is None:
+        if not tier.verify.reads_files and not any(each.checks.reads_config for each in declared):
             return Found()
         ref = f"{tier.repository}@{image.digest}"
         services.console.line(f"{task}: the registry's layers are read, and nothing is pulled: {image.digest[:19]}")
         read = deadline.within(task, lambda: services.registry.read_image(ref, wanted(tier.verify)))
         return replace(hold_against(tier, read), layers=layer_sizes(read, weigh_image(read.layers)))
-    config = services.engine.image_config(tier.ref) if settings else None
+    # Beside what runs in the image, which is mostly other processes.
+    files = begin(lambda: _of_files(session, tier, here, deadline, along))
+    gpus = gpus and tier.verify.device is not None and tier.verify.runs and services.engine.info().gpus
+    if gpus:
+        services.console.line(f"{task}: with this host's GPUs")
+    run = [*run_commands(tier, services, deadline, gpus=gpus)]
+    if tier.verify.scripts or python_checks(declared):
+        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), services, deadline, gpus=gpus)
+        if deadline.reached:
+            raise deadline.error(task, unfinished(checked))
+        run += in_the_image(tier, checked)
+    found = files(None)
+    return replace(found, outcomes=(*found.outcomes, *run))
+
+
+def _of_files(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline, along: Collection[str]) -> Found:
+    """Make those checks for which nothing is run: the budget, the configuration, and what lies in the image."""
+    services, task, declared = session.services, f"verify:{tier.name}", tier.verify.declared
+    config = services.engine.image_config(tier.ref) if any(each.checks.reads_config for each in declared) else None
     judges = tier.verify.reads_files or (config is not None and needs_accounts(declared, config))
-    files = read_image(tier, services, deadline) if judges or tier.verify.budget.reads_layers else None
+    files = None
+    if judges or tier.verify.budget.reads_layers:
+        files = read_image(tier, image.id, services, deadline, _children(session, tier, along))
     sizes = weigh_image(files.layers) if files is not None else None
     weighed = (files, sizes) if files is not None and sizes is not None else None
     over = [
         CheckOutcome(tier.name, "budget", each.what if each.where == task else f"{each.where}: {each.what}", each.hint)
-        for each in budget_problems(session, tier, image.here, weighed)
+        for each in budget_problems(session, tier, image, weighed)
     ]
-    outcomes += over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
+    outcomes = over or [CheckOutcome(tier.name, f"budget: {name}") for name in tier.verify.budget.asked]
     held = Found()
     if judges and files is not None:
         held = hold_against(tier, files)
     elif config is not None:
         held = Found(tuple(judge_settings(declared, config, None)))
-    outcomes += held.outcomes
-    gpus = gpus and tier.verify.device is not None and tier.verify.runs and services.engine.info().gpus
-    if gpus:
-        services.console.line(f"{task}: with this host's GPUs")
-    outcomes += run_commands(tier, services, deadline, gpus=gpus)
-    if tier.verify.scripts or python_checks(declared):
-        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), services, deadline, gpus=gpus)
-        if deadline.reached:
-            raise deadline.error(task, unfinished(checked))
-        outcomes += in_the_image(tier, checked)
-    return Found(tuple(outcomes), held.libraries, layer_sizes(*weighed) if weighed is not None else ())
+    layers = layer_sizes(*weighed) if weighed is not None else ()
+    return Found((*outcomes, *held.outcomes), held.libraries, layers)
+
+
+def _children(session: Session, tier: TierPlan, names: Collection[str]) -> dict[str, TierPlan]:
+    """Return by their images' ids those tiers whose images are here and made from this tier's, and whose checks read them."""
+    seen, tiers, found = observe(session), session.plan.tiers, dict[str, TierPlan]()
+    for name in names:
+        line = [name]
+        while (parent := tiers[line[-1]].config.parent) is not None:
+            line.append(parent)
+        image = seen.image(tiers[name])
+        if tier.name in line[1:] and image is not None and tiers[name].verify.reads_files and len(found) < _TOGETHER:
+            found[image.id] = tiers[name]
+    return found
 
 
 def _tell(session: Session, tier: TierPlan, found: Found) -> None:

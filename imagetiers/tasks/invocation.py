@@ -15,7 +15,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, UndeclaredError, os_problem
 from imagetiers.events import Events
-from imagetiers.planning.decide import Decisions, decide, default_tasks, run_before
+from imagetiers.planning.decide import Decisions, decide, default_tasks, run_before, will_run
 from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
@@ -74,6 +74,7 @@ class Invocation:
         self._events = asked.events if asked is not None else None
         self._session: Session | None = None
         self._decisions: Decisions | None = None
+        self._order: tuple[str, ...] | None = None
         self._beginning, self._lock = threading.RLock(), threading.Lock()
         self.changed = False
         self._deadlines: dict[str, Deadline] = {}
@@ -171,6 +172,16 @@ class Invocation:
         if result is not None:
             self._failed.add(task)
         return result
+
+    def done_by(self, verb: str) -> tuple[str, ...]:
+        """Return the tiers for which this doit does that, as it was decided when it began; none where nobody can tell."""
+        decisions = self.decisions()
+        with self._lock:
+            if self._order is None:
+                asked = ASKED.get()
+                selected = (asked.words or self.default) if asked is not None else ()
+                self._order = will_run(self.plan, decisions, selected)
+        return tuple(task.partition(":")[2] for task in self._order if task.startswith(f"{verb}:"))
 
     def forgotten(self, task: str) -> bool:
         """Say whether `doit forget` has asked for a task."""

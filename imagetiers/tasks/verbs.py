@@ -258,7 +258,8 @@ class TierVerbs:
 
         def work(session: Session, tier: TierPlan) -> None:
             force = rebuild or self._doit.forgotten(task)
-            verify_image(session, tier, force=force, limit=timeout, gpus=gpu != "none", reports=reports)
+            on_gpus, along = gpu != "none", self._doit.done_by("verify")
+            verify_image(session, tier, force=force, limit=timeout, gpus=on_gpus, reports=reports, along=along)
 
         return self._doit.make(task, work)
 

@@ -156,7 +156,7 @@ class FakeEngine:
         self._up()
         self.refs |= dict.fromkeys(tags, self.refs[ref])
 
-    def save(self, ref: str) -> Iterator[bytes]:
+    def save(self, *refs: str) -> Iterator[bytes]:
         raise NotImplementedError
 
     def layers(self, ref: str) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ class TableEngine:
     def has_image(self, ref: str) -> bool:
         return ref in self.table
 
-    def save(self, ref: str) -> Iterator[bytes]:
+    def save(self, *refs: str) -> Iterator[bytes]:
         raise NotImplementedError
 
     def layers(self, ref: str) -> tuple[str, ...]:

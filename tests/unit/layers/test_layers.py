@@ -14,10 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagetiers.binaries.elf import FormatError, read_loading
-from imagetiers.layers.archive import read_saved
+from imagetiers.layers.archive import read_images, read_saved
 from imagetiers.layers.model import FileKind, FileLayer, LayerError, ReadOptions
 from imagetiers.layers.read import read_layer
-from tests.unit.layers.trees import EVERYTHING, FOLDER, Member, elf, hardlink, image, saved, symlink, tar
+from tests.unit.layers.trees import (
+    EVERYTHING,
+    FOLDER,
+    Member,
+    elf,
+    hardlink,
+    image,
+    saved,
+    saved_together,
+    symlink,
+    tar,
+)
 
 LOWER: dict[str, Member | bytes] = {
     "etc/": FOLDER,
@@ -114,14 +125,28 @@ def test_a_layer_is_read_once_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     parent = read_saved(iter([saved([lower])]), EVERYTHING)
     child = read_saved(iter([saved([lower, tar({"child": b"c"})])]), EVERYTHING)
-    other = read_saved(iter([saved([lower])]), ReadOptions())
+    less = read_saved(iter([saved([lower])]), ReadOptions())
+    more = read_saved(iter([saved([lower])]), ReadOptions(contents=frozenset({"x"})))
 
-    assert read == [EVERYTHING, EVERYTHING, ReadOptions()]
-    assert parent.tree.find("/etc/passwd") == child.tree.find("/etc/passwd")
+    assert read == [EVERYTHING, EVERYTHING, ReadOptions(contents=frozenset({"x"}))]
+    assert parent.tree.find("/etc/passwd") == child.tree.find("/etc/passwd") == less.tree.find("/etc/passwd")
     assert child.tree.find("/child") is not None
-    found = other.tree.find("/etc/passwd")
+    found = more.tree.find("/etc/x")
     assert found is not None
-    assert not found.content
+    assert found.content == b"y" * 5000
+
+
+def test_images_of_one_archive_share_layers_and_are_told_by_their_tags() -> None:
+    lower, upper = tar({"etc/motd": b"lower"}), tar({"etc/motd": b"upper"})
+
+    found = read_images(iter([saved_together({"a:1": [lower], "b:1": [lower, upper]})]), EVERYTHING)
+
+    assert [image.tags for image in found] == [("a:1",), ("b:1",)]
+    assert [len(image.layers) for image in found] == [1, 2]
+    texts = [image.files().tree.find("/etc/motd") for image in found]
+    assert [text.content for text in texts if text is not None] == [b"lower", b"upper"]
+    with pytest.raises(LayerError, match="one image"):
+        read_saved(iter([saved_together({"a:1": [lower], "b:1": [lower]})]), EVERYTHING)
 
 
 @pytest.mark.parametrize("cut", [100, 1000, 5000])

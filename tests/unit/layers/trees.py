@@ -60,11 +60,19 @@ def tar(members: Mapping[str, Member | bytes]) -> bytes:
 
 def saved(layers: Iterable[bytes], config: Mapping[str, object] | None = None) -> bytes:
     """Return what `docker save` would write, the manifest last as it does."""
-    members = {f"blobs/sha256/{hashlib.sha256(layer).hexdigest()}": layer for layer in layers}
-    names = list(members)
+    return saved_together({"": layers}, config)
+
+
+def saved_together(images: Mapping[str, Iterable[bytes]], config: Mapping[str, object] | None = None) -> bytes:
+    """Return what it would write of several images, by their tags: what they share once."""
+    members: dict[str, bytes] = {}
+    listed = []
+    for tag, layers in images.items():
+        own = {f"blobs/sha256/{hashlib.sha256(layer).hexdigest()}": layer for layer in layers}
+        listed.append({"Config": "blobs/sha256/c", "RepoTags": [tag] if tag else None, "Layers": list(own)})
+        members |= own
     document = json.dumps({"config": config or {}, "history": []}).encode()
-    manifest = json.dumps([{"Config": "blobs/sha256/c", "Layers": names}]).encode()
-    return tar({**members, "blobs/sha256/c": document, "manifest.json": manifest})
+    return tar({**members, "blobs/sha256/c": document, "manifest.json": json.dumps(listed).encode()})
 
 
 def image(
