@@ -6,11 +6,12 @@ import io
 import json
 import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from imagetiers.layers.aside import Aside
 from imagetiers.layers.image_config import ImageConfig, read_image_config
 from imagetiers.layers.model import FileLayer, LayerError, ReadOptions
 from imagetiers.layers.read import Chunks, read_layer
@@ -39,15 +40,17 @@ class ImageFiles:
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """An image of an archive, whose layers have been read and not yet been put together. It was asked for by `tags`."""
+    """An image of an archive, whose layers are read when they are asked for, if they were not. It was asked for by `tags`."""
 
     tags: tuple[str, ...]
     config: ImageConfig
-    layers: tuple[FileLayer, ...]
+    names: tuple[str, ...]
+    archive: _Members
 
     def files(self) -> ImageFiles:
-        """Put them together. Raises LayerError for what is no file system."""
-        return ImageFiles(self.config, self.layers, merge(self.layers))
+        """Put its layers together. Raises LayerError for what is no file system, or cannot be read."""
+        layers = tuple(self.archive.layer(name) for name in self.names)
+        return ImageFiles(self.config, layers, merge(layers))
 
 
 def is_oci_layout(archive: Path) -> bool:
@@ -64,24 +67,39 @@ def read_saved(pieces: Iterator[bytes], wanted: ReadOptions) -> ImageFiles:
     return images[0].files()
 
 
-def read_images(pieces: Iterator[bytes], wanted: ReadOptions) -> list[SavedImage]:
-    """Read an archive of images once, from beginning to end. Raises LayerError when it is none, or ends early."""
-    members = _Members(wanted)
+def read_images(
+    pieces: Iterator[bytes], wanted: ReadOptions, first: Collection[str] | None = None, later: Path | None = None
+) -> list[SavedImage]:
+    """Read an archive of images once, from beginning to end. Raises LayerError when it is none, or ends early.
+
+    Of the layers only those with these digests are read at once, if any are given; the others' bytes wait in a file without a
+    name in the folder `later`. Raises OSError when that cannot be written.
+    """
+    members = _Members(
+        wanted, None if first is None else {f"{_BY_DIGEST}{each.partition(':')[2]}" for each in first}, later
+    )
     try:
-        with tarfile.open(fileobj=io.BufferedReader(Chunks(pieces), 1 << 20), mode="r|") as tar:
+        with tarfile.open(fileobj=io.BufferedReader(Chunks(pieces), 1 << 20), mode="r|", bufsize=1 << 16) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # which would be kept to the end
                 members.take(tar, member)
     except tarfile.TarError as error:
         raise LayerError(f"the image's archive cannot be read: {error}") from error
-    return _images(members.documents, members.layers, members.links)
+    return members.images()
 
 
 @dataclass
 class _Members:
-    """The members of an archive, by name: documents, layers (or why one is none), and links to layers."""
+    """The members of an archive, by name: documents, layers (or why one is none), and links to layers.
+
+    Layers that are not among `first` are put aside in the folder `later`: `waiting` says where they are there.
+    """
 
     wanted: ReadOptions
+    first: Collection[str] | None = None
+    later: Path | None = None
+    waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
+    aside: Aside | None = None
     documents: dict[str, Any] = field(default_factory=dict)
     layers: dict[str, FileLayer | LayerError] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
@@ -102,8 +120,11 @@ class _Members:
                 self.documents[name] = json.loads(data)
             except (ValueError, RecursionError):
                 self.layers[name] = self._layer(io.BytesIO(data))
-        else:
+        elif self.first is None or name in self.first:
             self.layers[name] = self._remembered(name, file)
+        else:
+            self.aside = self.aside or Aside(self.later)
+            self.waiting[name] = self.aside.put(file)
 
     def _remembered(self, name: str, file: IO[bytes]) -> FileLayer | LayerError:
         """Return a layer that was read in this process, or read it."""
@@ -123,26 +144,30 @@ class _Members:
         except LayerError as error:  # of an old archive's other small files, nobody asks
             return error
 
+    def layer(self, name: str) -> FileLayer:
+        """Return a layer, also one that waits to be read. Raises LayerError for what is none."""
+        real = self.links.get(name, name)
+        if real in self.waiting and real not in self.layers:
+            assert self.aside is not None  # noqa: S101  what waits, waits there
+            waiting = Chunks(self.aside.pieces(*self.waiting[real]))
+            self.layers[real] = self._remembered(real, io.BufferedReader(waiting, 1 << 20))
+        layer = self.layers.get(real)
+        if layer is None:
+            raise LayerError(f"the archive lacks the layer {name}")
+        if isinstance(layer, LayerError):
+            raise layer
+        return layer
 
-def _images(
-    documents: dict[str, Any], layers: dict[str, FileLayer | LayerError], links: dict[str, str]
-) -> list[SavedImage]:
-    listed = documents.get(_MANIFEST)
-    if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):
-        raise LayerError("the archive's manifest names no image")
-    found = []
-    for each in listed:
-        names, config = each.get("Layers"), documents.get(str(each.get("Config")))
-        if not isinstance(names, list) or not isinstance(config, dict):
-            raise LayerError("the archive's manifest names no layers, or no configuration")
-        own = tuple(_layer(layers.get(links.get(str(layer), str(layer))), str(layer)) for layer in names)
-        found.append(SavedImage(tuple(map(str, each.get("RepoTags") or ())), read_image_config(config), own))
-    return found
-
-
-def _layer(layer: FileLayer | LayerError | None, name: str) -> FileLayer:
-    if layer is None:
-        raise LayerError(f"the archive lacks the layer {name}")
-    if isinstance(layer, LayerError):
-        raise layer
-    return layer
+    def images(self) -> list[SavedImage]:
+        """Return what the manifest lists. Raises LayerError where it, or the archive, is not as it should be."""
+        listed = self.documents.get(_MANIFEST)
+        if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):
+            raise LayerError("the archive's manifest names no image")
+        found = []
+        for each in listed:
+            names, config = each.get("Layers"), self.documents.get(str(each.get("Config")))
+            if not isinstance(names, list) or not isinstance(config, dict):
+                raise LayerError("the archive's manifest names no layers, or no configuration")
+            tags = tuple(map(str, each.get("RepoTags") or ()))
+            found.append(SavedImage(tags, read_image_config(config), tuple(map(str, names)), self))
+        return found

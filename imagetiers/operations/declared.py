@@ -25,6 +25,7 @@ from imagetiers.planning.device_code import DeviceLibrary, device_libraries, jud
 from imagetiers.planning.plan import TierPlan, VerifyPlan
 from imagetiers.planning.sizes import LayerSize
 from imagetiers.services import Services
+from imagetiers.session import Session
 
 __all__ = ["Found", "hold_against", "read_image", "run_commands", "wanted"]
 
@@ -67,13 +68,14 @@ _read_along: dict[str, tuple[ReadOptions, SavedImage]] = {}
 
 
 def read_image(
-    tier: TierPlan, image: str, services: Services, deadline: Deadline, along: Mapping[str, TierPlan]
+    tier: TierPlan, image: str, session: Session, deadline: Deadline, along: Mapping[str, TierPlan]
 ) -> ImageFiles:
     """Read the files of an image, by its id, from the engine. Raises EngineError, VerifyError, Interrupted, OSError.
 
     Those `along`, by their ids, will be asked for by this process soon: they come in the same archive, which has the layers
-    that they share once, and takes the engine little longer than the largest of them alone.
+    that they share once, and takes the engine little longer than the largest of them alone. What is theirs alone is read then.
     """
+    services = session.services
     task = f"verify:{tier.name}"
     asked = reduce(or_, (wanted(each.verify) for each in along.values()), wanted(tier.verify))
     known, read = _read_along.pop(image, (ReadOptions(), None))
@@ -87,11 +89,12 @@ def read_image(
 
     try:
         if read is None or known != known | wanted(tier.verify):
-            images = read_images(pieces(), asked)
+            first = services.engine.layers(tier.ref) if along else None
+            images = read_images(pieces(), asked, first, session.layout.work)
             tagged = {tag: found for found in images for tag in found.tags}
             read = images[0] if len(images) == 1 else tagged.get(tier.ref)
             if read is None:  # an engine that calls it otherwise
-                return read_image(tier, image, services, deadline, {})
+                return read_image(tier, image, session, deadline, {})
             _read_along.update({key: (asked, tagged[each.ref]) for key, each in along.items() if each.ref in tagged})
         return read.files()
     except LayerError as error:

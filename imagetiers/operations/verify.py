@@ -181,7 +181,7 @@ def _of_files(session: Session, tier: TierPlan, image: ImageInfo, deadline: Dead
     judges = tier.verify.reads_files or (config is not None and needs_accounts(declared, config))
     files = None
     if judges or tier.verify.budget.reads_layers:
-        files = read_image(tier, image.id, services, deadline, _children(session, tier, along))
+        files = read_image(tier, image.id, session, deadline, _children(session, tier, along))
     sizes = weigh_image(files.layers) if files is not None else None
     weighed = (files, sizes) if files is not None and sizes is not None else None
     over = [

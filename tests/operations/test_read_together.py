@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,11 +12,12 @@ import pytest
 
 from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import Layout
+from imagetiers.config.model import Trust
 from imagetiers.inputs.repository import load_repository
 from imagetiers.operations.declared import read_image
 from imagetiers.planning.make import make_plan
-from imagetiers.planning.plan import Plan, TierPlan
-from imagetiers.services import Services
+from imagetiers.planning.plan import TierPlan
+from imagetiers.session import Session
 from imagetiers.stores.directory import DirectoryStore
 from tests.planning.world import FakeEngine, FakeRegistry, Shown, services, write_pipeline, write_tier
 from tests.unit.layers.trees import saved_together, tar
@@ -30,6 +32,10 @@ class Saving(FakeEngine):
     saved: list[tuple[str, ...]] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
 
+    def layers(self, ref: str) -> tuple[str, ...]:
+        layers = (LOWER, UPPER) if "child" in ref else (LOWER,)
+        return tuple(f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers)
+
     def save(self, *refs: str) -> Iterator[bytes]:
         self.saved.append(refs)
         layers = {ref: [LOWER, UPPER] if "child" in ref else [LOWER] for ref in refs}
@@ -42,7 +48,8 @@ def engine() -> Saving:
 
 
 @pytest.fixture
-def given(tmp_path: Path, engine: Saving) -> tuple[Plan, Services]:
+def given(tmp_path: Path, engine: Saving, monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.setattr("imagetiers.layers.archive._SMALL", 500)
     tiers = {
         name: write_tier(tmp_path, name, compiles=False, checked=False, parent=parent)
         for name, parent in (("base", None), ("child", "base"))
@@ -50,18 +57,18 @@ def given(tmp_path: Path, engine: Saving) -> tuple[Plan, Services]:
     write_pipeline(tmp_path, tiers, registry=False)
     layout = Layout(tmp_path)
     plan = make_plan(load_repository(layout, None), date(2026, 11, 30))
-    return plan, services(engine, DirectoryStore(tmp_path / "cache"), Shown())
+    layout.work.mkdir()
+    return Session(plan, layout, services(engine, DirectoryStore(tmp_path / "cache"), Shown()), Trust())
 
 
-def motd(given: tuple[Plan, Services], name: str, image: str, along: dict[str, TierPlan]) -> bytes | None:
-    plan, doors = given
-    found = read_image(plan.tiers[name], image, doors, Deadline(None), along).tree.find("/etc/motd")
+def motd(given: Session, name: str, image: str, along: dict[str, TierPlan]) -> bytes | None:
+    found = read_image(given.plan.tiers[name], image, given, Deadline(None), along).tree.find("/etc/motd")
     assert found is not None
     return found.size.to_bytes() + found.hash
 
 
-def test_a_child_that_was_read_along_is_not_saved_again(engine: Saving, given: tuple[Plan, Services]) -> None:
-    base, child = given[0].tiers["base"], given[0].tiers["child"]
+def test_a_child_that_was_read_along_is_not_saved_again(engine: Saving, given: Session) -> None:
+    base, child = given.plan.tiers["base"], given.plan.tiers["child"]
 
     lower = motd(given, "base", "sha256:1", {"sha256:2": child})
     upper = motd(given, "child", "sha256:2", {})
@@ -72,11 +79,8 @@ def test_a_child_that_was_read_along_is_not_saved_again(engine: Saving, given: t
     assert engine.saved[1:] == [(child.ref,)]
 
 
-def test_an_engine_that_names_images_otherwise_is_asked_for_each_alone(
-    engine: Saving, given: tuple[Plan, Services]
-) -> None:
-    plan, _ = given
-    child, base = plan.tiers["child"], plan.tiers["base"]
+def test_an_engine_that_names_images_otherwise_is_asked_for_each_alone(engine: Saving, given: Session) -> None:
+    child, base = given.plan.tiers["child"], given.plan.tiers["base"]
     engine.aliases = {base.ref: f"docker.io/{base.ref}", child.ref: f"docker.io/{child.ref}"}
 
     lower = motd(given, "base", "sha256:4", {"sha256:5": child})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import sys
 from pathlib import Path
@@ -142,11 +143,27 @@ def test_images_of_one_archive_share_layers_and_are_told_by_their_tags() -> None
     found = read_images(iter([saved_together({"a:1": [lower], "b:1": [lower, upper]})]), EVERYTHING)
 
     assert [image.tags for image in found] == [("a:1",), ("b:1",)]
-    assert [len(image.layers) for image in found] == [1, 2]
+    assert [len(image.files().layers) for image in found] == [1, 2]
     texts = [image.files().tree.find("/etc/motd") for image in found]
     assert [text.content for text in texts if text is not None] == [b"lower", b"upper"]
     with pytest.raises(LayerError, match="one image"):
         read_saved(iter([saved_together({"a:1": [lower], "b:1": [lower]})]), EVERYTHING)
+
+
+def test_layers_that_wait_are_read_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagetiers.layers.archive._SMALL", 2000)
+    lower, upper, broken = tar({"etc/a": b"waits" * 500}), tar({"etc/b": b"waits too" * 500}), b"no tar" * 500
+    data = saved_together({"a:1": [lower], "b:1": [lower, upper], "c:1": [broken]})
+    first = [f"sha256:{hashlib.sha256(lower).hexdigest()}"]
+
+    a, b, c = read_images(iter([data]), EVERYTHING, first, tmp_path)
+
+    assert list(a.archive.layers) == list(a.names), "the others have only been written down"
+    assert b.files().tree.find("/etc/b").size == len(b"waits too" * 500)  # type: ignore[union-attr]
+    assert list(b.archive.layers) == list(b.names)
+    with pytest.raises(LayerError):
+        c.files()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("cut", [100, 1000, 5000])
