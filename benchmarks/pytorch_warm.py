@@ -7,8 +7,10 @@
 Each row is a worker of its own: a new checkout, none of the pipeline's images, nothing but the bucket. The bucket is
 the tests' GCS server with `--latency` seconds added to each request, filled from DIR; what it says of real Google Cloud
 Storage is nothing. BuildKit's cache is kept between the workers, unless `--prune` empties it before each (it is yours:
-mind what else uses it). `--rows` chooses rows; all need `prepare`, which compiles what DIR does not hold (the
-extensions, when an older checkout filled it). With `--only compile` a worker compiles the wheels and builds no image.
+mind what else uses it). The end of a worker removes tens of thousands of files, after which ext4 makes new ones slowly
+for minutes (benchmarks.cache has why): `--pause` waits for that. `--rows` chooses rows; all need `prepare`, which compiles
+what DIR does not hold (the extensions, when an older checkout filled it). With `--only compile` a worker compiles the
+wheels and builds no image.
 
 The floor of a warm compile is the builder's own script with the ccache on the same disk, without imagetiers: `floor`;
 then, in the build folder that is still there, the patch of (c) and ninja: `ninja`; and some object files compiled
@@ -59,9 +61,9 @@ class Change:
     lost: str = ""
 
 
-def patch(path: str) -> tuple[str, str, str]:
+def patch(path: str, kind: str = "[[maybe_unused]] inline") -> tuple[str, str, str]:
     """Append a function to a file of PyTorch: new code, so that no cache can know it."""
-    code = f"namespace {{ [[maybe_unused]] inline int imagetiers_patch() {{ return {len(path)}; }} }}"
+    code = f"namespace {{ {kind} int imagetiers_patch() {{ return {len(path)}; }} }}"
     return DOCKERFILE, FETCH, f"{FETCH}RUN echo '{code}' >>/src/pytorch/{path}\n"
 
 
@@ -81,6 +83,7 @@ CHANGES = {
             ("images/pytorch-clean/toolchains/trixie-torch/flags.env", "-Wl,-s", "-Wl,-s -Wl,-O1"),
         ),
         Change("f", "the runtime stage", (DOCKERFILE, "USER arr", "ENV EDITED=1\nUSER arr")),
+        Change("k", "one source file, with a function that is in the library", patch(SOURCE, "__attribute__((used))")),
     ),
     "cuda": (
         *ALWAYS,
@@ -206,6 +209,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.02, help="seconds; default: %(default)s")
     parser.add_argument("--rows", help="names separated by commas; default: all")
     parser.add_argument("--prune", action="store_true")
+    parser.add_argument("--pause", type=int, default=0, help="seconds before each row but the first")
     parser.add_argument("--to", type=Path)
     parser.add_argument("--as", dest="as_", default="pytorch_warm", help="the name that the result is kept by")
     options = parser.parse_args()
@@ -225,6 +229,8 @@ def main() -> None:
         for change in CHANGES[options.variant]:
             if change.row not in (*rows, "prepare"):
                 continue
+            if measured:
+                time.sleep(options.pause)
             if options.prune:
                 subprocess.run(["docker", "builder", "prune", "-af"], check=True, capture_output=True)
             checkout = make_checkout(ROOT, Path(temporary) / change.row, options.name, server)
