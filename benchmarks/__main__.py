@@ -54,7 +54,10 @@ BENCHMARKS = (
     Benchmark("cache", "cache", CACHE, quick=True, in_memory=True),
     Benchmark("fresh_worker", "fresh_worker", quick=True),
     Benchmark("many_10000", "many", ("--tiers", "10000", "--shapes", "tree", "--runs", "2")),
-    Benchmark("cache_real", "cache", ("--runs", "3:1:0", "--name", "cache_real", *CACHE), REAL, in_memory=True),
+    *(
+        Benchmark(name, "cache", ("--runs", "3:1:0", "--name", name, *CACHE), REAL, in_memory=True)
+        for name in ("cache_real", "cache_real_torch", "cache_real_cuda")
+    ),
     Benchmark("cache_scale_200000", "cache_scale", ("--entries", "200000", "--folder", "/dev/shm/scale")),  # noqa: S108
     Benchmark("cache_scale_2000000", "cache_scale", ("--entries", "2000000", "--runs", "4"), ("--folder", "DIRECTORY")),
     Benchmark("shared_layers_c10", "shared_layers"),

@@ -268,7 +268,7 @@ TABLES: dict[str, Callable[[Sessions], str]] = {
     "many": many_tiers,
     "contexts": large_contexts,
     "cache": moved("cache", METHODS),
-    "cache_real": moved("cache_real", METHODS),
+    **{name: moved(name, METHODS) for name in ("cache_real", "cache_real_torch", "cache_real_cuda")},
     "cache_scale_200000": by_case("cache_scale_200000", "imagetiers", SCALE),
     "cache_scale_2000000": by_case("cache_scale_2000000", "imagetiers", SCALE),
     "fresh_worker": by_case("fresh_worker", "doit", WORKER),
