@@ -22,6 +22,9 @@ _PIECE = 1 << 20
 _AFTER = 30.0
 """Seconds that ending and removing a container may take after the time is over."""
 
+_LEAVING = 5.0
+"""Seconds that a Ctrl-C waits for a container that is just being started, to remove it."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -100,19 +103,30 @@ class LimitedEngine:
         return self._ask(lambda: self._engine.find_containers(label, value))
 
     def start(self, container: Container, files: bytes | None = None, stdin: bytes | None = None) -> str:
-        """Pass on; what starts after all, when nobody waits for it any more, is removed."""
-        left_behind = threading.Event()
+        """Pass on; what starts after all, when nobody waits for it any more, is removed: a Ctrl-C waits seconds for that."""
+        lock, ended = threading.Lock(), threading.Event()
+        left_behind, started = False, list[str]()
 
         def work() -> str:
-            container_id = self._engine.start(container, files, stdin)
-            if left_behind.is_set():
-                self._engine.remove(container_id)
+            try:
+                container_id = self._engine.start(container, files, stdin)
+                with lock:
+                    started.append(container_id)
+                if left_behind:
+                    self._engine.remove(container_id)
+            finally:
+                ended.set()
             return container_id
 
         try:
             return self._ask(work)
-        except BaseException:
-            left_behind.set()
+        except BaseException as error:
+            with lock:
+                left_behind, there = True, started.copy()
+            for container_id in there:
+                self.remove(container_id)
+            if isinstance(error, KeyboardInterrupt):  # the thread ends with the process, which ends now
+                ended.wait(_LEAVING)
             raise
 
     def load(self, container_id: str) -> ContainerLoad:

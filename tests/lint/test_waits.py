@@ -33,6 +33,7 @@ WAITS = {
     ("building/compile_watch.py", "join"): "two seconds at most, for a look at the container",
     ("building/compile_watch.py", "wait"): "in a thread that ends with the process, for two seconds",
     ("building/deadline.py", "join"): "for a container that is being stopped",
+    ("building/limited_engine.py", "wait"): "five seconds at most, for a container that is being started",
     ("ccache/apart.py", "join"): "a second, then it is killed",
     ("ccache/apart.py", "poll"): "in the main thread, where the signal raises",
     ("ccache/checkpoint.py", "join"): "for a push, whose store hurries",

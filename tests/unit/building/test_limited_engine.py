@@ -15,6 +15,7 @@ from imagetiers.building.limited_engine import LimitedEngine
 from imagetiers.errors import BuildError, EngineError
 from imagetiers.planning.containers import Container
 from imagetiers.services import Engine
+from tests.waiting import PATIENCE
 
 CONTAINER = Container(name="c", image="i", argv=("true",), user="0:0", env={})
 
@@ -74,6 +75,28 @@ def test_a_container_that_starts_after_that_is_removed() -> None:
     assert not silent.removed.is_set()
     silent.let_go.set()
     assert silent.removed.wait(30)
+
+
+@pytest.mark.parametrize("when", ["while it is started", "when it has started"])
+def test_a_container_that_nobody_has_yet_is_removed_by_a_ctrl_c(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """The process ends then, and with it the thread that would have removed the container."""
+    silent = Silent()
+
+    def interrupted(_seconds: float, call: Callable[[], object]) -> object:
+        starting = threading.Thread(target=call, daemon=True)
+        starting.start()
+        if when == "when it has started":
+            silent.let_go.set()
+            starting.join(PATIENCE)
+        else:
+            threading.Timer(0.2, silent.let_go.set).start()
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(limited_engine, "answer_within", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Deadline(600.0).limited_engine(cast("Engine", silent), "verify:x").start(CONTAINER)
+    assert silent.removed.is_set()
 
 
 @pytest.mark.parametrize("call", ["stop", "remove"])
