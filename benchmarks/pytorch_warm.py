@@ -8,9 +8,9 @@ Each row is a worker of its own: a new checkout, none of the pipeline's images, 
 the tests' GCS server with `--latency` seconds added to each request, filled from DIR; what it says of real Google Cloud
 Storage is nothing. BuildKit's cache is kept between the workers, unless `--prune` empties it before each (it is yours:
 mind what else uses it). The end of a worker removes tens of thousands of files, after which ext4 makes new ones slowly
-for minutes (benchmarks.cache has why): `--pause` waits for that. `--rows` chooses rows; all need `prepare`, which compiles
-what DIR does not hold (the extensions, when an older checkout filled it). With `--only compile` a worker compiles the
-wheels and builds no image.
+for minutes (benchmarks.cache has why): `--pause` waits for that, in which time the page cache may go cold. `--rows` chooses
+rows; all need `prepare`, which compiles what DIR does not hold (the extensions, when an older checkout filled it). With
+`--only compile` a worker compiles the wheels and builds no image.
 
 The floor of a warm compile is the builder's own script with the ccache on the same disk, without imagetiers: `floor`;
 then, in the build folder that is still there, the patch of (c) and ninja: `ninja`; and some object files compiled

@@ -14,7 +14,7 @@ from typing import IO, Any
 from imagetiers.layers.aside import Aside
 from imagetiers.layers.image_config import ImageConfig, read_image_config
 from imagetiers.layers.model import FileLayer, LayerError, ReadOptions
-from imagetiers.layers.read import Chunks, read_layer
+from imagetiers.layers.read import TAR_BUFFER, Chunks, read_layer
 from imagetiers.layers.tree import FileTree, merge
 
 __all__ = ["ImageFiles", "SavedImage", "is_oci_layout", "read_images", "read_saved"]
@@ -79,7 +79,7 @@ def read_images(
         wanted, None if first is None else {f"{_BY_DIGEST}{each.partition(':')[2]}" for each in first}, later
     )
     try:
-        with tarfile.open(fileobj=io.BufferedReader(Chunks(pieces), 1 << 20), mode="r|", bufsize=1 << 16) as tar:
+        with tarfile.open(fileobj=io.BufferedReader(Chunks(pieces), 1 << 20), mode="r|", bufsize=TAR_BUFFER) as tar:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # which would be kept to the end
                 members.take(tar, member)
@@ -129,7 +129,7 @@ class _Members:
     def _remembered(self, name: str, file: IO[bytes]) -> FileLayer | LayerError:
         """Return a layer that was read in this process, or read it."""
         before = _read_before.get(name)
-        if before is not None and before[0] | self.wanted == before[0]:
+        if before is not None and before[0].covers(self.wanted):
             return before[1]
         layer = self._layer(file)
         if name.startswith(_BY_DIGEST) and isinstance(layer, FileLayer):

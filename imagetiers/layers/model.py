@@ -59,6 +59,10 @@ class ReadOptions:
             self.sizes or other.sizes,
         )
 
+    def covers(self, other: ReadOptions) -> bool:
+        """Say whether the other asks for nothing more."""
+        return self | other == self
+
     def keeps(self, path: str, size: int) -> bool:
         """Say whether a file's bytes are kept."""
         folder, _, name = path.rpartition("/")

@@ -21,13 +21,15 @@ from imagetiers.binaries.torch_symbols import TorchSymbols, read_torch_symbols
 from imagetiers.layers.credentials import LOOK_BACK, find_credentials
 from imagetiers.layers.model import FileEntry, FileKind, FileLayer, LayerError, ReadOptions
 
-__all__ = ["Chunks", "read_layer"]
+__all__ = ["TAR_BUFFER", "Chunks", "read_layer"]
+
+TAR_BUFFER = 1 << 16
+"""Bytes that tarfile reads at a time. It copies what is left of them at each read: a header of 512 bytes costs all of it."""
 
 _MOST_ENTRIES = 4_000_000
 _MOST_CONTENT = 256 << 20  # bytes that are kept of one layer, all files together
 _IN_MEMORY = 64 << 20
 _PIECE = 1 << 20
-_BUFFER = 1 << 16  # tarfile copies what is left of it at each read: a header of 512 bytes costs all of it
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MODE = 0o7777
@@ -62,7 +64,7 @@ class Chunks(io.RawIOBase):
 def read_layer(stream: IO[bytes] | io.RawIOBase, wanted: ReadOptions) -> FileLayer:
     """Read a layer, compressed or not. Raises LayerError when it is no tar, or ends early; OSError when the disk is full."""
     try:
-        with tarfile.open(fileobj=_plain(stream), mode="r|", bufsize=_BUFFER, errors="surrogateescape") as tar:
+        with tarfile.open(fileobj=_plain(stream), mode="r|", bufsize=TAR_BUFFER, errors="surrogateescape") as tar:
             return _read(tar, wanted)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError) as error:
         raise LayerError(f"a layer cannot be read: {error}") from error

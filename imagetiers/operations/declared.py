@@ -76,8 +76,8 @@ def read_image(
     that they share once, and takes the engine little longer than the largest of them alone. What is theirs alone is read then.
     """
     services = session.services
-    task = f"verify:{tier.name}"
-    asked = reduce(or_, (wanted(each.verify) for each in along.values()), wanted(tier.verify))
+    task, own = f"verify:{tier.name}", wanted(tier.verify)
+    asked = reduce(or_, (wanted(each.verify) for each in along.values()), own)
     known, read = _read_along.pop(image, (ReadOptions(), None))
 
     def pieces() -> Iterator[bytes]:
@@ -88,7 +88,7 @@ def read_image(
             yield piece
 
     try:
-        if read is None or known != known | wanted(tier.verify):
+        if read is None or not known.covers(own):
             first = services.engine.layers(tier.ref) if along else None
             images = read_images(pieces(), asked, first, session.layout.work)
             tagged = {tag: found for found in images for tag in found.tags}

@@ -201,13 +201,13 @@ def _of_files(session: Session, tier: TierPlan, image: ImageInfo, deadline: Dead
 def _children(session: Session, tier: TierPlan, names: Collection[str]) -> dict[str, TierPlan]:
     """Return by their images' ids those tiers whose images are here and made from this tier's, and whose checks read them."""
     seen, tiers, found = observe(session), session.plan.tiers, dict[str, TierPlan]()
-    for name in names:
-        line = [name]
-        while (parent := tiers[line[-1]].config.parent) is not None:
-            line.append(parent)
-        image = seen.image(tiers[name])
-        if tier.name in line[1:] and image is not None and tiers[name].verify.reads_files and len(found) < _TOGETHER:
-            found[image.id] = tiers[name]
+    for child in map(tiers.__getitem__, names):
+        above = child.config.parent
+        while above not in {tier.name, None}:
+            above = tiers[above].config.parent
+        image = seen.image(child) if above is not None and child.verify.reads_files else None
+        if image is not None and len(found) < _TOGETHER:
+            found[image.id] = child
     return found
 
 
