@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
+from imagetiers.patience import Background
 from imagetiers.planning.plan import Plan
 from imagetiers.services import Engine, Services
 from imagetiers.stores.port import Store
@@ -15,12 +16,13 @@ __all__ = ["Session"]
 
 @dataclass(frozen=True)
 class Session:
-    """One doit, from its first request to its last."""
+    """One doit, from its first request to its last. What goes on in its `background` ends with it."""
 
     plan: Plan
     layout: Layout
     services: Services
     trust: Trust
+    background: Background = field(default_factory=Background)
 
     def with_store(self, store: Store) -> Session:
         """Return it with another store, such as one that gives up in time."""

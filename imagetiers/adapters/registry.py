@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import ImagetiersError, Problem, RegistryError, TagMovedError
+from imagetiers.patience import in_parallel
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, Present, Unknown
 from imagetiers.retry import RetryPolicy, retry
-from imagetiers.stores.patience import in_parallel
 
 if TYPE_CHECKING:
     from imagetiers.adapters.registry_http import Manifest, RegistryHttp

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from imagetiers.building.limited_engine import LimitedEngine
 from imagetiers.errors import BuildError, ImagetiersError, Problem
+from imagetiers.patience import answer_within
 from imagetiers.services import Engine
 from imagetiers.stores.limited import LimitedStore
-from imagetiers.stores.patience import answer_within
 from imagetiers.stores.port import Store
 
 __all__ = ["COMPILE_HINT", "UNCACHED_HINT", "Deadline"]

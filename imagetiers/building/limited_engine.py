@@ -8,7 +8,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, TypeVar
 
 from imagetiers.errors import EngineError, ImagetiersError
-from imagetiers.stores.patience import answer_within
+from imagetiers.patience import answer_within
 
 if TYPE_CHECKING:
     from imagetiers.layers.image_config import ImageConfig

@@ -48,7 +48,6 @@ from imagetiers.state.objects import keep_objects, known_objects
 from imagetiers.state.observe import observe
 from imagetiers.state.records import Record, keep, keep_inputs
 from imagetiers.state.wheels_whole import what_is_wrong
-from imagetiers.stores.patience import begin
 
 __all__ = ["compile_wheels"]
 
@@ -159,7 +158,7 @@ def _compile(
             finally:
                 watch.lap("commit")
                 # Not before the commit: killed between the two, the next doit finds the container and takes its wheels.
-                _publish(session, container, folder, keeper, good=code == 0)
+                _publish(session, task, container, folder, keeper, good=code == 0)
                 if settings is not None:
                     changed = toolchain_change(warm, before)
                     last = last_compile(step.key, watch.began, done, known, changed)
@@ -284,16 +283,20 @@ def _builder(
 
 
 def _publish(
-    session: Session, container: str, folder: CompileFolder, keeper: Checkpointer | None, *, good: bool
+    session: Session, task: str, container: str, folder: CompileFolder, keeper: Checkpointer | None, *, good: bool
 ) -> None:
-    """Push what a compile has left, and remove its container meanwhile: its gigabytes of files take the engine seconds."""
-    removed = begin(partial(session.services.engine.remove, container))
+    """Push what a compile has left. Its container, gigabytes of files, is removed beside that and the next tasks."""
+    session.background.begin(partial(_remove, session, task, container))
+    with folder.publishing(good=good):
+        if keeper is not None:
+            keeper.close(good=good)
+
+
+def _remove(session: Session, task: str, container: str) -> None:
     try:
-        with folder.publishing(good=good):
-            if keeper is not None:
-                keeper.close(good=good)
-    finally:
-        removed(None)
+        session.services.engine.remove(container)
+    except EngineError as error:
+        session.services.console.line(f"{task}: {error}")
 
 
 def _running(session: Session, step: CompilePlan) -> str | None:

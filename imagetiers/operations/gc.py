@@ -14,6 +14,7 @@ from queue import Empty
 
 from imagetiers.errors import EngineError, ImagetiersError, LockedError
 from imagetiers.operations.gc_local import held_locks, local_items, needed_here, remove
+from imagetiers.patience import answer_within
 from imagetiers.planning.housekeeping import Item, Limits, Sweep, sweep_now
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Stored, StoredImage
@@ -32,7 +33,6 @@ from imagetiers.planning.room import (
 from imagetiers.report.amounts import age_text, size_text
 from imagetiers.report.swept import swept_lines
 from imagetiers.session import Session
-from imagetiers.stores.patience import answer_within
 
 __all__ = ["RoomOptions", "could_come_back", "make_room", "room_line"]
 

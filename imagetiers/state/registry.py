@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from imagetiers.config.model import Trust
 from imagetiers.documents import is_digest, parse_object
 from imagetiers.errors import NotFoundError, StoreError, UntrustedError
+from imagetiers.patience import in_parallel
 from imagetiers.planning.attachments import KINDS
 from imagetiers.planning.keys import short
 from imagetiers.planning.observed import Absent, Answer, ImageInfo, ObservedState, Present, RegistryState, Unknown
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
-from imagetiers.stores.patience import in_parallel
 
 if TYPE_CHECKING:
     from imagetiers.planning.device_code import DeviceLibrary

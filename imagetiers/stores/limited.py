@@ -8,7 +8,7 @@ from queue import Empty
 from typing import TypeVar
 
 from imagetiers.errors import UnavailableError
-from imagetiers.stores.patience import answer_within
+from imagetiers.patience import answer_within
 from imagetiers.stores.port import Blob, Store
 
 __all__ = ["LimitedStore"]

@@ -78,6 +78,7 @@ class Telling(Reporter):
     def complete_run(self) -> None:
         """The run is over."""
         if self._session is not None:
+            self._session.background.end()
             done, up_to_date, failed = self._counts.values()
             self._tell(RunEnded(round(time.monotonic() - self._began, 3), done, up_to_date, failed))
         super().complete_run()

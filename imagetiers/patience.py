@@ -1,13 +1,22 @@
-"""Wait for a call for so long and no longer, whatever it is doing; and let nobody who is interrupted wait for threads."""
+"""Wait for a call for so long and no longer, whatever it is doing; and let nobody who is interrupted wait for threads.
+
+Threads here end with the process.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["answer_within", "begin", "in_parallel"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Background", "answer_within", "begin", "in_parallel"]
+
+_ENDING = 30.0
+"""Seconds that what goes on in the background has for its end: a container has ten to stop, and must be removed."""
 
 _In = TypeVar("_In")
 _Answer = TypeVar("_Answer")
@@ -77,3 +86,43 @@ def in_parallel(call: Callable[[_In], _Answer], items: Iterable[_In], threads: i
             raise answer
         found[answer[0]] = answer[1]
     return [found[number] for number in range(count)]
+
+
+class Background:
+    """What goes on beside a doit's tasks. None of it outlives the doit: at its end it is stopped, or waited for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._going: dict[Future[Any], Callable[[], None]] = {}
+
+    def begin(self, call: Callable[[], _Answer], stop: Callable[[], None] = lambda: None) -> Future[_Answer]:
+        """Begin a call; `stop` (from another thread) ends it early. What it raises is the future's alone."""
+        from concurrent.futures import Future  # noqa: PLC0415  only where something begins
+
+        future: Future[_Answer] = Future()
+
+        def work() -> None:
+            try:
+                answer = call()
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is raised where it is asked for
+                future.set_exception(error)
+            else:
+                future.set_result(answer)
+            with self._lock:
+                del self._going[future]
+
+        with self._lock:
+            self._going[future] = stop
+        threading.Thread(target=work, name="background", daemon=True).start()
+        return future
+
+    def end(self) -> None:
+        """Stop what can be stopped, and wait for everything, half a minute at most."""
+        with self._lock:
+            going = dict(self._going)
+        if going:
+            from concurrent.futures import wait  # noqa: PLC0415
+
+            for stop in going.values():
+                stop()
+            wait(going, _ENDING)
