@@ -43,13 +43,15 @@ __all__ = [
 class EngineInfo:
     """What the Docker daemon (not this machine) has: processors, memory in bytes, its version.
 
-    `gpus`: whether it says that it can give GPUs of NVIDIA's to containers.
+    `gpus`: whether it says that it can give GPUs of NVIDIA's to containers. `cpusets`: whether it can give them some of the
+    processors alone.
     """
 
     version: str
     cpus: int
     memory: int
     gpus: bool = False
+    cpusets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

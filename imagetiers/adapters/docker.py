@@ -81,7 +81,13 @@ class DockerEngine:
     def info(self) -> EngineInfo:
         """Say what the daemon is and has."""
         info = self._ask(lambda api: api.info())
-        return EngineInfo(str(info["ServerVersion"]), int(info["NCPU"]), int(info["MemTotal"]), _gives_gpus(info))
+        return EngineInfo(
+            version=str(info["ServerVersion"]),
+            cpus=int(info["NCPU"]),
+            memory=int(info["MemTotal"]),
+            gpus=_gives_gpus(info),
+            cpusets=info.get("CPUSet") is True,
+        )
 
     def images(self) -> tuple[ImageInfo, ...]:
         """Return all images of tiers, in one request: no builders, which have their parent's labels when made from it."""
@@ -291,6 +297,7 @@ class DockerEngine:
                     network_mode=given.network,
                     tmpfs=dict(given.tmpfs) or None,
                     device_requests=_all_gpus() if given.gpus else None,
+                    cpuset_cpus=given.cpus or None,
                     mem_limit=given.memory,
                     memswap_limit=given.memory,
                 ),

@@ -17,12 +17,13 @@ import packaging
 from imagetiers import inside
 from imagetiers.building.deadline import Deadline
 from imagetiers.documents import parse_object
-from imagetiers.errors import EngineError, Interrupted, Problem
+from imagetiers.errors import Problem
 from imagetiers.inputs.context import archive
 from imagetiers.inputs.files import InputFile, input_file
 from imagetiers.judging.outcome import CheckOutcome
 from imagetiers.judging.python import python_checks
-from imagetiers.planning.commands import COMPILE_STOP_SECONDS, verify_container
+from imagetiers.operations.running import run_container
+from imagetiers.planning.commands import verify_container
 from imagetiers.planning.plan import TierPlan
 from imagetiers.services import Services
 
@@ -149,35 +150,22 @@ class Checked:
             yield f"FAIL {said['problem']}" if said["problem"] else f"ok   {said['check']}"
 
 
-def run_checks(tier: TierPlan, path: Path, services: Services, deadline: Deadline, *, gpus: bool = False) -> Checked:
-    """Run all scripts of a tier in a container of its image, with the host's `gpus`; it is ended when the time is over.
+def run_checks(
+    tier: TierPlan, path: Path, services: Services, deadline: Deadline, *, gpus: bool = False, cpus: str = ""
+) -> Checked:
+    """Run all scripts of a tier in a container of its image, with the host's `gpus` and on those `cpus`, or on all.
+
+    It is ended when the time is over.
 
     Raises EngineError, VerifyError for an engine that does not say that it has ended, Interrupted, and OSError for the log.
     """
     nonce = secrets.token_hex(8)
     checked = Checked(nonce, path, tier.verify.script_paths)
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline.check(f"verify:{tier.name}")
-    container = services.engine.start(verify_container(tier, nonce, gpus=gpus), archive(runner_files(tier)))
-    stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
-    try:
-        with (
-            path.open("w", encoding="utf-8") as log,
-            services.cancel.on_request(stop),
-            deadline.stops(stop),
-        ):
-            take = partial(_take, checked, log)
-            checked.code = deadline.to_the_end(lambda: services.engine.follow(container, take))
-    except TimeoutError:
-        told = ", but the engine does not say that its container has ended"
-        raise deadline.error(f"verify:{tier.name}", told) from None
-    finally:
-        try:
-            services.engine.remove(container)
-        except EngineError as error:
-            services.console.line(f"verify:{tier.name}: {error}")
-    if services.cancel.requested:
-        raise Interrupted(Problem(f"verify:{tier.name}", "was interrupted"))
+    container, files = verify_container(tier, nonce, gpus=gpus, cpus=cpus), archive(runner_files(tier))
+    with path.open("w", encoding="utf-8") as log:
+        take = partial(_take, checked, log)
+        checked.code = run_container(f"verify:{tier.name}", container, services, deadline, take, files)
     return checked
 
 

@@ -6,11 +6,11 @@ import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
 
 from imagetiers.building.deadline import Deadline
-from imagetiers.errors import EngineError, Interrupted, Problem, VerifyError
+from imagetiers.errors import Interrupted, Problem, VerifyError
 from imagetiers.judging.commands import commands_of, judge_command
 from imagetiers.judging.files import judge_files, judge_programs
 from imagetiers.judging.forbidden import PACKAGE_FILES, judge_forbidden
@@ -19,7 +19,8 @@ from imagetiers.judging.outcome import CheckOutcome
 from imagetiers.judging.settings import judge_settings
 from imagetiers.layers.archive import ImageFiles, SavedImage, read_images
 from imagetiers.layers.model import LayerError, ReadOptions
-from imagetiers.planning.commands import COMPILE_STOP_SECONDS, command_container
+from imagetiers.operations.running import run_container
+from imagetiers.planning.commands import command_container
 from imagetiers.planning.containers import Container
 from imagetiers.planning.device_code import DeviceLibrary, device_libraries, judge, promise
 from imagetiers.planning.plan import TierPlan, VerifyPlan
@@ -124,36 +125,22 @@ def hold_against(tier: TierPlan, image: ImageFiles) -> Found:
 
 
 def run_commands(
-    tier: TierPlan, services: Services, deadline: Deadline, *, gpus: bool = False
+    tier: TierPlan, services: Services, deadline: Deadline, *, gpus: bool = False, cpus: str = ""
 ) -> Iterator[CheckOutcome]:
-    """Run the commands, each in a container of its own, with the host's `gpus`.
+    """Run the commands, each in a container of its own, with the host's `gpus` and on those `cpus`, or on all.
 
     Raises EngineError, VerifyError when the time is over, Interrupted.
     """
     for asks, command in commands_of(tier.verify.declared):
         lines: deque[str] = deque(maxlen=_LINES)
-        container = command_container(tier, command, secrets.token_hex(8), gpus=gpus)
+        container = command_container(tier, command, secrets.token_hex(8), gpus=gpus, cpus=cpus)
         code = _run(tier, container, services, deadline, lines)
         yield judge_command(asks, command, code, lines)
 
 
 def _run(tier: TierPlan, given: Container, services: Services, deadline: Deadline, lines: deque[str]) -> int:
     task = f"verify:{tier.name}"
-    deadline.check(task)
-    container = services.engine.start(given)
-    stop = partial(services.engine.stop, container, COMPILE_STOP_SECONDS)
-    try:
-        with services.cancel.on_request(stop), deadline.stops(stop):
-            code = deadline.to_the_end(lambda: services.engine.follow(container, lines.append))
-    except TimeoutError:
-        raise deadline.error(task, ", but the engine does not say that its container has ended") from None
-    finally:
-        try:
-            services.engine.remove(container)
-        except EngineError as error:
-            services.console.line(f"{task}: {error}")
-    if services.cancel.requested:
-        raise Interrupted(Problem(task, "was interrupted"))
+    code = run_container(task, given, services, deadline, lines.append)
     if deadline.reached:
         raise deadline.error(task, f" in {' '.join(given.argv)}")
     return code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,16 +12,15 @@ from imagetiers.building.deadline import Deadline
 from imagetiers.config.layout import VERIFY_SCRIPT
 from imagetiers.errors import Problem, StoreError, VerifyError
 from imagetiers.judging.outcome import CheckOutcome, FailedCheck, failed_checks
-from imagetiers.judging.python import python_checks
 from imagetiers.judging.settings import judge_settings, needs_accounts
-from imagetiers.operations.checks import outcomes as in_the_image
-from imagetiers.operations.checks import run_checks, unfinished
-from imagetiers.operations.declared import Found, hold_against, read_image, run_commands, wanted
+from imagetiers.operations.ahead import Coming, run_inside, takes_gpus
+from imagetiers.operations.declared import Found, hold_against, read_image, wanted
 from imagetiers.operations.outfile import write_out
 from imagetiers.operations.pull import fetch
 from imagetiers.operations.size import budget_problems
+from imagetiers.patience import begin
 from imagetiers.planning.device_code import promise
-from imagetiers.planning.observed import ImageInfo
+from imagetiers.planning.observed import ImageInfo, ObservedState
 from imagetiers.planning.plan import TierPlan
 from imagetiers.planning.sizes import layer_sizes, weigh_image
 from imagetiers.report.checks import checks_document, junit
@@ -30,7 +29,6 @@ from imagetiers.session import Session
 from imagetiers.state.failures import keep_failure
 from imagetiers.state.observe import keep_verdict, observe
 from imagetiers.state.registry import passed_before, verdict_name
-from imagetiers.stores.patience import begin
 
 __all__ = ["verify_image"]
 
@@ -56,7 +54,7 @@ def verify_image(
     limit: float | None = None,
     gpus: bool = True,
     reports: Mapping[str, str] = MappingProxyType({}),
-    along: Collection[str] = (),
+    along: Sequence[str] = (),
 ) -> None:
     """Check the tier's image, unless this image has passed these checks before; then let its friendly tags point to it.
 
@@ -64,7 +62,8 @@ def verify_image(
     `limit` seconds, or those that pipeline.yaml gives the tier, are for all of it. What is compiled for GPUs runs with those of
     the host, if the engine says that it can give them, unless `gpus` is false. `reports` are files to write, by their form
     (`junit`, `json`; `-` is the standard output), also when checks fail. What has failed is kept in the cache, for people: it
-    says nothing to later runs. `along` are tiers whose images this process checks: they are read together. Raises VerifyError
+    says nothing to later runs. `along` are tiers whose images this process checks, in their order: they are read together, and
+    what runs in them begins beside this. Raises VerifyError
     with everything that failed, EngineError, RegistryError, OutputError, Interrupted.
     """
     task = f"verify:{tier.name}"
@@ -73,11 +72,13 @@ def verify_image(
     unlimited = session
     session = session.with_store(deadline.limited(session.services.store))
     session = session.with_engine(deadline.limited_engine(session.services.engine, task))
-    image = _find(session, tier, deadline)
+    seen = deadline.within(task, lambda: observe(session))
+    image = _find(session, tier, seen, deadline)
     verdict = None if force else passed_before(session, tier, image.id)
     if verdict is None:
         try:
-            found = _check(session, tier, image, deadline, gpus=gpus, along=along)
+            coming = Coming(unlimited, _after(session, tier, seen, along))
+            found = _check(session, tier, image, deadline, gpus=gpus, coming=coming)
         except VerifyError as error:
             keep_failure(unlimited, tier, image.id, _unfinished(tier, error))
             raise
@@ -99,10 +100,9 @@ def verify_image(
         session.services.console.line(f"verify:{tier.name}: its verdict is not kept here, so it may run again: {where}")
 
 
-def _find(session: Session, tier: TierPlan, deadline: Deadline) -> _Subject:
+def _find(session: Session, tier: TierPlan, seen: ObservedState, deadline: Deadline) -> _Subject:
     """Return the image, pulled if it must be. Raises VerifyError when there is none."""
     task = f"verify:{tier.name}"
-    seen = deadline.within(task, lambda: observe(session))
     image, published = seen.image(tier), seen.published(tier)
     if image is None and published is not None:
         if not tier.verify.needs_engine:
@@ -147,7 +147,7 @@ def _keep(session: Session, tier: TierPlan, image: _Subject, found: Found) -> No
 
 
 def _check(
-    session: Session, tier: TierPlan, image: _Subject, deadline: Deadline, *, gpus: bool, along: Collection[str]
+    session: Session, tier: TierPlan, image: _Subject, deadline: Deadline, *, gpus: bool, coming: Coming
 ) -> Found:
     """Make all checks of the image, also when some have failed. Raises VerifyError when the time is over, Interrupted."""
     services, task = session.services, f"verify:{tier.name}"
@@ -160,28 +160,25 @@ def _check(
         read = deadline.within(task, lambda: services.registry.read_image(ref, wanted(tier.verify)))
         return replace(hold_against(tier, read), layers=layer_sizes(read, weigh_image(read.layers)))
     # Beside what runs in the image, which is mostly other processes.
-    files = begin(lambda: _of_files(session, tier, here, deadline, along))
-    gpus = gpus and tier.verify.device is not None and tier.verify.runs and services.engine.info().gpus
+    files = begin(lambda: _of_files(session, tier, here, deadline, coming.tiers))
+    gpus = gpus and takes_gpus(tier) and services.engine.info().gpus
     if gpus:
         services.console.line(f"{task}: with this host's GPUs")
-    run = [*run_commands(tier, services, deadline, gpus=gpus)]
-    if tier.verify.scripts or python_checks(declared):
-        checked = run_checks(tier, session.layout.log(tier.name, "verify", tier.key), services, deadline, gpus=gpus)
-        if deadline.reached:
-            raise deadline.error(task, unfinished(checked))
-        run += in_the_image(tier, checked)
+    run = run_inside(session, tier, here.id, deadline, gpus=gpus, coming=coming)
     found = files(None)
     return replace(found, outcomes=(*found.outcomes, *run))
 
 
-def _of_files(session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline, along: Collection[str]) -> Found:
+def _of_files(
+    session: Session, tier: TierPlan, image: ImageInfo, deadline: Deadline, coming: Mapping[str, TierPlan]
+) -> Found:
     """Make those checks for which nothing is run: the budget, the configuration, and what lies in the image."""
     services, task, declared = session.services, f"verify:{tier.name}", tier.verify.declared
     config = services.engine.image_config(tier.ref) if any(each.checks.reads_config for each in declared) else None
     judges = tier.verify.reads_files or (config is not None and needs_accounts(declared, config))
     files = None
     if judges or tier.verify.budget.reads_layers:
-        files = read_image(tier, image.id, session, deadline, _children(session, tier, along))
+        files = read_image(tier, image.id, session, deadline, _children(session, tier, coming))
     sizes = weigh_image(files.layers) if files is not None else None
     weighed = (files, sizes) if files is not None and sizes is not None else None
     over = [
@@ -198,16 +195,22 @@ def _of_files(session: Session, tier: TierPlan, image: ImageInfo, deadline: Dead
     return Found((*outcomes, *held.outcomes), held.libraries, layers)
 
 
-def _children(session: Session, tier: TierPlan, names: Collection[str]) -> dict[str, TierPlan]:
-    """Return by their images' ids those tiers whose images are here and made from this tier's, and whose checks read them."""
-    seen, tiers, found = observe(session), session.plan.tiers, dict[str, TierPlan]()
-    for child in map(tiers.__getitem__, names):
+def _after(session: Session, tier: TierPlan, seen: ObservedState, names: Sequence[str]) -> dict[str, TierPlan]:
+    """Return by their images' ids those tiers that come after this one and whose images are here, in their order."""
+    after = names[names.index(tier.name) + 1 :] if tier.name in names else ()
+    found = ((seen.image(each), each) for each in map(session.plan.tiers.__getitem__, after))
+    return {image.id: each for image, each in found if image is not None}
+
+
+def _children(session: Session, tier: TierPlan, coming: Mapping[str, TierPlan]) -> dict[str, TierPlan]:
+    """Return of those tiers the ones whose images are made from this tier's, and whose checks read them."""
+    tiers, found = session.plan.tiers, dict[str, TierPlan]()
+    for image, child in coming.items():
         above = child.config.parent
         while above not in {tier.name, None}:
             above = tiers[above].config.parent
-        image = seen.image(child) if above is not None and child.verify.reads_files else None
-        if image is not None and len(found) < _TOGETHER:
-            found[image.id] = child
+        if above is not None and child.verify.reads_files and len(found) < _TOGETHER:
+            found[image] = child
     return found
 
 

@@ -273,7 +273,7 @@ def secrets_stream(values: Mapping[str, bytes]) -> bytes:
     return b"".join([*parts, b"end\n"])
 
 
-def verify_container(tier: TierPlan, nonce: str, *, gpus: bool = False) -> Container:
+def verify_container(tier: TierPlan, nonce: str, *, gpus: bool = False, cpus: str = "") -> Container:
     """Return the container that runs a tier's checks, as the image's own user and without network.
 
     `nonce` makes its name, and the lines by which its runner is told from the scripts, its own. With `gpus` it has all of the
@@ -292,10 +292,13 @@ def verify_container(tier: TierPlan, nonce: str, *, gpus: bool = False) -> Conta
         },
         labels={Label.TIER: tier.name},
         gpus=gpus,
+        cpus=cpus,
     )
 
 
-def command_container(tier: TierPlan, command: CommandCheck, nonce: str, *, gpus: bool = False) -> Container:
+def command_container(
+    tier: TierPlan, command: CommandCheck, nonce: str, *, gpus: bool = False, cpus: str = ""
+) -> Container:
     """Return the container that runs one command of a tier's checks, as the image's own user and without network."""
     return Container(
         name=f"imagetiers-verify-{tier.name}-{tier.key[:12]}-{nonce}",
@@ -303,6 +306,7 @@ def command_container(tier: TierPlan, command: CommandCheck, nonce: str, *, gpus
         argv=command.run,
         labels={Label.TIER: tier.name},
         gpus=gpus,
+        cpus=cpus,
     )
 
 

@@ -95,7 +95,8 @@ class Container:
     """A container to run. `argv` replaces entrypoint and command; `user` is `uid:gid`, None = the image's own.
 
     `tmpfs` are folders in memory, with their mount options. `memory` is its limit in bytes, and it has no swap beyond that.
-    `gpus`: it gets all GPUs of the host, as by `--gpus all`. `network` is "none" or "host".
+    `gpus`: it gets all GPUs of the host, as by `--gpus all`. `network` is "none" or "host". `cpus` are its processors, as
+    by `--cpuset-cpus`; "" for all.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Container:
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
     gpus: bool = False
+    cpus: str = ""
 
 
 def through_volume(container: Container, volume: Volume, *, subpaths: bool) -> Container:
