@@ -3,7 +3,9 @@
     ready                   exit 0 where this program can run; nothing else
     restore ROOT BUILD      0: the kept folder is in place, so do not configure. 3: configure BUILD, below ROOT;
                             anything else: nothing can be built here
-    ninja [-j N] TARGET...  build; 75: do as if `restore` had said 3, and then this again
+    ninja [--install] [-j N] TARGET...
+                            build, and install what is not installed by a target; 75: do as if `restore` had said 3, and then
+                            this again
     save                    leave the folder for the next compile
     take DIGEST DIR         copy what was given under that digest to DIR; 1: there is nothing
     give DIGEST FILE...     keep these files under that digest
@@ -68,8 +70,10 @@ def _step(command: str, words: list[str]) -> int:
             print(f"-- build folder: {error.filename} {error.strerror}", flush=True)
             return 2
     elif command == "ninja":
+        installs = words[:1] == ["--install"]
+        words = words[installs:]
         at = 2 if words[:1] == ["-j"] else 0
-        code = keeper.build(words[:at], words[at:])
+        code = keeper.build(words[:at], words[at:], installs=installs)
     else:
         kept = keeper.save()
         _report(keeper, LEFT, kept)

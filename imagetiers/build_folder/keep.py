@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from imagetiers.build_folder import manifest, ninja, parts, toolchain, tree
+from imagetiers.build_folder import install, manifest, ninja, parts, toolchain, tree
 from imagetiers.build_folder.beside import beside
 from imagetiers.build_folder.errors import UnusableError
 from imagetiers.build_folder.manifest import COMPILED, ELSEWHERE, UNREAD, FolderManifest
@@ -32,7 +32,8 @@ USED, WATCHED, OFF = "used", "watched", "off"
 class Keeper:
     """`given` is the kept folder as the cache had it, `left` becomes the next one, `state` is what the steps tell each other.
 
-    `mode`: a folder is in use, or a build from nothing is watched, or neither. `made` are objects that were compiled.
+    `mode`: a folder is in use, or a build from nothing is watched, or neither. `made` are objects that were compiled. `placed`
+    is the moment (Unix ns) in which the kept folder was in place.
     """
 
     given: str
@@ -44,6 +45,7 @@ class Keeper:
     changed: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     objects: int = 0
+    placed: int = 0
     targets: tuple[str, ...] = ()
     reads: dict[str, list[str]] = field(default_factory=dict)
 
@@ -58,7 +60,7 @@ class Keeper:
                 keeper.found = FolderManifest.decode(data.read())
         except FileNotFoundError:
             return keeper
-        for name in ("mode", "why", "objects", "reads"):
+        for name in ("mode", "why", "objects", "placed", "reads"):
             setattr(keeper, name, kept[name])
         keeper.changed, keeper.made, keeper.targets = (tuple(kept[name]) for name in ("changed", "made", "targets"))
         return keeper
@@ -66,7 +68,7 @@ class Keeper:
     def suspend(self) -> None:
         """Write down what the next step must know."""
         os.makedirs(self.state, exist_ok=True)
-        names = ("mode", "why", "objects", "reads", "changed", "made", "targets")
+        names = ("mode", "why", "objects", "placed", "reads", "changed", "made", "targets")
         if self.found is not None:
             with open(f"{self.state}/{manifest.NAME}", "wb") as data:
                 data.write(self.found.encode())
@@ -132,10 +134,17 @@ class Keeper:
             for path, one in sources.items():
                 if one.kind != "link" and one.mtime != now.sources[path].mtime:
                     tree.set_time(f"{now.root}/{path}", one.mtime)
+            self.placed = self._moment()
         except (UnusableError, OSError) as error:
             self._empty()
             raise UnusableError(str(error)) from error
         self.found = replace(kept, sources=sources)
+
+    def _moment(self) -> int:
+        """Return what the file system takes for now: no change that is still to come has an earlier time."""
+        os.makedirs(self.state, exist_ok=True)
+        with open(f"{self.state}/moment", "wb") as file:
+            return os.fstat(file.fileno()).st_ctime_ns
 
     def _begin_watching(self) -> None:
         self.mode, self.changed, self.reads = OFF, (), {}
@@ -147,8 +156,15 @@ class Keeper:
         except UnusableError as error:
             self.why += f"; and what is built now is not kept: {error}"
 
-    def build(self, words: Sequence[str], targets: Sequence[str]) -> int:
-        """Build these targets; return ninja's exit code, or BEGIN_AGAIN."""
+    def build(self, words: Sequence[str], targets: Sequence[str], *, installs: bool = False) -> int:
+        """Build these targets, and install what CMake's rules say if it `installs`.
+
+        Returns ninja's or CMake's exit code, or BEGIN_AGAIN.
+        """
+        code = self._build(words, targets, installs=installs)
+        return install.install(self.here.build) if installs and code == 0 else code
+
+    def _build(self, words: Sequence[str], targets: Sequence[str], *, installs: bool) -> int:
         build = self.here.build
         if self.mode == OFF:
             return ninja.run(build, [*words, *targets])
@@ -156,7 +172,9 @@ class Keeper:
             if self.mode == WATCHED:
                 return self._watched(words, targets)
             before = os.path.getsize(f"{build}/.ninja_log")
-            if code := ninja.run(build, [*words, *targets]):
+            with install.ahead(build, self.state) if installs else contextlib.nullcontext():
+                code = ninja.run(build, [*words, *targets])
+            if code:
                 return code
             self._judge(before)
         except (UnusableError, OSError) as error:
@@ -256,7 +274,8 @@ class Keeper:
             ninja.tool(self.here.build, "recompact")
             kept = self._followed() if self.mode == USED else self._seen()
             os.makedirs(self.left, exist_ok=True)
-            parts.pack(kept.root, kept.products, self.left)
+            same = parts.Placed(self.given, self.placed) if self.mode == USED else None
+            parts.pack(kept.root, kept.products, self.left, same)
             with open(f"{self.left}/{manifest.NAME}", "wb") as file:
                 file.write(kept.encode())
         except (UnusableError, OSError) as error:

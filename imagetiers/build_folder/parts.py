@@ -5,6 +5,7 @@ So what one changed file costs on the way to the cache is the parts that it touc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -12,10 +13,11 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from imagetiers.build_folder.errors import UnusableError
 
-__all__ = ["pack", "remove", "unpack"]
+__all__ = ["Placed", "pack", "remove", "unpack"]
 
 SUFFIX = ".tar"
 _PARTS = 16
@@ -27,18 +29,36 @@ _TAR = (
 )  # fmt: skip
 
 
-def pack(root: str, paths: Iterable[str], folder: str) -> None:
-    """Write tars of these files and folders (relative to `root`) into `folder`. Raises UnusableError."""
+@dataclass(frozen=True)
+class Placed:
+    """Parts of the very same files, in `folder`, that were in place at a `moment` (Unix ns, by the file system's clock)."""
+
+    folder: str
+    moment: int
+
+
+def pack(root: str, paths: Iterable[str], folder: str, same: Placed | None = None) -> None:
+    """Write tars of these files and folders (relative to `root`) into `folder`. Raises UnusableError.
+
+    Given where the `same` files came from, a part that nobody has touched since is a link to that.
+    """
     parts: dict[str, list[str]] = defaultdict(list)
+    touched = {_FOLDERS}
     try:
         for path in sorted(paths):
             status = os.lstat(f"{root}/{path}")
             if stat.S_ISDIR(status.st_mode):
                 parts[_FOLDERS].append(path)
                 continue
-            large = status.st_size >= _LARGE
-            parts[f"large-{_hash(path)[:16]}" if large else _of(path)].append(path)
+            alone, together = f"large-{_hash(path)[:16]}", _of(path)
+            parts[alone if status.st_size >= _LARGE else together].append(path)
+            if same is None or status.st_ctime_ns >= same.moment:
+                touched |= {alone, together}  # it may have been in the other one
         for name, some in parts.items():
+            if same is not None and name not in touched:
+                with contextlib.suppress(OSError):
+                    os.link(f"{same.folder}/{name}{SUFFIX}", f"{folder}/{name}{SUFFIX}")
+                    continue
             # A folder's time is that of whatever was last put into it.
             words = [*_TAR, "--mtime=@0"] if name == _FOLDERS else _TAR
             with open(f"{folder}/{name}{SUFFIX}", "wb") as target:

@@ -28,6 +28,7 @@ WAITS = {
     ("adapters/process.py", "join"): "ten seconds at most, for a program's stdin",
     ("adapters/process.py", "wait"): "the handler ends the program, and kills it after ten seconds",
     ("adapters/signals.py", "wait_for"): "at the end, for the containers of other threads, at most 30 s",
+    ("build_folder/install.py", "wait"): "for copies of headers, in a compile's container",
     ("build_folder/parts.py", "pool"): "unpacking, in a compile's container",
     ("build_folder/toolchain.py", "pool"): "hashing, in a compile's container",
     ("building/compile_watch.py", "join"): "two seconds at most, for a look at the container",
@@ -53,7 +54,7 @@ WAITS = {
     ("stores/directory.py", "sleep"): "hundredths of a second, at most for a second when it shall stop",
     ("stores/gcs_transport.py", "wait"): "in a thread that ends with the process",
     ("stores/gcs_transport.py", "wait_for"): "in a thread that ends with the process",
-    ("stores/patience.py", "get"): "in the main thread, where the signal raises, or one that ends with the process",
+    ("patience.py", "get"): "in the main thread, where the signal raises, or one that ends with the process",
     ("tui/app.py", "wait"): "for a doit that the keys have started, in a thread that ends with the process",
     (
         "tasks/watch.py",

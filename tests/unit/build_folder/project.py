@@ -33,13 +33,17 @@ class Built:
 
 @dataclass
 class Project:
-    """`tree` is what the developer has; each build has a worker of its own, always at the same place."""
+    """`tree` is what the developer has; each build has a worker of its own, always at the same place.
+
+    `installs`: CMake's rules are followed by the step itself, and not by a target of ninja's.
+    """
 
     home: Path
     files: dict[str, bytes] = field(default_factory=dict)
     flags: str = "-g0"
     toolchain: str = "1"
     turn: int = 0
+    installs: bool = True
 
     @classmethod
     def make(cls, home: Path, sources: Path = SOURCES) -> Project:
@@ -87,12 +91,12 @@ class Project:
             self._configure(root, build)
         step.suspend()
         step = self._step()
-        code = step.build(["--quiet"], ["install"])
+        code = self._run(step)
         step.suspend()
         if code == BEGIN_AGAIN:
             self._configure(root, build)
             step = self._step()
-            code = step.build(["--quiet"], ["install"])
+            code = self._run(step)
             step.suspend()
         assert code == 0
         outputs = {
@@ -106,6 +110,9 @@ class Project:
             shutil.rmtree(self.kept, ignore_errors=True)
             (self.home / "left").rename(self.kept)
         return Built(outputs, step.mode == "used", step.why, step.made, kept)
+
+    def _run(self, step: Keeper) -> int:
+        return step.build(["--quiet"], ["all" if self.installs else "install"], installs=self.installs)
 
     def _configure(self, root: Path, build: Path) -> None:
         words = ["cmake", "-S", str(root), "-B", str(build), "-G", "Ninja"]
