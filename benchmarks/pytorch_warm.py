@@ -7,8 +7,9 @@
 Each row is a worker of its own: a new checkout, none of the pipeline's images, nothing but the bucket. The bucket is
 the tests' GCS server with `--latency` seconds added to each request, filled from DIR; what it says of real Google Cloud
 Storage is nothing. BuildKit's cache is kept between the workers, unless `--prune` empties it before each (it is yours:
-mind what else uses it). The end of a worker removes tens of thousands of files, after which ext4 makes new ones slowly
-for minutes (benchmarks.cache has why): `--pause` waits for that, in which time the page cache may go cold. `--rows` chooses
+mind what else uses it). The end of a worker removes tens of thousands of files, after which ext4 without a journal makes new
+ones ten times as slowly, for minutes (benchmarks.cache has why): `--pause` waits for that, in which time the page cache may go
+cold. The notes say what Docker's data lie on. `--rows` chooses
 rows; all need `prepare`, which compiles what DIR does not hold (the extensions, when an older checkout filled it). With
 `--only compile` a worker compiles the wheels and builds no image.
 
@@ -197,6 +198,18 @@ def floor(checkout: Checkout, folder: Path, case: str, notes: list[str]) -> Iter
     yield Measured("(c) in a build folder that is still there", NINJA, {"wall_s": (end - patched_at,)})
 
 
+def disk() -> str:
+    """Say what Docker's data lie on."""
+    root = docker("info", "--format", "{{.DockerRootDir}}").strip()
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    over = [mount for mount in mounts if f"{root}/".startswith(f"{mount[1].rstrip('/')}/")]
+    device, _, kind, *_ = max(
+        reversed(over), key=lambda mount: len(mount[1])
+    )  # the last one of a place hides the others
+    journal = "with" if any(Path("/proc/fs/jbd2").glob(f"{Path(device).name}-*")) else "without"
+    return f"Docker's data lie on {kind}{f' {journal} a journal' * (kind == 'ext4')}."
+
+
 def main() -> None:
     """Be the workers in turn."""
     parser = argparse.ArgumentParser(description="What a change costs on a fresh worker, on the real PyTorch.")
@@ -215,7 +228,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = options.rows.split(",") if options.rows else [*(change.row for change in CHANGES[options.variant]), "floor"]
     words = [f"variant={options.variant}", *(["compile:pytorch-clean"] if options.only else [])]
-    notes = [f"{options.latency * 1000:.0f} ms added to each request."]
+    notes = [f"{options.latency * 1000:.0f} ms added to each request.", disk()]
     with (
         closing(GcsServer("--no-md5")) as server,
         tempfile.TemporaryDirectory() as temporary,

@@ -63,7 +63,7 @@ def run_inside(
     """
     task, services, ahead = f"verify:{tier.name}", session.services, _ahead(session, coming)
     begun = ahead.take(image, tier)
-    ahead.go_on(coming.tiers, deadline)
+    ahead.go_on(coming, deadline)
     found = _found(begun, task, deadline) if begun is not None else None
     if services.cancel.requested:
         raise Interrupted(Problem(task, "was interrupted"))
@@ -147,13 +147,12 @@ class _Begun:
 class _Ahead:
     """What is run ahead in one doit, a container a share of the processors; the first share is for whose turn it is."""
 
-    def __init__(self, session: Session, info: EngineInfo) -> None:
-        self._session = session
+    def __init__(self, info: EngineInfo) -> None:
         self._processors, self._gpus = info.cpus, info.gpus
         self._shares = max(1, min(info.cpus, _MOST, info.memory // _MEMORY)) if info.cpusets else 1
         self._lock = threading.Lock()
         self._known: set[tuple[str, str]] = set()
-        self._waiting: dict[tuple[str, str], TierPlan] = {}
+        self._waiting: dict[tuple[str, str], tuple[Session, TierPlan]] = {}
         self._begun: dict[tuple[str, str], _Begun] = {}
         self._free = [*range(1, self._shares)]
         self._until = 0.0
@@ -178,16 +177,16 @@ class _Ahead:
             self._waiting.pop(key, None)
             return self._begun.pop(key, None)
 
-    def go_on(self, coming: Mapping[str, TierPlan], deadline: Deadline) -> None:
+    def go_on(self, coming: Coming, deadline: Deadline) -> None:
         """Run what is `coming` ahead, as long as half of the time is left to whose turn it is: it may have to run again."""
         left = deadline.for_work()
         with self._lock:
             self._until = time.monotonic() + (deadline.left() if left is None else left / 2)
-            for image, tier in coming.items() if self._shares > 1 else ():
+            for image, tier in coming.tiers.items() if self._shares > 1 else ():
                 key = image, tier.verify.check
                 # GPUs are there once, for whose turn it is.
                 if key not in self._known and tier.verify.runs and not (self._gpus and takes_gpus(tier)):
-                    self._waiting[key] = tier
+                    self._waiting[key] = coming.session, tier
                 self._known.add(key)
         self._begin()
 
@@ -211,11 +210,11 @@ class _Ahead:
                 if self._over or not self._waiting or not self._free or time.monotonic() >= self._until:
                     return
                 # The last one: a tier is asked what its ancestors are, and more.
-                (image, check), tier = self._waiting.popitem()
-                share, ending = self._free.pop(), _Ending(self._session.services.cancel)
+                (image, check), (session, tier) = self._waiting.popitem()
+                share, ending = self._free.pop(), _Ending(session.services.cancel)
                 deadline = Deadline(min(self._until - time.monotonic(), tier.config.verify.timeout), kind=VerifyError)
-                run = _Run(self._session, tier, image, ending, deadline, self.cpus(share))
-                found = self._session.background.begin(run, partial(self._end, ending))
+                run = _Run(session, tier, image, ending, deadline, self.cpus(share))
+                found = session.background.begin(run, partial(self._end, ending))
                 self._begun[image, check] = _Begun(found, ending)
             found.add_done_callback(partial(self._give_back, share))
 
@@ -255,7 +254,7 @@ def _ahead(session: Session, coming: Coming) -> _Ahead:
     with _making:
         found = _of_doits.get(coming.session.background)
         if found is None:
-            found = _of_doits[coming.session.background] = _Ahead(coming.session, session.services.engine.info())
+            found = _of_doits[coming.session.background] = _Ahead(session.services.engine.info())
         return found
 
 
