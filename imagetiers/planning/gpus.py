@@ -49,10 +49,8 @@ def compiled_for(plan: Plan) -> tuple[Compiled, ...]:
     """
     tiers: dict[str, list[str]] = {}
     for tier in plan.tiers.values():
-        documents = (tier.compile.key_document, tier.key_document) if tier.compile is not None else (tier.key_document,)
-        for text in dict.fromkeys(
-            document.args[ARCH_LIST_ARG] for document in documents if ARCH_LIST_ARG in document.args
-        ):
+        compiled = tier.compile.key_document.args.get(ARCH_LIST_ARG) if tier.compile is not None else None
+        for text in dict.fromkeys(each for each in (compiled, tier.arch_list) if each is not None):
             tiers.setdefault(text, []).append(tier.name)
     told: list[Compiled] = []
     for text, names in tiers.items():

@@ -76,6 +76,7 @@ def _tier_plan(repository: Repository, inputs: TierInputs, done: Mapping[str, Ti
         verify=_verify_plan(pipeline, inputs, parent),
         recipe=lambda: recipe,
         contexts=ingredients.image_contexts(inputs, pipeline.pins),
+        arch_list=document.args.get(ARCH_LIST_ARG),
     )
 
 

@@ -181,7 +181,8 @@ class TierPlan:
 
     `config` is what pipeline.yaml says of it; `ref` is the reference by key; `tags` are the friendly ones, which may lie in
     another repository (`channels`). `recipe` belongs to the key: a remembered plan reads it when it is asked for. `findings` is
-    what rules say of its Dockerfile, waived or not.
+    what rules say of its Dockerfile, waived or not. `arch_list` is the list of GPU architectures that the image's stages are
+    given, None where none of them declares it.
     """
 
     config: Tier
@@ -195,6 +196,7 @@ class TierPlan:
     recipe: Callable[[], Recipe] = field(compare=False, repr=False)
     findings: tuple[Finding, ...] = ()
     contexts: Contexts = field(default_factory=Contexts)
+    arch_list: str | None = None
 
     @property
     def name(self) -> str:

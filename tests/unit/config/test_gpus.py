@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -36,6 +37,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.inputs.repository import load_repository
 from imagetiers.planning.gpus import Compiled, compiled_for
 from imagetiers.planning.make import make_plan
+from imagetiers.planning.plan import Recipe
 from imagetiers.report.gpus import gpu_document, gpu_line, gpu_lines
 from tests.conftest import HERE, Golden
 
@@ -242,7 +244,13 @@ def compiled(tiny: Layout, gpus: str, args: str = "") -> tuple[Compiled, ...]:
             "GREETING: hello", f"GREETING: hello{args}", 1
         )
     )
-    return compiled_for(make_plan(load_repository(tiny, None), date(2026, 1, 1)))
+    plan = make_plan(load_repository(tiny, None), date(2026, 1, 1))
+    return compiled_for(replace(plan, tiers={name: replace(each, recipe=unread) for name, each in plan.tiers.items()}))
+
+
+def unread() -> Recipe:
+    """Refuse to say what an image is made of: of ten thousand tiers that is 60 MB, and `check` and `plan` ask this."""
+    raise AssertionError("the recipe is read")
 
 
 TEXTS = {
