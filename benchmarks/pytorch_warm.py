@@ -203,9 +203,8 @@ def disk() -> str:
     root = docker("info", "--format", "{{.DockerRootDir}}").strip()
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     over = [mount for mount in mounts if f"{root}/".startswith(f"{mount[1].rstrip('/')}/")]
-    device, _, kind, *_ = max(
-        reversed(over), key=lambda mount: len(mount[1])
-    )  # the last one of a place hides the others
+    # Of several at the same place, the last one hides the others.
+    device, _, kind, *_ = max(reversed(over), key=lambda mount: len(mount[1]))
     journal = "with" if any(Path("/proc/fs/jbd2").glob(f"{Path(device).name}-*")) else "without"
     return f"Docker's data lie on {kind}{f' {journal} a journal' * (kind == 'ext4')}."
 

@@ -63,8 +63,9 @@ def verify_image(
     the host, if the engine says that it can give them, unless `gpus` is false. `reports` are files to write, by their form
     (`junit`, `json`; `-` is the standard output), also when checks fail. What has failed is kept in the cache, for people: it
     says nothing to later runs. `along` are tiers whose images this process checks, in their order: they are read together, and
-    what runs in them begins beside this. Raises VerifyError
-    with everything that failed, EngineError, RegistryError, OutputError, Interrupted.
+    what runs in them begins beside this.
+
+    Raises VerifyError with everything that failed, EngineError, RegistryError, OutputError, Interrupted.
     """
     task = f"verify:{tier.name}"
     seconds = tier.config.verify.timeout if limit is None else limit
