@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_errors, no_answer, refused
+from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_errors, import_sdk, no_answer, refused
 from imagetiers.adapters.docker_socket import DEFAULT_SOCKET, ask, unix_socket
 from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
@@ -99,6 +99,7 @@ class DockerEngine:
 
     def has_image(self, ref: str) -> bool:
         """Say whether the engine holds an image of that reference or id."""
+        import_sdk()
         import docker.errors
 
         try:
@@ -170,6 +171,7 @@ class DockerEngine:
 
     def untag(self, ref: str) -> bool:
         """Remove a reference, and the image when it was the last one. Say whether there was one."""
+        import_sdk()
         import docker.errors
 
         try:
@@ -188,6 +190,7 @@ class DockerEngine:
 
         found = read_stored(self._ask_socket, _image_info)
         if found is None:
+            import_sdk()
             from imagetiers.adapters.docker_cache import get_json
 
             found = self._ask(lambda api: read_stored(partial(get_json, api), _image_info))
@@ -197,12 +200,14 @@ class DockerEngine:
 
     def build_cache(self) -> tuple[CacheRecord, ...]:
         """Return the layers that BuildKit keeps, of whoever builds on this engine."""
+        import_sdk()
         from imagetiers.adapters.docker_cache import read_records
 
         return self._ask(read_records)
 
     def prune_build_cache(self, ids: Iterable[str]) -> frozenset[str]:
         """Let BuildKit forget these records, but for those that it still needs; return which are gone."""
+        import_sdk()
         from imagetiers.adapters.docker_cache import prune_records
 
         return self._ask(lambda api: prune_records(api, ids))
@@ -233,6 +238,7 @@ class DockerEngine:
     def _transfer(
         self, call: Callable[[APIClient], Iterator[dict[str, Any]]], ref: str, done: str, on_line: OnLine
     ) -> Iterator[dict[str, Any]]:
+        import_sdk()
         import docker.errors
 
         hint = f"docker login {ref.partition('/')[0]}, if the registry wants to know who asks"
@@ -253,6 +259,7 @@ class DockerEngine:
 
     def _events(self, call: Callable[[APIClient], Iterator[_T]]) -> Iterator[_T]:
         """Yield what a long call reports; each piece can fail as the call itself."""
+        import_sdk()
         import docker.errors
 
         with engine_errors(docker.errors.APIError):
@@ -260,6 +267,7 @@ class DockerEngine:
 
     def find_containers(self, label: str, value: str) -> tuple[ContainerState, ...]:
         """Return the containers with that label, running or not."""
+        import_sdk()
         import docker.errors
 
         listed = self._ask(lambda api: api.containers(all=True, filters={"label": [f"{label}={value}"]}))
@@ -352,6 +360,7 @@ class DockerEngine:
         self._ignoring_gone(lambda api: api.remove_container(container_id, force=True, v=True))
 
     def _ignoring_gone(self, call: Callable[[APIClient], object]) -> None:
+        import_sdk()
         import docker.errors
 
         try:
@@ -462,6 +471,7 @@ def _momentary(error: Exception) -> RetryDecision:
 
 def _connect(timeout: int | None = None) -> APIClient:
     """Return a client that waits so many seconds for an answer, None: as many as the SDK."""
+    import_sdk()
     from docker.api.client import APIClient
     from docker.constants import DEFAULT_TIMEOUT_SECONDS
     from docker.utils import kwargs_from_env
@@ -479,6 +489,7 @@ def _connect(timeout: int | None = None) -> APIClient:
 @contextlib.contextmanager
 def _addressable() -> Iterator[None]:
     """Turn what is raised for a port of 99999 into what is raised for every other wrong address."""
+    import_sdk()
     import docker.errors
 
     try:
@@ -561,6 +572,7 @@ def _host() -> str | None:
     name = os.environ.get("DOCKER_CONTEXT") or current
     if not name or name == "default":
         return None
+    import_sdk()
     from docker.context import ContextAPI
 
     context = ContextAPI.get_context(name)
@@ -570,6 +582,7 @@ def _host() -> str | None:
 
 def _archive_of(api: APIClient, refs: tuple[str, ...]) -> Response:
     """Ask for several images in one archive, for which the SDK has no call."""
+    import_sdk()
     from docker.errors import create_api_error_from_http_exception
     from requests.exceptions import HTTPError
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,27 @@ from imagetiers.errors import EngineError, Problem
 if TYPE_CHECKING:
     from docker.errors import APIError
 
-__all__ = ["DISK_FULL", "disk_full", "engine_errors", "no_answer", "refused"]
+__all__ = ["DISK_FULL", "disk_full", "engine_errors", "import_sdk", "no_answer", "refused"]
 
 DISK_FULL = "no space left on device"
 _LONGEST = 300
+_importing = threading.Lock()
+
+
+def import_sdk() -> None:
+    """Import all of Docker's SDK, before any of its modules is imported by its name.
+
+    They import each other. Two threads that begin with another one each would wait for each other, and Python ends one of
+    them with an error.
+    """
+    with _importing:
+        import docker  # noqa: F401
 
 
 @contextlib.contextmanager
 def engine_errors(*meant: type[Exception]) -> Iterator[None]:
     """Turn what the SDK raises in the block into EngineError, but for what the caller is `meant` to get, and full disks."""
+    import_sdk()
     import docker.errors
     import requests.exceptions
     import urllib3.exceptions
