@@ -14,18 +14,25 @@ from imagetiers import adapters
 
 FOLDER = Path(adapters.__file__).parent
 TOGETHER = """
-import sys, threading
-sys.setswitchinterval(1e-5)
+import importlib
+import sys
+import threading
+
 from imagetiers.adapters.docker_errors import engine_errors, import_sdk
+
+sys.setswitchinterval(1e-5)
 bad, begin = [], threading.Barrier(2)
+
 
 def by_its_errors():
     with engine_errors():
         pass
 
+
 def by_its_client():
     import_sdk()
-    from docker.api.client import APIClient
+    importlib.import_module("docker.api.client")
+
 
 def run(work):
     begin.wait()
@@ -34,9 +41,12 @@ def run(work):
     except BaseException as error:
         bad.append(repr(error))
 
+
 threads = [threading.Thread(target=run, args=[work]) for work in (by_its_errors, by_its_client)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
 sys.exit("; ".join(bad) or 0)
 """
 
