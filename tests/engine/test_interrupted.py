@@ -14,7 +14,9 @@ from tests.waiting import wait_until
 
 
 def words(checkout: Checkout) -> set[str]:
-    return {path.name for path in (checkout.root / ".imagetiers" / "ccache").rglob("*") if path.is_file()}
+    """Return what is compiled; what was killed before it had its name is not."""
+    found = (path for path in (checkout.root / ".imagetiers" / "ccache").rglob("*") if path.is_file())
+    return {path.name for path in found if ".tmp." not in path.name}
 
 
 def wait_for_words(checkout: Checkout, count: int) -> None:
