@@ -1,17 +1,21 @@
-"""Fetch what is wanted of one pack, whole or by ranges, and check all of it before anybody sees a byte."""
+"""Fetch what is wanted of one pack, whole or by ranges, and say where each entry lies in what was fetched."""
 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.index import Entry
-from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, decode_section, parse_pack, restore_entry
+from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, parse_pack
 from imagetiers.ccache.namespace import Namespace
+from imagetiers.ccache.unpack import EntryPart, EntryRun
 from imagetiers.errors import CorruptError
 
-__all__ = ["GAP_MAX", "WHOLE_SHARE", "Extents", "Wanted", "extents_of", "fetch", "fetched_size"]
+__all__ = ["GAP_MAX", "WHOLE_SHARE", "Extents", "Fetched", "Wanted", "extents_of", "fetch", "fetched_size"]
 
 GAP_MAX = 256 * 1024
 """Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes."""
@@ -31,6 +35,50 @@ class Wanted:
 
 Extents = dict[SectionRef, list[tuple[int, int]]]
 """Wanted byte ranges of a pack, by section: all of a compressed one, single entries of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Ranges of a pack: where each begins in it, and their bytes."""
+
+    starts: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """How many bytes these are."""
+        return sum(map(len, self.pieces))
+
+    def lay(self, memory: memoryview) -> None:
+        """Put the pieces into memory, one after the other."""
+        at = 0
+        for piece in self.pieces:
+            memory[at : at + len(piece)] = piece
+            at += len(piece)
+
+    def runs(self, wanted: Sequence[Wanted], now: int) -> tuple[EntryRun, ...]:
+        """Say where the entries lie in that memory; no mtime is later than `now` (Unix ns). Raises CorruptError."""
+        order = sorted(wanted, key=lambda one: (one.entry.section.offset, one.entry.slot.offset))
+        return tuple(self._runs(order, now))
+
+    def _runs(self, order: Sequence[Wanted], now: int) -> Iterator[EntryRun]:
+        for section, some in groupby(order, lambda one: one.entry.section):
+            verbatim = section.codec is Codec.VERBATIM
+            start = 0 if verbatim else self._place(section.offset, section.stored)
+            parts = []
+            for one in some:
+                slot = one.entry.slot
+                at = self._place(section.offset + slot.offset, slot.length) if verbatim else slot.offset
+                replace = one.replace or section.kind is Kind.RESULT
+                mtime = min(slot.mtime, now)
+                parts.append(EntryPart(slot.name, at, slot.length, slot.size, slot.content, mtime, replace))
+            yield EntryRun(section, start, tuple(parts))
+
+    def _place(self, start: int, length: int) -> int:
+        number = bisect_right(self.starts, start) - 1
+        if number >= 0 and start + length <= self.starts[number] + len(self.pieces[number]):
+            return start - self.starts[number] + sum(map(len, self.pieces[:number]))
+        raise CorruptError.of("", "the index lists bytes that the pack does not have")
 
 
 def extents_of(wanted: Sequence[Wanted]) -> Extents:
@@ -66,12 +114,9 @@ def fetched_size(pack: PackRef, extents: Extents) -> int:
     return pack.size if _whole(pack, extents) else sum(end - start for start, end in _ranges(extents))
 
 
-def fetch(
-    space: Namespace, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, got: Callable[[int], None]
-) -> list[tuple[Wanted, bytes | memoryview]]:
-    """Fetch and check all that is wanted of a pack. Raises CorruptError, NotFoundError before anything is applied."""
+def fetch(space: Namespace, pack: PackRef, extents: Extents, got: Callable[[int], None]) -> Fetched:
+    """Fetch what is wanted of a pack, and check all that is known of these bytes. Raises CorruptError, NotFoundError."""
     where = space.object("packs", pack.name)
-    pieces: list[tuple[int, memoryview]] = []
     if _whole(pack, extents):
         data, _ = space.store.read(where, length=pack.size + 1)
         got(len(data))
@@ -79,38 +124,13 @@ def fetch(
             raise CorruptError.of(where, "the pack is not what its name says")
         if not set(extents) <= set(parse_pack(data, where)):
             raise CorruptError.of(where, "the index lists a section that the pack does not have")
-        pieces.append((0, memoryview(data)))
-    else:
-        for start, end in _ranges(extents):
-            data, _ = space.store.read(where, start=start, length=end - start)
-            got(len(data))
-            if len(data) != end - start:
-                raise CorruptError.of(where, "the pack is shorter than the index says")
-            pieces.append((start, memoryview(data)))
-    return list(_restored(wanted, pieces, where))
-
-
-def _restored(
-    wanted: Sequence[Wanted], pieces: Sequence[tuple[int, memoryview]], where: str
-) -> Iterator[tuple[Wanted, bytes | memoryview]]:
-    decoded_of: SectionRef | None = None
-    decoded: bytes | memoryview = b""
-    order = sorted(wanted, key=lambda one: (one.entry.section.offset, one.entry.slot.offset))
-    for one in order:
-        section, slot = one.entry.section, one.entry.slot
-        if section.codec is Codec.VERBATIM:
-            start = section.offset + slot.offset
-            part: bytes | memoryview = _cut(pieces, start, start + slot.length)
-        else:
-            if section != decoded_of:
-                stored = _cut(pieces, section.offset, section.offset + section.stored)
-                decoded, decoded_of = decode_section(section, stored, where), section
-            part = memoryview(decoded)[slot.offset : slot.offset + slot.length]
-        yield one, restore_entry(section.codec, slot, part, one.entry.kind)
-
-
-def _cut(pieces: Sequence[tuple[int, memoryview]], start: int, end: int) -> memoryview:
-    for at, data in pieces:
-        if at <= start and end <= at + len(data):
-            return data[start - at : end - at]
-    raise CorruptError.of("", "the index lists bytes that the pack does not have")
+        return Fetched((0,), (data,))
+    ranges = _ranges(extents)
+    pieces = []
+    for start, end in ranges:
+        data, _ = space.store.read(where, start=start, length=end - start)
+        got(len(data))
+        if len(data) != end - start:
+            raise CorruptError.of(where, "the pack is shorter than the index says")
+        pieces.append(data)
+    return Fetched(tuple(start for start, _ in ranges), tuple(pieces))

@@ -16,6 +16,7 @@ from imagetiers.ccache.format.pack import Codec, PackRef
 from imagetiers.ccache.format.result import ResultFile, read_result
 from imagetiers.ccache.namespace import Namespace
 from imagetiers.ccache.stats import stored_bytes
+from imagetiers.ccache.unpack import restored
 from imagetiers.errors import CorruptError
 from imagetiers.stores.port import Store
 
@@ -96,7 +97,11 @@ def read_content(store: Store, namespace: str, entry: Entry) -> EntryContent:
         data, _ = store.read(space.object("packs", entry.pack.name), length=HEADER_MAX)
         return EntryContent(parse_header(data, entry.name), not_read="it is too large to be looked into")
     wanted = [Wanted(entry, space, replace=False)]
-    ((_, found),) = fetch(space, entry.pack, wanted, extents_of(wanted), lambda _: None)
+    fetched = fetch(space, entry.pack, extents_of(wanted), lambda _: None)
+    memory = memoryview(bytearray(fetched.size))
+    fetched.lay(memory)
+    where = space.object("packs", entry.pack.name)
+    ((_, found),) = restored(fetched.runs(wanted, entry.slot.mtime), memory, where)
     data = bytes(found)
     content = EntryContent(parse_header(data, entry.name))
     try:

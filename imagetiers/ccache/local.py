@@ -33,12 +33,14 @@ __all__ = [
     "LocalEntry",
     "Look",
     "Stamp",
+    "counted_folders",
     "entry_file",
     "look",
     "new_token",
     "put",
     "read_entry",
     "recount",
+    "recount_folder",
     "scan",
     "segments_folder",
     "stamp",
@@ -273,27 +275,34 @@ def recount(directory: Path) -> None:
     second-level folders (since 4.8; a sum that differs makes ccache recount by itself). Written under ccache's own
     lock. Locks that cannot be had in 5 s leave that folder's counters as they are. Raises OSError.
     """
-    for digit in _HEX:
-        level_1 = directory / digit
-        if not level_1.is_dir():
-            continue
-        path = level_1 / "stats"
-        with _locked(path) as held:
-            if not held:
-                continue
-            counters = _read_counters(path)
-            for number, below in enumerate(_HEX):
-                files, size = _usage(os.fspath(level_1 / below))
-                counters[_SUBDIR_FILES + number] = files
-                counters[_SUBDIR_SIZE + number] = size // 1024
-            counters[_FILES] = sum(counters[_SUBDIR_FILES : _SUBDIR_FILES + 16])
-            counters[_SIZE] = sum(counters[_SUBDIR_SIZE : _SUBDIR_SIZE + 16])
-            temporary = level_1 / f"stats.tmp.{secrets.token_hex(4)}"
-            try:
-                temporary.write_text("".join(f"{counter}\n" for counter in counters))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+    for folder in counted_folders(directory):
+        recount_folder(folder)
+
+
+def counted_folders(directory: Path) -> list[Path]:
+    """Return the folders that have counters of their own."""
+    return [folder for folder in (directory / digit for digit in _HEX) if folder.is_dir()]
+
+
+def recount_folder(level_1: Path) -> None:
+    """Do for one first-level folder what `recount` does for all."""
+    path = level_1 / "stats"
+    with _locked(path) as held:
+        if not held:
+            return
+        counters = _read_counters(path)
+        for number, below in enumerate(_HEX):
+            files, size = _usage(os.fspath(level_1 / below))
+            counters[_SUBDIR_FILES + number] = files
+            counters[_SUBDIR_SIZE + number] = size // 1024
+        counters[_FILES] = sum(counters[_SUBDIR_FILES : _SUBDIR_FILES + 16])
+        counters[_SIZE] = sum(counters[_SUBDIR_SIZE : _SUBDIR_SIZE + 16])
+        temporary = level_1 / f"stats.tmp.{secrets.token_hex(4)}"
+        try:
+            temporary.write_text("".join(f"{counter}\n" for counter in counters))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _scan_below(path: str, above: tuple[str, ...], found: LocalEntries) -> None:

@@ -21,6 +21,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -185,8 +186,10 @@ class Namespace:
                 return Loaded(View())
             head, generation, sha256 = found
             lost: list[str] = []
-            state = self._with_uses(head.state, lost)
-            rows = self.rows(state, lost)
+            with ThreadPoolExecutor(1, "ccache-load") as pool:  # sets and segments are in different objects
+                pending = pool.submit(self._with_uses, head.state, lost)
+                rows = self.rows(head.state, lost)
+                state = pending.result()
             # Housekeeping may have been faster than this reader: then there is a newer head.
             if not lost or not self._moved_on(generation):
                 return Loaded(View(replace(head, state=state), rows), generation, sha256, tuple(lost))

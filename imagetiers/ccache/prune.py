@@ -11,8 +11,6 @@ is given up, and the old state stays in the history); as long as an earlier stat
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import tempfile
 import time
 from array import array
@@ -24,23 +22,14 @@ from operator import ne
 from pathlib import Path
 from typing import TypeVar
 
-from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.head import NamespaceState, SegmentRef, is_object_name
 from imagetiers.ccache.format.index import SEGMENT_ENTRIES, Entry, Rows, as_rows, packs_in
 from imagetiers.ccache.format.merge import Live, View, carry_uses, each_used
-from imagetiers.ccache.format.pack import (
-    Codec,
-    PackRef,
-    Section,
-    decode_section,
-    make_section,
-    parse_pack,
-    restore_entry,
-)
+from imagetiers.ccache.format.pack import Codec, PackRef
 from imagetiers.ccache.local import sweep
 from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe, unreadable
 from imagetiers.ccache.push import PUSH_MAX_SECONDS, late
-from imagetiers.ccache.upload import fill, packs_of
+from imagetiers.ccache.rewrite import rewrite
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.parallel import map_parallel
 from imagetiers.stores.counting import CountingStore
@@ -51,7 +40,6 @@ __all__ = ["GRACE_MIN", "PruneOptions", "PruneResult", "prune"]
 GRACE_MIN = 2 * PUSH_MAX_SECONDS
 """The shortest grace period in seconds: an object in an unfinished push must never be deleted."""
 
-_SECTION_BYTES = 4 * 1024 * 1024
 _FOREIGN_SHOWN = 5
 _THREADS = 8
 _CLOCK_SLACK = 300.0
@@ -213,7 +201,8 @@ def prune(
         if dry_run or not loaded.generation:
             objects = _objects(space, loaded, plan, here, _packs_of(plan))
         else:
-            moved = _compact(space, plan)
+            entries = [entry for entry in plan.entries() if entry.pack in plan.compact] if plan.compact else []
+            moved = rewrite(space, entries)
             turn = _Turn(space, loaded, plan, moved, here)
             loaded = space.commit(loaded, turn.change, accept_loss=accept_loss)
             plan, objects = turn.plan, turn.objects
@@ -387,61 +376,6 @@ def _choose(
         else:
             stays[number] = 1
     return stays, dropped, dropped_bytes
-
-
-def _compact(space: Namespace, plan: _Plan) -> Mapping[str, Entry]:
-    """Write the live entries of mostly dead packs into new ones; return where each lies now.
-
-    A pack that cannot be read or is damaged stays as it is: verify is for that.
-    """
-    moved: dict[str, Entry] = {}
-    entries = [entry for entry in plan.entries() if entry.pack in plan.compact] if plan.compact else []
-    for sections in packs_of(_sections(space, entries)):
-        data, made = fill(space, sections)
-        space.create(space.object("packs", made[0].pack.name), data)
-        moved |= {entry.name: entry for entry in made}
-    return moved
-
-
-def _sections(space: Namespace, entries: Sequence[Entry]) -> Iterator[Section]:
-    """Read entries and make sections of them, kind by kind, a few MiB at a time."""
-    for kind in (Kind.MANIFEST, Kind.RESULT):
-        files: list[tuple[str, bytes, int]] = []
-        held = 0
-        for name, data, mtime in _files(space, [entry for entry in entries if entry.kind is kind]):
-            if files and held + len(data) > _SECTION_BYTES:
-                yield make_section(kind, files)
-                files, held = [], 0
-            files.append((name, data, mtime))
-            held += len(data)
-        if files:
-            yield make_section(kind, files)
-
-
-def _files(space: Namespace, entries: Sequence[Entry]) -> Iterator[tuple[str, bytes, int]]:
-    """Read entries back, pack by pack."""
-    by_pack: dict[PackRef, list[Entry]] = {}
-    for entry in entries:
-        by_pack.setdefault(entry.pack, []).append(entry)
-    for pack, members in by_pack.items():
-        where = space.object("packs", pack.name)
-        with contextlib.suppress(CorruptError, NotFoundError):
-            data, _ = space.store.read(where, length=pack.size + 1)
-            if hashlib.sha256(data).hexdigest() != pack.sha256:
-                continue
-            yield from list(_restored(data, members, where))
-
-
-def _restored(data: bytes, members: Sequence[Entry], where: str) -> Iterator[tuple[str, bytes, int]]:
-    for section in parse_pack(data, where):
-        chosen = [entry for entry in members if entry.section == section]
-        if chosen:
-            stored = memoryview(data)[section.offset : section.offset + section.stored]
-            decoded = memoryview(decode_section(section, stored, where))
-        for entry in chosen:
-            slot = entry.slot
-            part = decoded[slot.offset : slot.offset + slot.length]
-            yield slot.name, bytes(restore_entry(section.codec, slot, part, entry.kind)), slot.mtime
 
 
 @dataclass

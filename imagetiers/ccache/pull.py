@@ -14,7 +14,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.merge import Live, supersedes, version_of
 from imagetiers.ccache.format.pack import Codec, PackRef
 from imagetiers.ccache.large_entry import fetch_bare
-from imagetiers.ccache.local import LocalEntry, new_token, put, recount, scan, segments_folder, stamp
+from imagetiers.ccache.local import LocalEntry, counted_folders, scan, segments_folder, stamp
 from imagetiers.ccache.namespace import Namespace, describe
+from imagetiers.ccache.unpack import Recount, Unpack, Unpacked
+from imagetiers.ccache.workers import Workers
 from imagetiers.errors import CorruptError, NotFoundError
 from imagetiers.stores.counting import CountingStore
 from imagetiers.stores.port import Progress, Store
@@ -164,7 +166,7 @@ def pull(
     everything: bool = False,
     threads: int = 12,
     progress: Progress | None = None,
-    counters: Callable[[Path], None] | None = recount,
+    counters: bool = True,
 ) -> PullResult:
     """Restore into `directory` what `step` needs, read through a chain of namespaces (the first one wins a name).
 
@@ -172,8 +174,8 @@ def pull(
     steps when this one never ran; and all entries of a namespace where no run is known. `everything` restores the
     rest, too, after the working set. So does one of `arches` that none of those runs compiled for: what an earlier run
     compiled for that architecture is still stored. Entries that are there stay (a manifest gives way to a newer one);
-    mtimes are the old ones, never in the future. At the end `counters` is called with the directory. Raises StoreError
-    when a namespace cannot be read at all, OSError when the directory cannot.
+    mtimes are the old ones, never in the future. With `counters`, ccache's own are set to what is there (see
+    `local.recount`). Raises StoreError when a namespace cannot be read at all, OSError when the directory cannot.
     """
     started = time.monotonic()
     counting = CountingStore(store)
@@ -184,14 +186,9 @@ def pull(
     packs, missing = _by_pack(chosen, _there(directory))
     present = len(chosen.codes) - missing
     chosen.codes.clear()  # the packs have them now
-    _fetch_all(run, chosen, packs, threads)
+    _fetch_all(run, chosen, packs, threads, counters=counters)
     for space in {chosen.sources[source][0] for source, _ in packs}:
         space.quarantine(run.bad.get(space, ()))  # the next push of this machine stores again what these held
-    if counters is not None and run.entries:
-        try:
-            counters(directory)
-        except OSError as error:
-            run.stopped = run.stopped or str(error)
     return PullResult(
         run.entries,
         run.entry_bytes,
@@ -301,22 +298,35 @@ def _size(chosen: _Chosen, packs: _Packs) -> int:
     return sum(fetched_size(pack, extents_of(chosen.wanted(codes))) for (_, pack), codes in packs.items())
 
 
-def _fetch_all(run: _Run, chosen: _Chosen, packs: _Packs, threads: int) -> None:
+def _fetch_all(run: _Run, chosen: _Chosen, packs: _Packs, threads: int, *, counters: bool) -> None:
     if not packs:
         return
     if run.progress:
         run.progress.start(_size(chosen, packs))
-    with ThreadPoolExecutor(threads, "ccache-pull") as pool:
-        futures = [pool.submit(_task, run, chosen, pack, codes) for (_, pack), codes in packs.items()]
+    with Workers(sum(map(len, packs.values()))) as workers, ThreadPoolExecutor(threads, "ccache-pull") as pool:
+        futures = [pool.submit(_task, run, chosen, pack, codes, workers) for (_, pack), codes in packs.items()]
         try:
             for future in futures:
                 future.result()
+            if counters and run.entries:
+                _recount(run, workers, pool)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int]) -> None:
+def _recount(run: _Run, workers: Workers, pool: Executor) -> None:
+    def one(folder: Path) -> None:
+        with workers.one() as worker:
+            worker.do(Recount(folder))
+
+    try:
+        list(pool.map(one, counted_folders(Path(run.directory))))
+    except OSError as error:
+        run.stopped = run.stopped or str(error)
+
+
+def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int], workers: Workers) -> None:
     if run.stopped:
         return
     wanted = chosen.wanted(codes)
@@ -332,16 +342,14 @@ def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int]) -> No
                 run.got(pack.size)
             return
         extents = extents_of(wanted)
-        cost = fetched_size(pack, extents) + sum(one.entry.slot.size for one in wanted)
-        cost += (
-            max(ref.raw for ref in extents if ref.codec is Codec.ZSTD)
-            if any(ref.codec is Codec.ZSTD for ref in extents)
-            else 0
-        )
+        cost = fetched_size(pack, extents) + _unpacked(wanted, extents)
         if cost > BUDGET:
             raise CorruptError.of(where, "the pack holds more than a pack may")
         with run.budget.held(cost):
-            _apply(run, _fetched(space, pack, wanted, extents, run))
+            unpacked = _restore(run, pack, wanted, extents, workers)
+        run.done(unpacked.entries, unpacked.size)
+        if unpacked.failed is not None:
+            raise unpacked.failed
     except (CorruptError, NotFoundError) as error:
         run.quarantined.append(describe(error) if error.problems[0].where == where else f"{where}: {describe(error)}")
         run.bad.setdefault(space, set()).add(pack.name)
@@ -351,25 +359,24 @@ def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int]) -> No
         run.stopped = str(error)
 
 
-def _fetched(
-    space: Namespace, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, run: _Run
-) -> list[tuple[Wanted, bytes | memoryview]]:
-    """Fetch and check what is wanted of a pack; once more when it is not what it should be, for the reading may be bad."""
+def _unpacked(wanted: Sequence[Wanted], extents: Extents) -> int:
+    """Return the bytes that a pack's compressed sections and their entries come to; others lie in what was fetched."""
+    sections = sum(ref.raw for ref in extents if ref.codec is Codec.ZSTD)
+    return sections + sum(one.entry.slot.size for one in wanted if one.entry.section.codec is Codec.ZSTD)
+
+
+def _restore(run: _Run, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, workers: Workers) -> Unpacked:
+    """Fetch, check and write a pack's entries; fetch them once more when they are damaged, for the reading may be bad."""
+    space = wanted[0].space
+
+    def attempt(got: Callable[[int], None]) -> Unpacked:
+        fetched = fetch(space, pack, extents, got)
+        order = Unpack(space.object("packs", pack.name), run.directory, fetched.runs(wanted, run.now))
+        with workers.one() as worker:
+            fetched.lay(worker.memory)
+            return worker.do(order)
+
     try:
-        return fetch(space, pack, wanted, extents, run.got)
+        return attempt(run.got)
     except (CorruptError, NotFoundError):
-        return fetch(space, pack, wanted, extents, lambda _: None)
-
-
-def _apply(run: _Run, files: Sequence[tuple[Wanted, bytes | memoryview]]) -> None:
-    token = new_token()
-    entries = size = 0
-    try:
-        for wanted, data in files:
-            slot = wanted.entry.slot
-            replace = wanted.replace or wanted.entry.kind is Kind.RESULT
-            if put(run.directory, slot.name, data, min(slot.mtime, run.now), token, replace=replace):
-                entries += 1
-                size += slot.size
-    finally:
-        run.done(entries, size)
+        return attempt(lambda _: None)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -35,7 +36,7 @@ from imagetiers.ccache.format.merge import (
     version_of,
 )
 from imagetiers.ccache.known_files import KnownFiles
-from imagetiers.ccache.local import LocalEntries, kind_of, scan, segments_folder, stamp
+from imagetiers.ccache.local import LocalEntries, counted_folders, kind_of, scan, segments_folder, stamp
 from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe
 from imagetiers.ccache.upload import LocalCandidate, upload
 from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
@@ -105,7 +106,8 @@ class PushResult:
 class _Run:
     """What every part of one push needs to know.
 
-    `gone` are packs whose entries count as absent; `skew` is how many seconds the store's clock is ahead.
+    `first` is the namespace as it was at the beginning, until it is used. `gone` are packs whose entries count as absent;
+    `skew` is how many seconds the store's clock is ahead.
     """
 
     space: Namespace
@@ -120,6 +122,7 @@ class _Run:
     skipped: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     skew: float = 0.0
+    first: Loaded | None = None
     loaded: bool = False
 
 
@@ -151,14 +154,14 @@ def push(
     started = time.monotonic()
     counting = CountingStore(store)
     check_step(step)
+    space = Namespace(counting, namespace, segments_folder(directory))
     try:
-        local = scan(directory)
+        local, load = _begin(space, directory)
     except OSError as error:
         return PushResult(PushOutcome.UNREADABLE, detail=str(error), seconds=time.monotonic() - started)
     if not local:
         return PushResult(PushOutcome.EMPTY, seconds=time.monotonic() - started)
     used = local.used_since(None if since is None else since - _CLOCK_SLACK)
-    space = Namespace(counting, namespace, segments_folder(directory))
     run = _Run(
         space,
         local,
@@ -171,6 +174,7 @@ def push(
         with_last,
     )
     try:
+        run.first = load()
         result = _push(run, parents, directory, threads, progress)
     except ForbiddenError as error:
         if counting.written or not run.loaded:
@@ -185,6 +189,15 @@ def push(
     )
 
 
+def _begin(space: Namespace, directory: Path) -> tuple[LocalEntries, Callable[[], Loaded]]:
+    """Read the directory, and meanwhile the namespace; but that only when asked where there is nothing here."""
+    if not counted_folders(directory):
+        return scan(directory), space.load
+    with ThreadPoolExecutor(1, "ccache-load") as pool:
+        loading = pool.submit(space.load)
+        return scan(directory), loading.result
+
+
 def _push(
     run: _Run, parents: Sequence[str], directory: Path, threads: int, progress: Progress | None
 ) -> dict[str, object]:
@@ -197,7 +210,7 @@ def _push(
     for _ in range(_TURNS):
         # Another nonce each time: what the last turn wrote is old, or about to be deleted, and is not to be met again.
         space = run.space = replace(space, nonce=secrets.token_hex(8))
-        loaded = space.load()
+        loaded, run.first = run.first or space.load(), None
         run.loaded = True
         lost = lost or loaded.lost
         if covered is None:

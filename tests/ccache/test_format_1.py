@@ -10,6 +10,7 @@ from imagetiers.ccache.format.entry import path_of
 from imagetiers.ccache.format.head import Head, decode_head
 from imagetiers.ccache.format.pack import Codec
 from imagetiers.ccache.namespace import Namespace
+from imagetiers.ccache.packing import Pack
 from imagetiers.ccache.prune import GRACE_MIN, PruneOptions, prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
@@ -19,7 +20,7 @@ from imagetiers.ccache.verify import verify
 from imagetiers.errors import CorruptError
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache import format_1
-from tests.ccache.compressed import compressed_section
+from tests.ccache.compressed import compressed_pack
 from tests.ccache.downgrade import write_as_format_1
 from tests.ccache.synthetic import entries_in, make_directory
 
@@ -90,7 +91,7 @@ def test_packs_that_were_compressed_are_read_and_compacted_to_files_as_they_are(
     a = tmp_path / "a"
     made = make_directory(a, 60)
     with monkeypatch.context() as before:
-        before.setattr("imagetiers.ccache.upload.make_section", compressed_section)
+        before.setattr(Pack, "do", compressed_pack)
         assert push(store, "main", a, step="torch").stored_bytes < sum(map(len, made.values()))
     assert verify(store, "main").ok
     pull(store, ["main"], tmp_path / "b", step="torch")

@@ -143,7 +143,7 @@ class Cache(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         fresh = self.folder / "reader"
-        result = pull(self.store, ["main"], fresh, everything=True, threads=1, counters=None)
+        result = pull(self.store, ["main"], fresh, everything=True, threads=1, counters=False)
         found = entries_in(fresh)
         shutil.rmtree(fresh)
         assert result.quarantined == ()

@@ -262,7 +262,7 @@ def test_an_empty_or_unreadable_directory_pushes_nothing(
     result = push(untouched, "main", tmp_path / "a")
     assert result.outcome is PushOutcome.UNREADABLE
     assert "Permission denied" in str(result)
-    assert untouched.calls == []
+    assert {verb for verb, _ in untouched.calls} <= {"read"}
 
 
 def test_a_truncated_entry_is_skipped_and_said(store: DirectoryStore, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagetiers.ccache.format.entry import check_entry, rewrap
-from imagetiers.ccache.local import recount, scan, stamp
+from imagetiers.ccache.local import scan, stamp
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import push
 from imagetiers.stores.directory import DirectoryStore
@@ -176,7 +176,7 @@ def test_max_size_works_after_a_pull_because_it_is_counted(
         tmp_path / "made", 1500, mean=2000, new="pypi" in str(project.ccache) or "venv" in project.ccache
     )
     push(store, "main", tmp_path / "made")
-    pull(store, ["main"], project.cache, counters=recount if counted else None)
+    pull(store, ["main"], project.cache, counters=counted)
     for number in range(8):
         project.run("g++", "-c", "f0.cpp", "-o", "f0.o", f"-DX={number}", CCACHE_MAXSIZE="100k")
     left = len(made.keys() & entries_in(project.cache).keys())

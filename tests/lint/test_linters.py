@@ -49,7 +49,7 @@ def test_nothing_runs_a_shell() -> None:
         if {"templates", "build_folder"} & set(path.parts):  # they run in images
             continue
         text = path.read_text()
-        if path.name != "process.py":
+        if path.name not in {"process.py", "workers.py"}:  # the second starts this program, and no other
             assert "subprocess" not in text, path
         assert "shell=True" not in text, path
         assert "os.system" not in text, path

@@ -205,7 +205,7 @@ def _rollback(op: Operation, store: Store, _directory: Path, _now: float) -> Rep
 def _check(op: Operation, store: Store, directory: Path, _now: float) -> Report:
     """Restore everything into an empty directory and verify the namespace; `sequence` is the number of entries."""
     shutil.rmtree(directory, ignore_errors=True)
-    result = pull(store, [op.namespace], directory, everything=True, threads=op.threads, counters=None)
+    result = pull(store, [op.namespace], directory, everything=True, threads=op.threads, counters=False)
     bad = [*result.quarantined, *wrong_entries(directory), *verify(store, op.namespace).bad]
     if result.stopped:
         bad.append(result.stopped)

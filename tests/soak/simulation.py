@@ -165,7 +165,7 @@ class Simulation:
                 continue
             with tempfile.TemporaryDirectory(dir=self._folder) as folder:
                 reader = Path(folder) / "reader"
-                result = pull(self.store, [namespace], reader, everything=True, threads=1, counters=None)
+                result = pull(self.store, [namespace], reader, everything=True, threads=1, counters=False)
                 lost = self.auditor.lost(namespace)
                 bad = [*result.quarantined, *verify(self.store, namespace).bad]
                 bad = [line for line in bad if not any(pack in line for pack in lost)] + list(wrong_entries(reader))

@@ -41,9 +41,11 @@ __all__ = [
     "assemble",
     "decode_section",
     "make_section",
+    "make_table",
     "pack_ref",
     "parse_pack",
     "restore_entry",
+    "table_size",
 ]
 
 PACK_MAX = 8 * 1024 * 1024
@@ -164,9 +166,13 @@ def assemble(sections: Iterable[Section]) -> tuple[bytes, tuple[SectionRef, ...]
         size = len(section.data)
         refs.append(SectionRef(section.codec, section.kind, len(section.slots), at, size, section.raw))
         at += size
-    rows = b"".join(_ROW.pack(r.codec, r.kind, 0, r.count, r.offset, r.stored, r.raw) for r in refs)
-    data = b"".join((_HEAD.pack(_MAGIC, _FORMAT, len(made)), rows, *(section.data for section in made)))
-    return data, tuple(refs)
+    return b"".join((make_table(refs), *(section.data for section in made))), tuple(refs)
+
+
+def make_table(sections: Sequence[SectionRef]) -> bytes:
+    """Make the bytes with which a pack of these sections begins."""
+    rows = b"".join(_ROW.pack(r.codec, r.kind, 0, r.count, r.offset, r.stored, r.raw) for r in sections)
+    return _HEAD.pack(_MAGIC, _FORMAT, len(sections)) + rows
 
 
 def table_size(sections: int) -> int:

@@ -1,0 +1,135 @@
+"""Read entry files into a pack: each is checked where it will lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry
+from imagetiers.ccache.format.pack import PACK_MAX, Codec, SectionRef, Slot, make_table, table_size
+from imagetiers.errors import CorruptError
+
+__all__ = ["ROOM", "File", "Pack", "Packed"]
+
+_FIRST = table_size(len(Kind))
+
+ROOM = PACK_MAX - _FIRST
+"""Most bytes of entry files in one pack."""
+
+
+class File(NamedTuple):
+    """An entry file as it was found: its mtime in Unix nanoseconds, and what kind of entry it should be."""
+
+    name: str
+    path: str
+    mtime: int
+    kind: Kind
+
+
+class _Stored(NamedTuple):
+    """What a `pack.Slot` is made of: that takes ten times as long to come out of another process."""
+
+    name: str
+    offset: int
+    size: int
+    content: bytes
+    created: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A pack in memory: `size` bytes from `start` on, its sections and their entries, and what was left out, and why.
+
+    Its size is 0 where nothing was left to be packed.
+    """
+
+    start: int
+    size: int
+    sha256: str
+    sections: tuple[tuple[SectionRef, tuple[_Stored, ...]], ...]
+    skipped: tuple[str, ...]
+
+    def slots(self) -> Iterator[tuple[Slot, SectionRef]]:
+        """Return where each entry lies."""
+        for section, entries in self.sections:
+            for name, offset, size, content, created, mtime in entries:
+                yield Slot(name, offset, size, size, content, created, mtime), section
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """An order to make a pack of entry files, which come kind by kind, and have at most ROOM bytes in all.
+
+    A file that is no intact entry is skipped. One that has vanished or was rewritten as another kind is left out without a
+    word, and so is one that has grown so much that it has no room: the next push takes it.
+    """
+
+    files: tuple[File, ...]
+
+    def do(self, memory: memoryview) -> Packed:
+        """Read the files into memory, and make a pack around them."""
+        skipped: list[str] = []
+        found: list[tuple[Kind, int, list[_Stored]]] = []
+        at = _FIRST
+        for kind, files in groupby(self.files, lambda file: file.kind):
+            begin, entries = at, list[_Stored]()
+            for file in files:
+                try:
+                    size = _read(file.path, memory[at:PACK_MAX])
+                    header = check_entry(memory[at : at + size], file.name) if size else None
+                except FileNotFoundError:
+                    continue
+                except (OSError, CorruptError) as error:
+                    skipped.append(f"{file.name}: {error}")
+                    continue
+                if header is None or header.kind is not kind:
+                    continue
+                if not header.self_contained:
+                    skipped.append(
+                        f"{file.name}: its files lie beside it (file_clone or hard_link), which is not supported"
+                    )
+                    continue
+                content = bytes(memory[at + size - TRAILER : at + size])
+                entries.append(_Stored(file.name, at - begin, size, content, header.created, file.mtime))
+                at += size
+            if entries:
+                found.append((kind, begin, entries))
+        return _closed(memory, at, found, tuple(skipped))
+
+
+def _closed(
+    memory: memoryview, end: int, found: Sequence[tuple[Kind, int, list[_Stored]]], skipped: tuple[str, ...]
+) -> Packed:
+    """Put the table before the entries, and name the whole."""
+    if not found:
+        return Packed(0, 0, "", (), skipped)
+    start = _FIRST - table_size(len(found))
+    sections = []
+    for kind, begin, entries in found:
+        size = entries[-1].offset + entries[-1].size
+        sections.append((SectionRef(Codec.VERBATIM, kind, len(entries), begin - start, size, size), tuple(entries)))
+    memory[start:_FIRST] = make_table([section for section, _ in sections])
+    return Packed(start, end - start, hashlib.sha256(memory[start:end]).hexdigest(), tuple(sections), skipped)
+
+
+def _read(path: str, room: memoryview) -> int:
+    """Read a whole file into memory; return its size, 0 where it has none or no room."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(fd).st_size
+        if size > len(room):
+            return 0
+        done = 0
+        while done < size:
+            more = os.readv(fd, [room[done:size]])
+            if not more:
+                break
+            done += more
+        return done
+    finally:
+        os.close(fd)
