@@ -8,26 +8,23 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from imagetiers.adapters.console import RichConsole
-from imagetiers.adapters.cosign import Cosign
 from imagetiers.adapters.display import BuildDisplay, ToldConsole
 from imagetiers.adapters.docker import DockerEngine
-from imagetiers.adapters.git import GitRemotes
-from imagetiers.adapters.hadolint import Hadolint
 from imagetiers.adapters.locks import FileLocks
-from imagetiers.adapters.registry import HttpRegistry
 from imagetiers.adapters.signals import SignalCancellation
-from imagetiers.adapters.trivy import Trivy
 from imagetiers.config.environment import COSIGN_KEY, SIGNING_KEY
 from imagetiers.config.layout import RUN_VARIABLE, WORKER_VARIABLE, Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import PipelineError, Problem
 from imagetiers.events import Events, all_of
-from imagetiers.services import OnLine, Services
-from imagetiers.signing.signers import LazySigner
-from imagetiers.signing.store import SignedStore
-from imagetiers.stores.open import open_store
+from imagetiers.later import later
+from imagetiers.services import Console, Git, Linter, Notary, OnLine, Registry, Scanner, Services
+
+if TYPE_CHECKING:
+    from imagetiers.stores.port import BucketSettings, Store
 
 __all__ = ["connect"]
 
@@ -74,18 +71,16 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events |
     listeners = [each for each in (listener, _spans(screen.line), display) if each is not None]
     events = all_of(*listeners)
     console = ToldConsole(screen, events)
-    store = open_store(pipeline.cache, layout.root, timeout=_timeout(), hurried=lambda: cancel.requested)
-    secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""
-    signer = LazySigner(secret, pipeline.trust) if secret else None
+    opened = _opened(layout, pipeline, cancel)
     return Services(
         engine=DockerEngine(cancel, layout.volume),
-        store=SignedStore(store, pipeline.trust, signer, console.line, layout.state / "signed"),
-        bucket_settings=getattr(store, "settings", lambda: None),  # a folder has none
-        registry=HttpRegistry(),
-        git=GitRemotes(cancel),
-        linter=Hadolint(),
-        scanner=Trivy(),
-        notary=Cosign(os.environ.get(COSIGN_KEY, "") if trust.trusted else ""),
+        store=later(lambda: _signed(opened, layout, pipeline, trust, console)),
+        bucket_settings=partial(_settings, opened),
+        registry=later(_registry),
+        git=later(lambda: _git(cancel)),
+        linter=later(_linter),
+        scanner=later(_scanner),
+        notary=later(lambda: _notary(trust)),
         console=console,
         locks=FileLocks(layout.locks, console, cancel),
         cancel=cancel,
@@ -97,6 +92,63 @@ def connect(layout: Layout, pipeline: Pipeline, trust: Trust, listener: Events |
         run_program=partial(_run_program, cancel),
         confirm=_confirm,
     )
+
+
+def _opened(layout: Layout, pipeline: Pipeline, cancel: SignalCancellation) -> Store:
+    """Return the cache. A bucket is made at once, since that says what is wrong with its name, or not installed."""
+    timeout = _timeout()
+
+    def made() -> Store:
+        from imagetiers.stores.open import open_store
+
+        return open_store(pipeline.cache, layout.root, timeout=timeout, hurried=lambda: cancel.requested)
+
+    return made() if "://" in pipeline.cache else later(made)
+
+
+def _signed(opened: Store, layout: Layout, pipeline: Pipeline, trust: Trust, console: Console) -> Store:
+    from imagetiers.signing.signers import LazySigner
+    from imagetiers.signing.store import SignedStore
+
+    secret = os.environ.get(SIGNING_KEY, "") if trust.trusted and pipeline.trust.keys else ""
+    signer = LazySigner(secret, pipeline.trust) if secret else None
+    return SignedStore(opened, pipeline.trust, signer, console.line, layout.state / "signed")
+
+
+def _settings(opened: Store) -> BucketSettings | None:
+    """Ask for a bucket's settings; a folder has none."""
+    ask = getattr(opened, "settings", None)
+    return ask() if ask is not None else None
+
+
+def _registry() -> Registry:
+    from imagetiers.adapters.registry import HttpRegistry
+
+    return HttpRegistry()
+
+
+def _git(cancel: SignalCancellation) -> Git:
+    from imagetiers.adapters.git import GitRemotes
+
+    return GitRemotes(cancel)
+
+
+def _linter() -> Linter:
+    from imagetiers.adapters.hadolint import Hadolint
+
+    return Hadolint()
+
+
+def _scanner() -> Scanner:
+    from imagetiers.adapters.trivy import Trivy
+
+    return Trivy()
+
+
+def _notary(trust: Trust) -> Notary:
+    from imagetiers.adapters.cosign import Cosign
+
+    return Cosign(os.environ.get(COSIGN_KEY, "") if trust.trusted else "")
 
 
 def _run_program(cancel: SignalCancellation, command: tuple[str, ...], on_line: OnLine) -> int | None:

@@ -10,7 +10,6 @@ from imagetiers.errors import NotFoundError, OutputError, PipelineError, Problem
 from imagetiers.planning.plan import Plan
 from imagetiers.session import Session
 from imagetiers.signing.statements import new_key, purpose_of
-from imagetiers.stores.port import Signed
 
 __all__ = ["first_key", "next_key", "show"]
 
@@ -73,12 +72,13 @@ def show(session: Session) -> None:
         session.services.console.line(f"key {key.name}: " + (f"revoked from {key.revoked}" if key.revoked else "good"))
     counts: Counter[tuple[str, str]] = Counter()
     refused = 0
+    signed_by = getattr(session.services.store, "signed_by", None)
     for blob in session.services.store.list():
         purpose = purpose_of(blob.name)
-        if not purpose or not isinstance(session.services.store, Signed):
+        if not purpose or signed_by is None:
             continue
         try:
-            by = session.services.store.signed_by(blob.name)
+            by = signed_by(blob.name)
         except NotFoundError:
             continue
         except UntrustedError as error:

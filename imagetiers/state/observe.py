@@ -11,7 +11,6 @@ from imagetiers.errors import EngineError
 from imagetiers.planning.observed import ObservedState
 from imagetiers.planning.plan import TierPlan
 from imagetiers.session import Session
-from imagetiers.state.registry import passed, registered
 from imagetiers.state.wheels_whole import what_is_wrong
 
 __all__ = ["clear_forced", "drop_verdicts", "forced_tasks", "keep_verdict", "mark_forced", "observe"]
@@ -51,6 +50,8 @@ def observe(session: Session) -> ObservedState:
     )
     if session.plan.pipeline.registry is None:
         return seen
+    from imagetiers.state.registry import passed, registered
+
     seen = replace(seen, registered=registered(session, seen))
     new = passed(session, seen)
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-__all__ = ["Blob", "BucketSettings", "Progress", "Signed", "Store"]
+__all__ = ["Blob", "BucketSettings", "Progress", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +89,6 @@ class Store(Protocol):
 
     def delete(self, name: str, *, if_generation: int | None = None) -> None:
         """Remove the object; removing what is not there is no error (unless a precondition N says so)."""
-        ...
-
-
-@runtime_checkable
-class Signed(Protocol):
-    """A store whose trusted objects are signed."""
-
-    def signed_by(self, name: str) -> str:
-        """Return the name of the key that has signed an object, nothing for none. Raises UntrustedError."""
         ...
 
 
