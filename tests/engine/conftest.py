@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from imagetiers.adapters.docker_socket import unix_socket
 from imagetiers.layers.archive import read_saved
 from imagetiers.layers.model import ReadOptions
 from imagetiers.stores.directory import DirectoryStore
@@ -131,6 +132,13 @@ class Checkout:
 
         wait_while(process, look)
         return running[0]
+
+
+def daemon_socket() -> str:
+    """Return where the engine is that these tests run on."""
+    path = unix_socket(os.environ.get("DOCKER_HOST"))
+    assert path is not None
+    return path
 
 
 def docker(*args: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Checkout, wait_while
+from tests.engine.conftest import Checkout, daemon_socket, wait_while
 from tests.waiting import PATIENCE
 
 
@@ -30,7 +30,7 @@ class Proxy:
             while True:
                 theirs, _ = self._socket.accept()
                 ours = socket.socket(socket.AF_UNIX)
-                ours.connect("/var/run/docker.sock")
+                ours.connect(daemon_socket())
                 self._open += [theirs, ours]
                 for pair in ((theirs, ours), (ours, theirs)):
                     threading.Thread(target=self._pump, args=pair, daemon=True).start()

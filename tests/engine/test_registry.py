@@ -266,6 +266,9 @@ class Faulty(ThreadingHTTPServer):
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            default_request_version = (
+                "HTTP/1.1"  # in whose words TLS is refused: containerd takes no others for plain HTTP
+            )
 
             def do_GET(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))

@@ -24,7 +24,8 @@ from typing import Any
 
 import yaml
 
-from tests.engine.conftest import Checkout, docker, remove_all
+from imagetiers.adapters.docker_socket import DEFAULT_SOCKET
+from tests.engine.conftest import Checkout, daemon_socket, docker, remove_all
 from tests.waiting import PATIENCE, wait_until
 
 Json = dict[str, Any]
@@ -189,7 +190,7 @@ class Worker:
 
     def _command(self, step: Json, env: list[str]) -> list[str]:
         command = ["docker", "run", "--name", self._container(step["id"]), "--network", "host"]
-        command += ["-v", "/var/run/docker.sock:/var/run/docker.sock", "-w", "/workspace"]
+        command += ["-v", f"{daemon_socket()}:{DEFAULT_SOCKET}", "-w", "/workspace"]
         command += ["-v", f"{self._volume('workspace')}:/workspace", "-v", f"{self._volume('home')}:/builder/home"]
         names = {volume["name"]: self._volume(volume["name"]) for volume in step.get("volumes", [])}
         command += [f"--volume={names[volume['name']]}:{volume['path']}" for volume in step.get("volumes", [])]

@@ -15,6 +15,11 @@ from tests.waiting import PATIENCE, wait_until
 
 BINARY = shutil.which("docker-registry")
 SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
+MANIFESTS = (
+    SCHEMA2,  # what engines with a graph driver push, and the others with containerd's image store
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
 
 
 def request(
@@ -23,7 +28,7 @@ def request(
     """Send a request; return status, headers (names in lower case) and body."""
     connection = http.client.HTTPConnection(host, timeout=PATIENCE)
     try:
-        connection.request(method, path, body, {"Accept": SCHEMA2, **(headers or {})})
+        connection.request(method, path, body, {"Accept": ", ".join(MANIFESTS), **(headers or {})})
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
     finally:
@@ -83,9 +88,10 @@ class RegistryServer:
 
     def overwrite(self, repository: str, tag: str, other: str) -> None:
         """Do what a hand would do: let `tag` point to what `other` (a tag or digest) is."""
-        status, _, body = self.request("GET", f"/v2/{repository}/manifests/{other}")
+        status, headers, body = self.request("GET", f"/v2/{repository}/manifests/{other}")
         assert status == 200
-        status, _, text = self.request("PUT", f"/v2/{repository}/manifests/{tag}", body, {"Content-Type": SCHEMA2})
+        kind = {"Content-Type": headers["content-type"]}
+        status, _, text = self.request("PUT", f"/v2/{repository}/manifests/{tag}", body, kind)
         assert status == 201, text
 
     def remove_tag(self, repository: str, tag: str) -> None:

@@ -34,6 +34,7 @@ class SubjectRegistry(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # in whose words TLS is refused: containerd takes no others for plain HTTP
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_"):
