@@ -13,6 +13,7 @@ from pathlib import Path
 
 from imagetiers.adapters.process import run
 from imagetiers.documents import parse_object
+from imagetiers.errors import CorruptError
 from imagetiers.planning.observed import Unknown
 from imagetiers.services import Scan
 
@@ -28,6 +29,7 @@ _OFFLINE = (
 )
 _QUIET = ("--quiet", "--no-progress")
 _MOST = 256 << 20  # bytes of an answer
+_MOST_MEMBERS, _MOST_UNPACKED = 10_000, 1 << 40  # of an image's archive: members, and bytes
 _TOLD = 300
 
 
@@ -40,7 +42,11 @@ class Trivy:
             path, out = Path(name) / "image.tar", Path(name) / "sbom.json"
             with path.open("wb") as file:
                 file.writelines(archive)
-            words = ("image", "--input", str(path), "--format", "cyclonedx", "--output", str(out))
+            try:
+                given = _readable(path, Path(name) / "image")
+            except (OSError, CorruptError) as error:
+                return Unknown(f"the image's archive cannot be read: {error}")
+            words = ("image", "--input", str(given), "--format", "cyclonedx", "--output", str(out))
             return self._ask((*words, *_OFFLINE, *_QUIET, "--cache-dir", f"{name}/cache"), out)
 
     def spdx(self, sbom: bytes) -> bytes | Unknown:
@@ -93,6 +99,24 @@ class Trivy:
             return Unknown(f"trivy cannot be run: {error}")
         said = "\n".join(lines)
         return said.encode() if code == 0 else Unknown(f"trivy ended with exit code {code}: {said.strip()[-_TOLD:]}")
+
+
+def _readable(archive: Path, folder: Path) -> Path:
+    """Return an image's archive as trivy reads it rightly; the folder is for that. Raises CorruptError, OSError.
+
+    Of an archive trivy looks at the first layer and takes all for compressed or not as that one is. In containerd's image store
+    they differ, above an image that `docker load` has brought. Of OCI's layout in a folder it looks at each.
+    """
+    from imagetiers.layers.archive import has_compressed_layers
+    from imagetiers.state.archives import ArchiveLimits, ArchiveReader
+
+    if not has_compressed_layers(archive):
+        return archive
+    folder.mkdir()
+    with ArchiveReader(archive, ArchiveLimits(_MOST_MEMBERS, _MOST_UNPACKED)) as reader:
+        reader.unpack(folder)
+    archive.unlink()
+    return folder
 
 
 def _program() -> str | None:

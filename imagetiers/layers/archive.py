@@ -14,10 +14,10 @@ from typing import IO, Any
 from imagetiers.layers.aside import Aside
 from imagetiers.layers.image_config import ImageConfig, read_image_config
 from imagetiers.layers.model import FileLayer, LayerError, ReadOptions
-from imagetiers.layers.read import TAR_BUFFER, Chunks, read_layer
+from imagetiers.layers.read import TAR_BUFFER, Chunks, is_compressed, read_layer
 from imagetiers.layers.tree import FileTree, merge
 
-__all__ = ["ImageFiles", "SavedImage", "is_oci_layout", "read_images", "read_saved"]
+__all__ = ["ImageFiles", "SavedImage", "has_compressed_layers", "is_oci_layout", "read_images", "read_saved"]
 
 _MANIFEST = "manifest.json"
 _SMALL = 8 << 20  # bytes: what is larger is no document
@@ -57,6 +57,20 @@ def is_oci_layout(archive: Path) -> bool:
     """Say whether an archive has OCI's image layout. Raises OSError."""
     with tarfile.open(archive, "r:") as tar:
         return any(member.name == "oci-layout" for member in tar)
+
+
+def has_compressed_layers(archive: Path) -> bool:
+    """Say whether an archive has OCI's image layout with layers that are compressed, as containerd's image store keeps them.
+
+    What is no archive has none. Raises OSError.
+    """
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            blobs = [member for member in tar if member.isreg() and member.name.startswith(_BY_DIGEST)]
+            heads = [file.read(4) for blob in blobs if (file := tar.extractfile(blob)) is not None]
+    except tarfile.TarError:
+        return False
+    return any(map(is_compressed, heads))
 
 
 def read_saved(pieces: Iterator[bytes], wanted: ReadOptions) -> ImageFiles:

@@ -21,7 +21,7 @@ from imagetiers.binaries.torch_symbols import TorchSymbols, read_torch_symbols
 from imagetiers.layers.credentials import LOOK_BACK, find_credentials
 from imagetiers.layers.model import FileEntry, FileKind, FileLayer, LayerError, ReadOptions
 
-__all__ = ["TAR_BUFFER", "Chunks", "read_layer"]
+__all__ = ["TAR_BUFFER", "Chunks", "is_compressed", "read_layer"]
 
 TAR_BUFFER = 1 << 16
 """Bytes that tarfile reads at a time. It copies what is left of them at each read: a header of 512 bytes costs all of it."""
@@ -72,6 +72,11 @@ def read_layer(stream: IO[bytes] | io.RawIOBase, wanted: ReadOptions) -> FileLay
         if type(error).__module__.startswith("zstandard"):
             raise LayerError(f"a layer cannot be read: {error}") from error
         raise
+
+
+def is_compressed(head: bytes) -> bool:
+    """Say by its first four bytes whether a layer is compressed in a way that `read_layer` knows."""
+    return head.startswith((_GZIP, _ZSTD))
 
 
 def _plain(stream: IO[bytes] | io.RawIOBase) -> IO[bytes]:

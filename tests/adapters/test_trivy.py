@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import sys
+import tarfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from imagetiers.planning.vulnerabilities import ScanReport, SeverityLevel, Vulne
 from imagetiers.services import Scan
 from tests.conftest import HERE
 from tests.scanner.database import write_database
-from tests.scanner.image import debian
+from tests.scanner.image import debian, saved_by_containerd, tar
 
 UPDATED = "2026-11-20T06:00:00Z"
 NOW = datetime(2026, 11, 21, tzinfo=UTC).timestamp()
@@ -127,6 +131,22 @@ def test_an_image_whose_distribution_nobody_knows_is_not_clean(database: Path) -
     report = scanned(made, database) if isinstance(made, bytes) else made
 
     assert isinstance(report, Unknown), report
+
+
+def test_layers_of_which_one_is_compressed(database: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(debian({"zlib": "1.3.1"}))) as saved:
+        config, layer = (saved.extractfile(name).read() for name in ("config.json", "layer.tar"))  # type: ignore[union-attr]
+    document = json.loads(config)
+    above = tar({"etc/motd": "hello\n"})
+    document["rootfs"]["diff_ids"].append(f"sha256:{hashlib.sha256(above).hexdigest()}")
+    document["history"].append({"created_by": "COPY motd /etc"})
+
+    made = Trivy().sbom([saved_by_containerd(document, [layer, gzip.compress(above)])])
+
+    assert isinstance(made, bytes), made
+    report = scanned(made, database)
+    assert isinstance(report, ScanReport), report
+    assert report.found == (ZLIB, UNFIXED)
 
 
 def test_what_is_no_archive() -> None:

@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
+
+from tests.registry.server import SCHEMA2
 
 RELEASE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n'
 
@@ -21,6 +24,26 @@ def tar(files: Mapping[str, str | bytes]) -> bytes:
             info.size = len(data)
             made.addfile(info, io.BytesIO(data))
     return out.getvalue()
+
+
+def saved_by_containerd(config: dict[str, Any], layers: Sequence[bytes]) -> bytes:
+    """Return an image's archive as containerd's image store saves it: each layer as it was pulled, loaded or built."""
+    files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
+
+    def put(data: bytes, kind: str) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        files[f"blobs/sha256/{digest}"] = data
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+
+    of_layer = "application/vnd.docker.image.rootfs.diff.tar"
+    blobs = [put(layer, f"{of_layer}.gzip" if layer.startswith(b"\x1f\x8b") else of_layer) for layer in layers]
+    given = put(json.dumps(config).encode(), "application/vnd.docker.container.image.v1+json")
+    manifest = {"schemaVersion": 2, "mediaType": SCHEMA2, "config": given, "layers": blobs}
+    listed = put(json.dumps(manifest).encode(), SCHEMA2)
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [listed]}).encode()
+    names = [f"blobs/sha256/{blob['digest'].removeprefix('sha256:')}" for blob in (given, *blobs)]
+    files["manifest.json"] = json.dumps([{"Config": names[0], "RepoTags": None, "Layers": names[1:]}]).encode()
+    return tar(dict(sorted(files.items())))
 
 
 def debian(
