@@ -41,6 +41,9 @@ ASK = (
 )
 
 
+_OF_A_LAYER = re.compile(r"^(ID|Parent|Description):\s*(.*)$", re.MULTILINE)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -143,6 +146,12 @@ def daemon_socket() -> str:
 
 def docker(*args: str) -> str:
     return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout
+
+
+def layer_records() -> list[dict[str, str]]:
+    """Return what BuildKit says of the layers that it keeps: ID, Parent, and in Description the command that made it."""
+    listed = docker("buildx", "du", "--verbose").split("\n\n")
+    return [found for text in listed if "ID" in (found := dict(_OF_A_LAYER.findall(text)))]
 
 
 def files_of(ref: str) -> dict[str, tuple[object, ...]]:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imagetiers.adapters.docker import DockerEngine
 from tests.conftest import HERE
-from tests.engine.conftest import Checkout, docker, make_checkout, remove_all
-from tests.registry.harness import NoCancellation
+from tests.engine.conftest import Checkout, docker, layer_records, make_checkout, remove_all
 
 PIPELINE = """\
 version: 1
@@ -47,8 +45,9 @@ def fill(checkout: Checkout, tier: str, size: int) -> None:
 
 
 def records(size: int) -> list[str]:
-    """Return the records of BuildKit's that are of layers of that size."""
-    return [record.id for record in DockerEngine(NoCancellation()).build_cache() if record.size == size]
+    """Return the records of BuildKit's that are of a layer with a file of that size."""
+    made_by = f"head -c {size} "
+    return [record["ID"] for record in layer_records() if made_by in record.get("Description", "")]
 
 
 def test_what_it_says_would_come_back_comes_back(checkout: Checkout) -> None:
