@@ -58,17 +58,17 @@ def clean_verdicts(session: Session, tier: TierPlan, *, dry_run: bool) -> None:
     seen = observe(session)
     if seen.unknown is not None:
         raise EngineError(Problem("", seen.unknown))
-    image = seen.image(tier)
-    verdicts = [image] if image is not None and any(id_ == image.id for id_, _ in seen.verdicts) else []
+    here = seen.ids(tier) if seen.image(tier) is not None else ()
+    verdicts = [image for image in here if any(id_ == image for id_, _ in seen.verdicts)]
     _say(
         session.services,
         f"verify:{tier.name}",
-        [f"the verdicts on {found.id[:19]}" for found in verdicts],
+        [f"the verdicts on {image[:19]}" for image in verdicts],
         dry_run=dry_run,
     )
     if not dry_run:
-        for found in verdicts:
-            drop_verdicts(session.layout, found.id)
+        for image in verdicts:
+            drop_verdicts(session.layout, image)
 
 
 def _say(services: Services, task: str, things: list[str], *, dry_run: bool) -> None:

@@ -177,8 +177,8 @@ def _agree_here(session: Session, tier: TierPlan, digest: str) -> None:
     """Take the published image in the place of our own, when it is another one, and make sure that it was verified."""
     seen = observe(session)
     image, published = seen.image(tier), seen.published(tier)
-    same = published is not None and image is not None and image.id == published.image
-    adopted = image is not None and not same and f"{tier.repository}@{digest}" not in image.digests
+    known = {digest, *(published.ids if published is not None else ())}
+    adopted = image is not None and not known & set(image.ids)
     if adopted:
         session.services.console.line(
             f"push:{tier.name}: another builder was first with this key, its {digest[:19]} is adopted"

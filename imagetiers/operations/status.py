@@ -151,10 +151,8 @@ def _verdicts(session: Session, seen: ObservedState) -> dict[str, Verdict]:
     """Return the cache's verdicts on images that have passed, of tiers for GPUs: they know what the libraries hold."""
     found: dict[str, Verdict] = {}
     for tier in session.plan.tiers.values():
-        image, published = seen.image(tier), seen.published(tier)
-        id_ = image.id if image is not None else published.image if published is not None else ""
         if tier.verify.device is not None and seen.verified(tier):
-            verdict = passed_before(session, tier, id_)
+            verdict = passed_before(session, tier, *seen.ids(tier))
             if verdict is not None:
                 found[tier.name] = verdict
     return found
@@ -195,9 +193,9 @@ def _failures(session: Session, seen: ObservedState) -> Mapping[str, FailedVerdi
     """Return what the last checks of each image have found wrong that are to be made once more. Raises StoreError."""
 
     def failure(tier: TierPlan) -> FailedVerdict | None:
-        image, published = seen.image(tier), seen.published(tier)
-        id_ = image.id if image is not None else published.image if published is not None else ""
-        return last_failure(session, tier, id_, passed=seen.verified(tier)) if id_ else None
+        passed = seen.verified(tier)
+        found = (last_failure(session, tier, id_, passed=passed) for id_ in seen.ids(tier))
+        return next((failed for failed in found if failed is not None), None)
 
     asked = [
         tier
@@ -220,12 +218,10 @@ def _scans(session: Session, seen: ObservedState) -> Mapping[str, ScanState | No
     day = today(session)
 
     def state(name: str) -> tuple[str, ScanState | None] | None:
-        tier = session.plan.tiers[name]
-        image, published = seen.image(tier), seen.published(tier)
-        id_ = image.id if image is not None else published.image if published is not None else ""
-        if not id_:
+        ids = seen.ids(session.plan.tiers[name])
+        if not ids:
             return None
-        kept = kept_scan(session, id_)
+        kept = kept_scan(session, *ids)
         if kept is None:
             return name, None
         judged = judge_scan(kept.report, policy, pipeline.waivers, name, day)

@@ -75,7 +75,7 @@ def verify_image(
     session = session.with_engine(deadline.limited_engine(session.services.engine, task))
     seen = deadline.within(task, lambda: observe(session))
     image = _find(session, tier, seen, deadline)
-    verdict = None if force else passed_before(session, tier, image.id)
+    verdict = None if force else passed_before(session, tier, *seen.ids(tier))
     if verdict is None:
         try:
             coming = Coming(unlimited, _after(session, tier, seen, along))

@@ -303,7 +303,7 @@ def _push(  # noqa: PLR0911  one return a case
     if found.wrong or not found.digest:
         return Reason((found.wrong or "not in the registry yet",))
     here = observed.image(tier)
-    if here is not None and here.id != found.image and f"{tier.repository}@{found.digest}" not in here.digests:
+    if here is not None and not set(here.ids) & set(found.ids):
         return Reason((f"the registry holds another image of this key ({found.digest[:19]}), which is adopted",))
     if verify is not None:
         return verify

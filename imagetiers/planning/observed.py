@@ -25,7 +25,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """An image that the engine holds. `size` in bytes, `created` in Unix seconds, `key_document` as JSON."""
+    """An image that the engine holds. `created` in Unix seconds, `key_document` as JSON.
+
+    `id` is what the engine calls it: the digest of its configuration, or of its manifest in containerd's image store. `size`
+    are the bytes of its layers, unpacked; `digests` those of its manifest, each behind a repository that has it.
+    """
 
     id: str
     refs: tuple[str, ...]
@@ -38,6 +42,11 @@ class ImageInfo:
     key_document: str = ""
     trust: str = ""
     digests: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What engines call it, as far as this one knows; its own word for it is the first."""
+        return tuple(dict.fromkeys((self.id, *(digest.rpartition("@")[2] for digest in self.digests))))
 
     def usable(self, trust: Trust) -> bool:
         """Say whether a build of that trust may take it: what pull requests have built is for themselves alone."""
@@ -124,6 +133,11 @@ class RegistryState:
     bare: str = ""
     signed: bool | None = None
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What engines call the image: by its configuration, or with containerd's image store by its manifest."""
+        return (self.image, self.digest) if self.digest else ()
+
 
 class _Checks(Protocol):
     @property
@@ -185,6 +199,13 @@ class ObservedState:
 
     def verified(self, tier: Sought) -> bool:
         """Say whether the image is there and these very checks have passed on it."""
+        return any((id_, tier.verify.check) in self.verdicts for id_ in self.ids(tier))
+
+    def ids(self, tier: Sought) -> tuple[str, ...]:
+        """Return what engines call the tier's image, here or else in the registry; this engine's own word is the first.
+
+        What is known of an image (that it has passed, what a scan found) was kept under the word of the engine that had it.
+        """
         image, published = self.image(tier), self.published(tier)
-        id_ = image.id if image is not None else published.image if published is not None else ""
-        return (id_, tier.verify.check) in self.verdicts
+        here, there = image.ids if image is not None else (), published.ids if published is not None else ()
+        return here if here and not set(here) & set(there) else tuple(dict.fromkeys((*here, *there)))

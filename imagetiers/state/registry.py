@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from imagetiers.config.model import Trust
@@ -171,14 +172,14 @@ class Verdict:
     layers: tuple[LayerSize, ...] = ()
 
 
-def passed_before(session: Session, tier: TierPlan, image: str) -> Verdict | None:
-    """Ask the cache whether the image has passed these very checks. What it cannot tell has not passed.
+def passed_before(session: Session, tier: TierPlan, *image: str) -> Verdict | None:
+    """Ask the cache whether the image, by its ids, has passed these very checks. What it cannot tell has not passed.
 
     Of two verdicts a trusted build's counts; an untrusted build's only for itself.
     """
-    for trust in dict.fromkeys((Trust(), session.trust)):
+    for id_, trust in product(image, dict.fromkeys((Trust(), session.trust))):
         try:
-            data, _ = session.services.store.read(verdict_name(tier, image, trust))
+            data, _ = session.services.store.read(verdict_name(tier, id_, trust))
             verdict = _read_verdict(parse_object(data) or {})
             if verdict is not None:
                 return verdict
@@ -225,16 +226,18 @@ def _layers(listed: object) -> tuple[LayerSize, ...]:
 def passed(session: Session, seen: ObservedState) -> frozenset[tuple[str, str]]:
     """Return the cache's verdicts (image, check) on images that only the registry holds, where none is known here."""
     asked = [
-        (tier, published.image)
+        (tier, published)
         for tier in session.plan.tiers.values()
         if tier.config.output is None
         and not seen.verified(tier)
         and seen.image(tier) is None
         and (published := seen.published(tier)) is not None
     ]
-    verdicts = in_parallel(lambda pair: passed_before(session, *pair), asked, _THREADS)
+    verdicts = in_parallel(lambda pair: passed_before(session, pair[0], *pair[1].ids), asked, _THREADS)
     return frozenset(
-        (image, tier.verify.check) for (tier, image), good in zip(asked, verdicts, strict=True) if good is not None
+        (published.image, tier.verify.check)
+        for (tier, published), good in zip(asked, verdicts, strict=True)
+        if good is not None
     )
 
 

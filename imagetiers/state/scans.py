@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import product
 
 from imagetiers.config.model import Trust
 from imagetiers.documents import parse_object
@@ -47,11 +48,11 @@ def keep_scan(session: Session, tier: TierPlan, image: str, report: ScanReport, 
         session.services.console.line(f"scan:{tier.name}: what it has found was not kept in the cache: {error}")
 
 
-def kept_scan(session: Session, image: str) -> KeptScan | None:
-    """Return what the last scan of an image has found, None where none is known. Raises StoreError."""
-    for trust in dict.fromkeys((Trust(), session.trust)):
+def kept_scan(session: Session, *image: str) -> KeptScan | None:
+    """Return what the last scan of an image, by its ids, has found, None where none is known. Raises StoreError."""
+    for id_, trust in product(image, dict.fromkeys((Trust(), session.trust))):
         try:
-            data, _ = session.services.store.read(_name(image, trust))
+            data, _ = session.services.store.read(_name(id_, trust))
         except NotFoundError:
             continue
         return _read(data)

@@ -46,14 +46,18 @@ def machine(tmp_path: Path, registry_server: RegistryServer) -> Machine:
     name = f"t-{secrets.token_hex(4)}"
     count = iter(range(100))
 
-    def make(*, trust: Trust | None = None, host: str = registry_server.host, channels: str = "") -> Builder:
+    def make(
+        *, trust: Trust | None = None, host: str = registry_server.host, channels: str = "", containerd: bool = False
+    ) -> Builder:
         root = tmp_path / f"machine-{next(count)}"
         shutil.copytree(HERE / "repos" / "tiny", root)
         pipeline = root / "pipeline.yaml"
         apart = f"\nchannels: {channels}" if channels else ""
         text = re.sub(r"^name: .*$", f"name: {name}\nregistry: {host}{apart}", pipeline.read_text(), flags=re.MULTILINE)
         pipeline.write_text(text)
-        return builder(root, registry_server.host, tmp_path / "cache", trust=trust)
+        made = builder(root, registry_server.host, tmp_path / "cache", trust=trust)
+        made.engine.containerd = containerd
+        return made
 
     return make
 
@@ -103,6 +107,36 @@ def test_published_once_and_found_by_others(machine: Machine, registry_server: R
     pull_image(second.session, second.tier())
     assert second.engine.table[second.tier().ref].id == image.id
     assert push_reason(second) == ""
+
+
+@pytest.mark.parametrize(("one", "other"), [(False, True), (True, False), (True, True)])
+def test_engines_that_call_images_otherwise_know_what_has_passed(machine: Machine, *, one: bool, other: bool) -> None:
+    first, second = machine(containerd=one), machine(containerd=other)
+    image = first.make()
+    push(first)
+
+    there = observe(second.session)
+    assert there.verified(second.tier()), "the verdict is kept under the first engine's word for it"
+    assert decided(second)[1].runs == ()
+    pull_image(second.session, second.tier())
+    here = second.engine.table[second.tier().ref].id
+
+    assert (here == image.id) is (one is other)
+    assert observe(second.session).verified(second.tier())
+    assert push_reason(second) == ""
+    push(second)
+    assert "adopted" not in second.said
+    assert second.engine.table[second.tier().ref].id == here
+
+
+def test_an_image_of_the_same_key_that_is_another_has_not_passed(machine: Machine) -> None:
+    first, second = machine(containerd=True), machine()
+    first.make()
+    push(first)
+    second.engine.make(second.tier())
+
+    assert not observe(second.session).verified(second.tier())
+    assert "another image of this key" in push_reason(second)
 
 
 def test_a_deploy_job_needs_the_registry_and_no_docker(machine: Machine, tmp_path: Path) -> None:

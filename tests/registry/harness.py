@@ -50,7 +50,10 @@ DAY = date(2026, 11, 21)
 
 @dataclass
 class TableEngine:
-    """Images as values. `push` and `pull` talk to the registry as Docker does: blobs, then the manifest."""
+    """Images as values. `push` and `pull` talk to the registry as Docker does: blobs, then the manifest.
+
+    With `containerd` an image is called by its manifest's digest, and known by it before it was pushed.
+    """
 
     host: str
     table: dict[str, ImageInfo] = field(default_factory=dict)
@@ -59,6 +62,7 @@ class TableEngine:
     refuse: str = ""
     before_push: Any = None
     policy: RetryPolicy = QUICK
+    containerd: bool = False
 
     def images(self) -> tuple[ImageInfo, ...]:
         byid: dict[str, list[str]] = {}
@@ -74,11 +78,12 @@ class TableEngine:
         }  # fmt: skip
         document = {"created": "2026-11-21T10:00:00Z", "config": {"Labels": labels}, "nonce": secrets.token_hex(8)}
         config = json.dumps(document).encode()
-        id_ = digest_of(config)
+        id_ = digest_of(manifest_of(config) if self.containerd else config)
         self.configs[id_] = config
         image = ImageInfo(
-            id_, (), "tiny", "", tier.name, key or tier.key, 1, 100, key_document=tier.key_document.json(), trust=trust
-        )
+            id_, (), "tiny", "", tier.name, key or tier.key, 1, 100, key_document=tier.key_document.json(), trust=trust,
+            digests=(f"{tier.repository}@{id_}",) if self.containerd else (),
+        )  # fmt: skip
         self.table[tier.ref] = image
         return image
 
@@ -105,6 +110,8 @@ class TableEngine:
         found = registry.look_up([ref])
         image = registry.describe(found)[ref]  # type: ignore[arg-type]
         assert isinstance(image, ImageInfo)
+        if self.containerd:
+            image = replace(image, id=image.digests[0])
         known = self._by_id(image.id)
         self.table[ref] = replace(known or image, refs=(), digests=(f"{repository}@{image.digests[0]}",))
 
@@ -273,14 +280,25 @@ def digest_of(data: bytes) -> str:
 
 def upload(host: str, repository: str, tag: str, config: bytes) -> str:
     """Push an image of one layer."""
-    layer = b"layer of " + config
-    for blob in (config, layer):
+    for blob in (config, layer_of(config)):
         status, headers, text = request(host, "POST", f"/v2/{repository}/blobs/uploads/")
         assert status == 202, text
         where = headers["location"].partition(host)[2] or headers["location"]
         sign = "&" if "?" in where else "?"
         status, _, text = request(host, "PUT", f"{where}{sign}digest={digest_of(blob)}", blob)
         assert status == 201, text
+    body = manifest_of(config)
+    status, headers, text = request(host, "PUT", f"/v2/{repository}/manifests/{tag}", body, {"Content-Type": SCHEMA2})
+    assert status == 201, text
+    return headers["docker-content-digest"]
+
+
+def layer_of(config: bytes) -> bytes:
+    return b"layer of " + config
+
+
+def manifest_of(config: bytes) -> bytes:
+    layer = layer_of(config)
     manifest = {
         "schemaVersion": 2,
         "mediaType": SCHEMA2,
@@ -297,10 +315,7 @@ def upload(host: str, repository: str, tag: str, config: bytes) -> str:
             }
         ],
     }
-    body = json.dumps(manifest, indent=3).encode()
-    status, headers, text = request(host, "PUT", f"/v2/{repository}/manifests/{tag}", body, {"Content-Type": SCHEMA2})
-    assert status == 201, text
-    return headers["docker-content-digest"]
+    return json.dumps(manifest, indent=3).encode()
 
 
 def main(root: str, host: str, cache: str, start: str) -> None:
