@@ -20,6 +20,7 @@ from imagetiers.adapters.docker_errors import DISK_FULL, disk_full, engine_error
 from imagetiers.adapters.docker_socket import DEFAULT_SOCKET, ask, unix_socket
 from imagetiers.adapters.process import LONGEST_LINE, run
 from imagetiers.config.layout import Volume
+from imagetiers.documents import is_digest
 from imagetiers.errors import BuildError, EngineError, Interrupted, Problem, RegistryError
 from imagetiers.planning.labels import Label
 from imagetiers.planning.observed import CacheRecord, ImageInfo, Stored
@@ -43,9 +44,11 @@ _ANSWER = 60  # seconds, as the SDK has it
 _PIECE = 1 << 20  # bytes of an archive
 _ASK_AGAIN = 30.0  # seconds after a daemon was not reached: one that hangs is waited for once, not by every question
 _SUBPATHS_SINCE = (1, 45)  # the API of Docker 26
-# How the engine words a registry's 5xx and 429, a connection that broke, and a link that another push was just writing.
+# How the engine, or with containerd's image store containerd, words a registry's 5xx and 429, a connection that broke, and a
+# link that another push was just writing.
 _MOMENTARY = (
-    r"HTTP status: (5\d\d|429)|toomanyrequests|connection reset|i/o timeout|handshake timeout|\bEOF$|digest invalid"
+    r"status(?: from \S+ request to \S+)?: (5\d\d|429)|toomanyrequests|unavailable: "
+    r"|connection reset|i/o timeout|handshake timeout|\bEOF$|digest invalid"
 )
 _TRANSFER = RetryPolicy(first=0.5, most=4.0, total=60.0)
 _T = TypeVar("_T")
@@ -90,12 +93,19 @@ class DockerEngine:
         )
 
     def images(self) -> tuple[ImageInfo, ...]:
-        """Return all images of tiers, in one request: no builders, which have their parent's labels when made from it."""
+        """Return all images of tiers, in one request: no builders, which have their parent's labels when made from it.
+
+        With containerd's image store, an engine before API 1.47 is asked of each of them what it weighs.
+        """
         filters = {"label": [Label.KEY]}
-        listed = self._ask_socket(f"/images/json?filters={quote(json.dumps(filters))}")
+        listed = self._ask_socket(f"/images/json?manifests=true&filters={quote(json.dumps(filters))}")
         if listed is None:
             listed = self._ask(lambda api: api.images(filters=filters))
-        return tuple(_image_info(image) for image in listed if Label.COMPILE_KEY not in image["Labels"])
+        return tuple(
+            _image_info(image, _unpacked(image, self._get))
+            for image in listed
+            if Label.COMPILE_KEY not in (image["Labels"] or {})
+        )
 
     def has_image(self, ref: str) -> bool:
         """Say whether the engine holds an image of that reference or id."""
@@ -222,7 +232,7 @@ class DockerEngine:
     def _push(self, ref: str, on_line: OnLine) -> str:
         digest = ""
         for event in self._transfer(lambda api: api.push(ref, stream=True, decode=True), ref, "pushed", on_line):
-            digest = (event.get("aux") or {}).get("Digest") or digest
+            digest = (event.get("aux") or {}).get("Digest") or _pushed(str(event.get("status", ""))) or digest
         if not digest:
             raise RegistryError(Problem(ref, "was pushed, but the engine does not say as what", "try again"))
         return digest
@@ -394,6 +404,16 @@ class DockerEngine:
         except ValueError:
             return None
 
+    def _get(self, path: str) -> Any:
+        """GET a path of the API, without the SDK where that goes; None where there is no such thing."""
+        answer = self._ask_socket(path)
+        if answer is not None:
+            return answer
+        import_sdk()
+        from imagetiers.adapters.docker_cache import get_json
+
+        return self._ask(lambda api: get_json(api, path))
+
     def _api(self) -> APIClient:
         with self._lock:
             if self._connected is None:
@@ -445,8 +465,31 @@ def _count_jobs(processes: Iterable[list[str]]) -> tuple[int, int] | None:
     return (len(running), len(launchers - running)) if launchers else None
 
 
-def _image_info(image: Mapping[str, Any]) -> ImageInfo:
-    labels = image["Labels"]
+def _unpacked(image: Mapping[str, Any], get: Callable[[str], Any]) -> int:
+    """Return the bytes of a listed image's layers, unpacked.
+
+    With a graph driver that is its size. In containerd's image store, where an image's id is the digest of its manifest, that
+    has the compressed layers, too; what is unpacked stands beside it since API 1.47, and before in the image's history alone.
+    """
+    if not any(ref.endswith(f"@{image['Id']}") for ref in image.get("RepoDigests") or ()):
+        return int(image["Size"])
+    manifests = [each["ImageData"]["Size"] for each in image.get("Manifests") or () if each.get("ImageData")]
+    if manifests:
+        return sum(int(size["Unpacked"]) for size in manifests)
+    return sum(int(entry["Size"]) for entry in get(f"/images/{image['Id']}/history") or ())
+
+
+def _pushed(status: str) -> str:
+    """Return the digest that the line has which ends a push: "TAG: digest: sha256:... size: 1234".
+
+    With containerd's image store there is no other word of it.
+    """
+    digest = status.partition(": digest: ")[2].partition(" ")[0]
+    return digest if is_digest(digest) else ""
+
+
+def _image_info(image: Mapping[str, Any], size: int) -> ImageInfo:
+    labels = image["Labels"] or {}
     return ImageInfo(
         id=image["Id"],
         refs=tuple(image.get("RepoTags") or ()),
@@ -455,7 +498,7 @@ def _image_info(image: Mapping[str, Any]) -> ImageInfo:
         tier=labels.get(Label.TIER, ""),
         key=labels.get(Label.KEY, ""),
         created=int(image["Created"]),
-        size=int(image["Size"]),
+        size=size,
         key_document=labels.get(Label.KEY_DOCUMENT, ""),
         trust=labels.get(Label.TRUST, ""),
         digests=tuple(image.get("RepoDigests") or ()),

@@ -14,11 +14,13 @@ __all__ = ["layer_sizes", "read_stored"]
 
 Get = Callable[[str], Any]
 """GETs a path of the API and returns the JSON of its answer, None where there is none."""
+Info = Callable[[Mapping[str, Any], int], ImageInfo]
+"""Reads what the API lists of an image, which has so many bytes in its layers."""
 
 _MAKES_A_LAYER = ("RUN", "COPY", "ADD", "WORKDIR")
 
 
-def read_stored(get: Get, info: Callable[[Mapping[str, Any]], ImageInfo]) -> Stored | None:
+def read_stored(get: Get, info: Info) -> Stored | None:
     """Return all images of the engine, ours or not, and the compiles that have a container; None where it does not say."""
     containers, images = get("/containers/json?all=true"), get("/images/json")
     if containers is None or images is None:
@@ -32,7 +34,7 @@ def read_stored(get: Get, info: Callable[[Mapping[str, Any]], ImageInfo]) -> Sto
 def _images(
     get: Get,
     images: Iterable[dict[str, Any]],
-    info: Callable[[Mapping[str, Any]], ImageInfo],
+    info: Info,
     held: Collection[str],
 ) -> Iterator[StoredImage]:
     for listed in images:
@@ -48,7 +50,7 @@ def _images(
         layers = found["RootFS"].get("Layers") or ()
         tagged = _seconds(str((found.get("Metadata") or {}).get("LastTagTime") or ""))
         yield StoredImage(
-            info(listed),
+            info(listed, sum(size for _, size in sizes)),
             str(listed["Labels"].get(Label.COMPILE_KEY, "")),
             max(float(listed["Created"]), tagged),
             tuple(zip(_chain(layers), layer_sizes(sizes, len(layers)), strict=True)),
