@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from imagetiers.adapters.docker_socket import unix_socket
-from imagetiers.layers.archive import read_saved
+from imagetiers.layers.archive import ImageFiles, read_saved
 from imagetiers.layers.model import ReadOptions
 from imagetiers.stores.directory import DirectoryStore
 from imagetiers.stores.port import Store
@@ -154,14 +154,18 @@ def layer_records() -> list[dict[str, str]]:
     return [found for text in listed if "ID" in (found := dict(_OF_A_LAYER.findall(text)))]
 
 
-def files_of(ref: str) -> dict[str, tuple[object, ...]]:
-    """Return all that there is in an image, but for times."""
+def read_image(ref: str) -> ImageFiles:
+    """Return an image as the engine saves it."""
     with subprocess.Popen(["docker", "save", ref], stdout=subprocess.PIPE) as saved:
         assert saved.stdout is not None
-        image = read_saved(iter(lambda: saved.stdout.read(1 << 20), b""), ReadOptions(sizes=True))  # type: ignore[union-attr]
+        return read_saved(iter(lambda: saved.stdout.read(1 << 20), b""), ReadOptions(sizes=True))  # type: ignore[union-attr]
+
+
+def files_of(ref: str) -> dict[str, tuple[object, ...]]:
+    """Return all that there is in an image, but for times."""
     return {
         path: (entry.kind, entry.mode, entry.uid, entry.gid, entry.target, entry.hash)
-        for path, entry in image.tree.entries.items()
+        for path, entry in read_image(ref).tree.entries.items()
     }
 
 

@@ -49,6 +49,7 @@ def test_cold_then_fresh_then_changed(worker: Worker, registry_server: RegistryS
     first = cold.doit()
     assert first.code == 0, first.text
     assert first.executed == FIRST
+    assert first.out.count(", pushed in ") == len(TIERS), "the engine says as what it has pushed each"
     plan = cold.plan()
     for tier in TIERS:
         tags = registry_server.tags(f"{cold.name}/{tier}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import HERE
-from tests.engine.conftest import Checkout, make_checkout, remove_all, use_registry
+from tests.engine.conftest import Checkout, make_checkout, read_image, remove_all, use_registry
 from tests.registry.server import RegistryServer
 
 DOCKERFILE = """\
@@ -34,6 +35,23 @@ def checkout(tmp_path: Path, registry_server: RegistryServer) -> Iterator[Checko
     use_registry(made, registry_server)
     yield made
     remove_all(made)
+
+
+def test_an_image_weighs_its_files_whatever_the_engine_keeps_beside_them(checkout: Checkout) -> None:
+    built = checkout.doit("image:arr-base")
+    assert built.code == 0, built.text
+    ref = next(ref for ref in checkout.refs() if "/arr-base:" in ref)
+    files = sum(layer.size for layer in read_image(ref).layers)
+    said = [
+        tier["image"]["size"]
+        for tier in json.loads(checkout.doit("status", "--json", "-").out)["tiers"]
+        if tier["image"]
+    ]
+    recorded = max(record["size"] for record in checkout.records("image"))  # type: ignore[type-var]
+
+    # Blocks on the disk in containerd's image store, the files themselves with a graph driver.
+    assert files <= max(said) <= 1.3 * files
+    assert recorded == max(said)
 
 
 def test_the_lines_that_made_it_and_the_budgets_that_it_breaks(checkout: Checkout) -> None:
