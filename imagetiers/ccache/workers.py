@@ -35,7 +35,6 @@ WORTH = 1000
 
 _THREADS = 2  # at work in this process, where there are no others: more would wait for each other
 _MOST = 6
-_ROOT = Path(__file__).parents[2]
 _ENDS_SECONDS = 2.0
 
 
@@ -128,7 +127,7 @@ class Workers:
                 with own:
                     stream = own.makefile("rwb")
                 made.append(Worker(memory[number * PACK_MAX : (number + 1) * PACK_MAX], stream))
-            path = filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))
+            path = [each or str(Path.cwd()) for each in sys.path]  # the same modules, found in the same order
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", worker.__name__, *map(str, (fd, *sockets))],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},

@@ -39,6 +39,14 @@ class Told:
         return os.getpid()
 
 
+class Asked:
+    """An order that says where modules are looked for."""
+
+    def do(self, memory: memoryview) -> list[str]:
+        del memory
+        return sys.path
+
+
 @dataclass(frozen=True)
 class Refused:
     """An order that fails, as a damaged pack does."""
@@ -54,7 +62,7 @@ class Refused:
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use processes, however little there is to do; they must find this module."""
     monkeypatch.setattr(workers, "WORTH", 0)
-    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    monkeypatch.syspath_prepend(HERE.parent)
 
 
 @pytest.mark.usefixtures("apart")
@@ -62,6 +70,13 @@ def test_an_order_is_done_in_another_process_and_leaves_its_bytes_here() -> None
     with Workers(0) as some, some.one() as worker:
         assert worker.do(Told(b"bytes")) not in {os.getpid(), 0}
         assert bytes(worker.memory[:5]) == b"bytes"
+
+
+@pytest.mark.usefixtures("apart")
+def test_modules_are_found_in_the_same_order_there() -> None:
+    here = list(dict.fromkeys(each or str(Path.cwd()) for each in sys.path))
+    with Workers(0) as some, some.one() as worker:
+        assert worker.do(Asked())[: len(here)] == here
 
 
 @pytest.mark.usefixtures("apart")
