@@ -81,13 +81,13 @@ class Pack:
             for file in files:
                 try:
                     size = _read(file.path, memory[at:PACK_MAX])
-                    header = check_entry(memory[at : at + size], file.name) if size else None
+                    header = check_entry(memory[at : at + size], file.name) if size is not None else None
                 except FileNotFoundError:
                     continue
                 except (OSError, CorruptError) as error:
                     skipped.append(f"{file.name}: {error}")
                     continue
-                if header is None or header.kind is not kind:
+                if size is None or header is None or header.kind is not kind:
                     continue
                 if not header.self_contained:
                     skipped.append(
@@ -117,13 +117,13 @@ def _closed(
     return Packed(start, end - start, hashlib.sha256(memory[start:end]).hexdigest(), tuple(sections), skipped)
 
 
-def _read(path: str, room: memoryview) -> int:
-    """Read a whole file into memory; return its size, 0 where it has none or no room."""
+def _read(path: str, room: memoryview) -> int | None:
+    """Read a whole file into memory; return its size, None where it has no room."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         size = os.fstat(fd).st_size
         if size > len(room):
-            return 0
+            return None
         done = 0
         while done < size:
             more = os.readv(fd, [room[done:size]])

@@ -265,6 +265,15 @@ def test_an_empty_or_unreadable_directory_pushes_nothing(
     assert {verb for verb, _ in untouched.calls} <= {"read"}
 
 
+def test_an_empty_file_is_skipped_and_said(store: DirectoryStore, tmp_path: Path) -> None:
+    made = make_directory(tmp_path / "a", 10)
+    name = make_name(1, new=False)
+    put_entry(tmp_path / "a", name, b"")
+    result = push(store, "main", tmp_path / "a")
+    assert result.pushed == frozenset(made)
+    assert [line.partition(":")[0] for line in result.skipped] == [name]
+
+
 def test_a_truncated_entry_is_skipped_and_said(store: DirectoryStore, tmp_path: Path) -> None:
     made = make_directory(tmp_path / "a", 5)
     cut, short = make_name(100), make_name(101)
