@@ -198,12 +198,7 @@ class DockerEngine:
         """Return all images, ours or not, with what they take, and which compiles have a container."""
         from imagetiers.adapters.docker_room import read_stored
 
-        found = read_stored(self._ask_socket, _image_info)
-        if found is None:
-            import_sdk()
-            from imagetiers.adapters.docker_cache import get_json
-
-            found = self._ask(lambda api: read_stored(partial(get_json, api), _image_info))
+        found = read_stored(self._get, _image_info)
         if found is None:  # never taken for an engine that is empty
             raise EngineError(Problem("docker", "the engine does not list its images and containers"))
         return found
