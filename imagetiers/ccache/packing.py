@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry
 from imagetiers.ccache.format.pack import PACK_MAX, Codec, SectionRef, Slot, make_table, table_size
+from imagetiers.ccache.local import LocalEntry
 from imagetiers.errors import CorruptError
 
-__all__ = ["ROOM", "File", "Pack", "Packed"]
+__all__ = ["ROOM", "LocalCandidate", "Pack", "Packed"]
 
 _FIRST = table_size(len(Kind))
 
@@ -21,12 +22,11 @@ ROOM = PACK_MAX - _FIRST
 """Most bytes of entry files in one pack."""
 
 
-class File(NamedTuple):
-    """An entry file as it was found: its mtime in Unix nanoseconds, and what kind of entry it should be."""
+class LocalCandidate(NamedTuple):
+    """An entry file that is to be pushed, and what kind of entry it should be."""
 
     name: str
-    path: str
-    mtime: int
+    file: LocalEntry
     kind: Kind
 
 
@@ -69,33 +69,31 @@ class Pack:
     word, and so is one that has grown so much that it has no room: the next push takes it.
     """
 
-    files: tuple[File, ...]
+    files: tuple[LocalCandidate, ...]
 
     def do(self, memory: memoryview) -> Packed:
         """Read the files into memory, and make a pack around them."""
         skipped: list[str] = []
         found: list[tuple[Kind, int, list[_Stored]]] = []
         at = _FIRST
-        for kind, files in groupby(self.files, lambda file: file.kind):
+        for kind, candidates in groupby(self.files, lambda candidate: candidate.kind):
             begin, entries = at, list[_Stored]()
-            for file in files:
+            for name, file, _ in candidates:
                 try:
                     size = _read(file.path, memory[at:PACK_MAX])
-                    header = check_entry(memory[at : at + size], file.name) if size is not None else None
+                    header = check_entry(memory[at : at + size], name) if size is not None else None
                 except FileNotFoundError:
                     continue
                 except (OSError, CorruptError) as error:
-                    skipped.append(f"{file.name}: {error}")
+                    skipped.append(f"{name}: {error}")
                     continue
                 if size is None or header is None or header.kind is not kind:
                     continue
                 if not header.self_contained:
-                    skipped.append(
-                        f"{file.name}: its files lie beside it (file_clone or hard_link), which is not supported"
-                    )
+                    skipped.append(f"{name}: its files lie beside it (file_clone or hard_link), which is not supported")
                     continue
                 content = bytes(memory[at + size - TRAILER : at + size])
-                entries.append(_Stored(file.name, at - begin, size, content, header.created, file.mtime))
+                entries.append(_Stored(name, at - begin, size, content, header.created, file.mtime))
                 at += size
             if entries:
                 found.append((kind, begin, entries))

@@ -38,7 +38,8 @@ from imagetiers.ccache.format.merge import (
 from imagetiers.ccache.known_files import KnownFiles
 from imagetiers.ccache.local import LocalEntries, counted_folders, kind_of, scan, segments_folder, stamp
 from imagetiers.ccache.namespace import Loaded, Namespace, Next, describe
-from imagetiers.ccache.upload import LocalCandidate, upload
+from imagetiers.ccache.packing import LocalCandidate
+from imagetiers.ccache.upload import upload
 from imagetiers.errors import CorruptError, ForbiddenError, UnavailableError
 from imagetiers.stores.counting import CountingStore
 from imagetiers.stores.port import Blob, Progress, Store

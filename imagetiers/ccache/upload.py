@@ -9,26 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.pack import BARE_MIN, PackRef
 from imagetiers.ccache.large_entry import send_bare
-from imagetiers.ccache.local import LocalEntry
 from imagetiers.ccache.namespace import Namespace
-from imagetiers.ccache.packing import ROOM, File, Pack
+from imagetiers.ccache.packing import ROOM, LocalCandidate, Pack
 from imagetiers.ccache.workers import Workers
 from imagetiers.stores.port import Progress
 
-__all__ = ["LocalCandidate", "UploadStats", "upload"]
-
-
-@dataclass(frozen=True, slots=True)
-class LocalCandidate:
-    """An entry file that is to be pushed."""
-
-    name: str
-    file: LocalEntry
-    kind: Kind
+__all__ = ["UploadStats", "upload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +66,15 @@ def upload(
 
 def _packs(candidates: Iterable[LocalCandidate]) -> Iterator[Pack]:
     """Fill packs in order."""
-    files: list[File] = []
+    files: list[LocalCandidate] = []
     held = 0
     for candidate in candidates:
-        file = candidate.file
-        if files and held + file.size > ROOM:
+        size = candidate.file.size
+        if files and held + size > ROOM:
             yield Pack(tuple(files))
             files, held = [], 0
-        files.append(File(candidate.name, file.path, file.mtime, candidate.kind))
-        held += file.size
+        files.append(candidate)
+        held += size
     if files:
         yield Pack(tuple(files))
 

@@ -59,7 +59,8 @@ def compressed_pack(order: Pack, memory: memoryview) -> Packed:
     """Do the order as it was done then."""
     by_kind = groupby(order.files, lambda file: file.kind)
     made = [
-        compressed_section(kind, [(f.name, Path(f.path).read_bytes(), f.mtime) for f in some]) for kind, some in by_kind
+        compressed_section(kind, [(f.name, Path(f.file.path).read_bytes(), f.file.mtime) for f in some])
+        for kind, some in by_kind
     ]
     data, refs = assemble(made)
     memory[: len(data)] = data
