@@ -39,22 +39,10 @@ Extents = dict[SectionRef, list[tuple[int, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Ranges of a pack: where each begins in it, and their bytes."""
+    """Ranges of a pack, which lie in memory one after the other: where each begins in the pack, and its bytes."""
 
     starts: tuple[int, ...]
-    pieces: tuple[bytes, ...]
-
-    @property
-    def size(self) -> int:
-        """How many bytes these are."""
-        return sum(map(len, self.pieces))
-
-    def lay(self, memory: memoryview) -> None:
-        """Put the pieces into memory, one after the other."""
-        at = 0
-        for piece in self.pieces:
-            memory[at : at + len(piece)] = piece
-            at += len(piece)
+    sizes: tuple[int, ...]
 
     def runs(self, wanted: Sequence[Wanted], now: int) -> tuple[EntryRun, ...]:
         """Say where the entries lie in that memory; no mtime is later than `now` (Unix ns). Raises CorruptError."""
@@ -76,8 +64,8 @@ class Fetched:
 
     def _place(self, start: int, length: int) -> int:
         number = bisect_right(self.starts, start) - 1
-        if number >= 0 and start + length <= self.starts[number] + len(self.pieces[number]):
-            return start - self.starts[number] + sum(map(len, self.pieces[:number]))
+        if number >= 0 and start + length <= self.starts[number] + self.sizes[number]:
+            return start - self.starts[number] + sum(self.sizes[:number])
         raise CorruptError.of("", "the index lists bytes that the pack does not have")
 
 
@@ -114,23 +102,25 @@ def fetched_size(pack: PackRef, extents: Extents) -> int:
     return pack.size if _whole(pack, extents) else sum(end - start for start, end in _ranges(extents))
 
 
-def fetch(space: Namespace, pack: PackRef, extents: Extents, got: Callable[[int], None]) -> Fetched:
-    """Fetch what is wanted of a pack, and check all that is known of these bytes. Raises CorruptError, NotFoundError."""
+def fetch(space: Namespace, pack: PackRef, extents: Extents, memory: memoryview, got: Callable[[int], None]) -> Fetched:
+    """Fetch what is wanted of a pack into memory that has room for it, and check all that is known of these bytes.
+
+    Raises CorruptError, NotFoundError.
+    """
     where = space.object("packs", pack.name)
-    if _whole(pack, extents):
-        data, _ = space.store.read(where, length=pack.size + 1)
-        got(len(data))
-        if len(data) != pack.size or hashlib.sha256(data).hexdigest() != pack.sha256:
+    whole = _whole(pack, extents)
+    ranges = [(0, pack.size)] if whole else _ranges(extents)
+    at = 0
+    for start, end in ranges:
+        size = space.store.read_into(where, memory[at : at + end - start], start=start)
+        got(size)
+        if size != end - start:
+            raise CorruptError.of(where, "the pack is shorter than the index says")
+        at += size
+    if whole:
+        data = memory[:at]
+        if hashlib.sha256(data).hexdigest() != pack.sha256:
             raise CorruptError.of(where, "the pack is not what its name says")
         if not set(extents) <= set(parse_pack(data, where)):
             raise CorruptError.of(where, "the index lists a section that the pack does not have")
-        return Fetched((0,), (data,))
-    ranges = _ranges(extents)
-    pieces = []
-    for start, end in ranges:
-        data, _ = space.store.read(where, start=start, length=end - start)
-        got(len(data))
-        if len(data) != end - start:
-            raise CorruptError.of(where, "the pack is shorter than the index says")
-        pieces.append(data)
-    return Fetched(tuple(start for start, _ in ranges), tuple(pieces))
+    return Fetched(tuple(start for start, _ in ranges), tuple(end - start for start, end in ranges))

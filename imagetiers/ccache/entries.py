@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from imagetiers.ccache.download import Wanted, extents_of, fetch
+from imagetiers.ccache.download import Wanted, extents_of, fetch, fetched_size
 from imagetiers.ccache.format.entry import HEADER_MAX, Header, Kind, parse_header
 from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.manifest import ManifestResult, read_manifest
@@ -97,9 +97,9 @@ def read_content(store: Store, namespace: str, entry: Entry) -> EntryContent:
         data, _ = store.read(space.object("packs", entry.pack.name), length=HEADER_MAX)
         return EntryContent(parse_header(data, entry.name), not_read="it is too large to be looked into")
     wanted = [Wanted(entry, space, replace=False)]
-    fetched = fetch(space, entry.pack, extents_of(wanted), lambda _: None)
-    memory = memoryview(bytearray(fetched.size))
-    fetched.lay(memory)
+    extents = extents_of(wanted)
+    memory = memoryview(bytearray(fetched_size(entry.pack, extents)))
+    fetched = fetch(space, entry.pack, extents, memory, lambda _: None)
     where = space.object("packs", entry.pack.name)
     ((_, found),) = restored(fetched.runs(wanted, entry.slot.mtime), memory, where)
     data = bytes(found)

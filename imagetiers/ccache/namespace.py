@@ -254,7 +254,7 @@ class Namespace:
             refs.append(SegmentRef(ref, len(rows[-1])))
         return tuple(refs), tuple(rows)
 
-    def create(self, name: str, data: bytes) -> None:
+    def create(self, name: str, data: bytes | memoryview) -> None:
         """Store an object that only this push can have written: it being there means that an answer was lost."""
         try:
             self.store.write(name, data, if_generation=0)

@@ -22,7 +22,7 @@ from imagetiers.ccache.download import Extents, Wanted, extents_of, fetch, fetch
 from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.merge import Live, supersedes, version_of
-from imagetiers.ccache.format.pack import Codec, PackRef
+from imagetiers.ccache.format.pack import PACK_MAX, Codec, PackRef
 from imagetiers.ccache.large_entry import fetch_bare
 from imagetiers.ccache.local import LocalEntry, counted_folders, scan, segments_folder, stamp
 from imagetiers.ccache.namespace import Namespace, describe
@@ -303,7 +303,10 @@ def _fetch_all(run: _Run, chosen: _Chosen, packs: _Packs, threads: int, *, count
         return
     if run.progress:
         run.progress.start(_size(chosen, packs))
-    with Workers(sum(map(len, packs.values()))) as workers, ThreadPoolExecutor(threads, "ccache-pull") as pool:
+    with (
+        Workers(sum(map(len, packs.values())), min(threads, len(packs))) as workers,
+        ThreadPoolExecutor(threads, "ccache-pull") as pool,
+    ):
         futures = [pool.submit(_task, run, chosen, pack, codes, workers) for (_, pack), codes in packs.items()]
         try:
             for future in futures:
@@ -317,8 +320,8 @@ def _fetch_all(run: _Run, chosen: _Chosen, packs: _Packs, threads: int, *, count
 
 def _recount(run: _Run, workers: Workers, pool: Executor) -> None:
     def one(folder: Path) -> None:
-        with workers.one() as worker:
-            worker.do(Recount(folder))
+        with workers.room() as room:
+            workers.do(Recount(folder), room)
 
     try:
         list(pool.map(one, counted_folders(Path(run.directory))))
@@ -342,8 +345,9 @@ def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int], worke
                 run.got(pack.size)
             return
         extents = extents_of(wanted)
-        cost = fetched_size(pack, extents) + _unpacked(wanted, extents)
-        if cost > BUDGET:
+        size = fetched_size(pack, extents)
+        cost = size + _unpacked(wanted, extents)
+        if size > PACK_MAX or cost > BUDGET:
             raise CorruptError.of(where, "the pack holds more than a pack may")
         with run.budget.held(cost):
             unpacked = _restore(run, pack, wanted, extents, workers)
@@ -370,11 +374,10 @@ def _restore(run: _Run, pack: PackRef, wanted: Sequence[Wanted], extents: Extent
     space = wanted[0].space
 
     def attempt(got: Callable[[int], None]) -> Unpacked:
-        fetched = fetch(space, pack, extents, got)
-        order = Unpack(space.object("packs", pack.name), run.directory, fetched.runs(wanted, run.now))
-        with workers.one() as worker:
-            fetched.lay(worker.memory)
-            return worker.do(order)
+        with workers.room() as room:
+            fetched = fetch(space, pack, extents, room.memory, got)
+            order = Unpack(space.object("packs", pack.name), run.directory, fetched.runs(wanted, run.now))
+            return workers.do(order, room)
 
     try:
         return attempt(run.got)

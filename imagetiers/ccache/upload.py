@@ -1,6 +1,6 @@
 """Read and check entry files, pack by pack, and upload each pack as soon as it is full.
 
-Memory: at most `threads` packs are being uploaded, and as many made as there are workers.
+Memory: at most `threads` packs, from when they are made until they are uploaded.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def upload(
     ordered = sorted(candidates, key=lambda c: (-c.kind, c.file.mtime, c.name))
     small = [candidate for candidate in ordered if candidate.file.size <= BARE_MIN]
     with (
-        Workers(len(small)) as workers,
+        Workers(len(small), threads) as workers,
         ThreadPoolExecutor(threads, "ccache-upload") as senders,
     ):
         sent = [
@@ -80,14 +80,13 @@ def _packs(candidates: Iterable[LocalCandidate]) -> Iterator[Pack]:
 
 
 def _send(space: Namespace, pack: Pack, workers: Workers, skipped: list[str], progress: Progress | None) -> list[Entry]:
-    with workers.one() as worker:
-        packed = worker.do(pack)
-        data = bytes(worker.memory[packed.start : packed.start + packed.size])
-    skipped += packed.skipped
-    if not data:
-        return []
-    ref = PackRef(f"{packed.sha256}-{space.nonce}", packed.size)
-    space.create(space.object("packs", ref.name), data)
+    with workers.room() as room:
+        packed = workers.do(pack, room)
+        skipped += packed.skipped
+        if not packed.size:
+            return []
+        ref = PackRef(f"{packed.sha256}-{space.nonce}", packed.size)
+        space.create(space.object("packs", ref.name), room.memory[packed.start : packed.start + packed.size])
     entries = [Entry(slot, section, ref) for slot, section in packed.slots()]
     if progress:
         progress.advance(sum(entry.slot.size for entry in entries))

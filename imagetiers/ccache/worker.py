@@ -3,8 +3,8 @@
     python -P -m imagetiers.ccache.worker MEMORY SOCKET [SOCKET ...]
 
 All of these are file descriptors. One process forks for each socket once everything is imported, which takes longer than many
-an order. Orders come pickled, the answer to each goes back, and where there are no more orders the process ends. The memory has
-room for a pack for each of them, one after the other.
+an order. Orders come pickled, each with the number of the room in the memory that it is about; the answer goes back, and where
+there are no more orders the process ends.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def serve(stream: BufferedRWPair, memory: memoryview) -> None:
     """Do each order; what it raises is an answer, too."""
     while True:
         try:
-            order = pickle.load(stream)  # noqa: S301  of the process that started this one
+            room, order = pickle.load(stream)  # noqa: S301  of the process that started this one
         except EOFError:
             return
         try:
-            answer = order.do(memory)
+            answer = order.do(memory[room * PACK_MAX : (room + 1) * PACK_MAX])
         except Exception as error:  # noqa: BLE001  raised again by who gave the order
             answer = error
         pickle.dump(answer, stream)
@@ -45,13 +45,13 @@ def serve(stream: BufferedRWPair, memory: memoryview) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve all sockets, each in a process of its own, and wait for these."""
     shared, *sockets = map(int, arguments)
-    memory = memoryview(mmap.mmap(shared, PACK_MAX * len(sockets)))
+    memory = memoryview(mmap.mmap(shared, 0))  # all of it
     gc.disable()  # an order and its answer hold no cycles, and are many small values
     children = []
-    for number, own in enumerate(sockets):
+    for own in sockets:
         child = os.fork()
         if not child:
-            _serve_one(own, set(sockets) - {own}, memory[number * PACK_MAX : (number + 1) * PACK_MAX])
+            _serve_one(own, set(sockets) - {own}, memory)
         children.append(child)
     for fd in sockets:
         os.close(fd)

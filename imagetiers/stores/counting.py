@@ -33,7 +33,11 @@ class CountingStore:
         """Count and pass on."""
         return self._counted().read(name, start=start, length=length)
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def read_into(self, name: str, memory: memoryview, *, start: int = 0) -> int:
+        """Count and pass on."""
+        return self._counted().read_into(name, memory, start=start)
+
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         """Count and pass on."""
         return self._wrote(self._counted().write(name, data, if_generation=if_generation))
 

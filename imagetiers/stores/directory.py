@@ -19,8 +19,8 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 import xxhash
 
@@ -84,6 +84,17 @@ class DirectoryStore:
                 raise self._corrupt(name)
             return data, trailer.generation
 
+    def read_into(self, name: str, memory: memoryview, *, start: int = 0) -> int:
+        """Read the object's bytes from `start` on into memory, unchecked; return how many these are."""
+        if start < 0:
+            raise ValueError(f"not a range: start={start}")
+        with self._opened(name) as (file, trailer):
+            wanted = min(max(0, trailer.size - start), len(memory))
+            file.seek(start)
+            if file.readinto(memory[:wanted]) != wanted:
+                raise self._corrupt(name)
+            return wanted
+
     def read_file(self, name: str, path: Path) -> int:
         """Stream the object into `path` (temporary name beside it, checksum, rename); return its generation."""
         with self._opened(name) as (file, trailer), atomic_write(path) as write:
@@ -96,7 +107,7 @@ class DirectoryStore:
                 raise self._corrupt(name)
             return trailer.generation
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         """Store bytes; return the new generation."""
         return self._write(name, iter((data,)), if_generation)
 
@@ -136,7 +147,7 @@ class DirectoryStore:
         return self._objects / name_to_path(name)
 
     @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[tuple[IO[bytes], Trailer]]:
+    def _opened(self, name: str) -> Iterator[tuple[BufferedReader, Trailer]]:
         check_name(name)
         with local_errors(self._where(name)):
             try:
@@ -191,7 +202,7 @@ class DirectoryStore:
 
     # writing
 
-    def _write(self, name: str, chunks: Iterator[bytes], if_generation: int | None) -> int:
+    def _write(self, name: str, chunks: Iterator[bytes | memoryview], if_generation: int | None) -> int:
         check_name(name)
         path = self._path(name)
         with local_errors(self._where(name)):
@@ -299,7 +310,7 @@ def _next_generation(lock: int, current: int) -> int:
     return generation
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -29,12 +29,13 @@ from imagetiers.stores.port import Blob, BucketSettings
 
 if TYPE_CHECKING:
     from imagetiers.stores.gcs_errors import ChangedError
-    from imagetiers.stores.gcs_http import Content, GcsHttp
+    from imagetiers.stores.gcs_http import GcsHttp, Received
 
 __all__ = ["GcsStore"]
 
 _Result = TypeVar("_Result")
 _EMPTY_PAGES = 100
+_PIECE = 256 * 1024
 _SLICE = 32 << 20  # bytes of one request of read_file; held in memory
 
 
@@ -108,15 +109,29 @@ class GcsStore:
 
             with contextlib.suppress(gcs_errors.PastEndError):
                 if length != 0:
-                    content = wire.get(self._prefix + name, start, length)
-                    if content.whole:
-                        expected = content.crc32c or wire.crc32c(self._prefix + name, content.generation)
-                        gcs_http.check_crc32c(google_crc32c.value(content.data), expected)
-                    return content.data, content.generation
-            found = wire.meta(self._prefix + name)
-            if found is None:
-                raise NotFoundError(Problem(self._where(name), "no such object"))
-            return b"", found[0].generation
+                    data, received = _content(wire, self._prefix + name, start, length)
+                    if received.whole:
+                        expected = received.crc32c or wire.crc32c(self._prefix + name, received.generation)
+                        gcs_http.check_crc32c(google_crc32c.value(data), expected)
+                    return data, received.generation
+            return b"", self._generation(wire, name)
+
+        return self._call(name, attempt)
+
+    def read_into(self, name: str, memory: memoryview, *, start: int = 0) -> int:
+        """Receive the object's bytes from `start` on right into memory, unchecked; return how many these are."""
+        check_name(name)
+        if start < 0:
+            raise ValueError(f"not a range: start={start}")
+
+        def attempt(wire: GcsHttp) -> int:
+            from imagetiers.stores import gcs_errors  # noqa: PLC0415
+
+            with contextlib.suppress(gcs_errors.PastEndError):
+                if len(memory):
+                    return wire.get_into(self._prefix + name, start, memory)
+            self._generation(wire, name)
+            return 0
 
         return self._call(name, attempt)
 
@@ -133,9 +148,12 @@ class GcsStore:
 
         return self._call(name, attempt)
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         """Store bytes; return the new generation. At most 8 MiB are a single request."""
-        return self._write(name, io.BytesIO(data), len(data), google_crc32c.value(data), if_generation)
+        crc = 0
+        for at in range(0, len(data), _PIECE):
+            crc = google_crc32c.extend(crc, bytes(data[at : at + _PIECE]))  # which takes nothing but bytes
+        return self._write(name, data, len(data), crc, if_generation)
 
     def write_file(self, name: str, path: Path, *, if_generation: int | None = None) -> int:
         """Stream a file into the object; return the new generation. The file must not change meanwhile."""
@@ -205,22 +223,25 @@ class GcsStore:
         done, crc, expected = 0, 0, ""
         generation: int | None = None
         while True:
-            content = self._call(name, partial(_slice, name=self._prefix + name, start=done, generation=generation))
-            if isinstance(content, Exception):
-                raise content  # for the retries of the whole download, not of this slice
-            if content is None:
+            found = self._call(name, partial(_slice, name=self._prefix + name, start=done, generation=generation))
+            if isinstance(found, Exception):
+                raise found  # for the retries of the whole download, not of this slice
+            if found is None:
                 break
-            write(content.data)
-            done, crc = done + len(content.data), google_crc32c.extend(crc, content.data)
-            generation, expected = content.generation, content.crc32c
-            if len(content.data) < _SLICE:
+            data, received = found
+            write(data)
+            done, crc = done + len(data), google_crc32c.extend(crc, data)
+            generation, expected = received.generation, received.crc32c
+            if len(data) < _SLICE:
                 break
         if generation is None:  # GCS has no range of an empty object
             return self.read(name, length=0)[1]
         gcs_http.check_crc32c(crc, expected)
         return generation
 
-    def _write(self, name: str, stream: IO[bytes], size: int, crc: int, if_generation: int | None) -> int:
+    def _write(
+        self, name: str, content: bytes | memoryview | IO[bytes], size: int, crc: int, if_generation: int | None
+    ) -> int:
         check_name(name)
         token = secrets.token_hex(16)
 
@@ -229,7 +250,7 @@ class GcsStore:
 
             from imagetiers.stores import gcs_http  # noqa: PLC0415
 
-            upload = gcs_http.Upload(stream, size, gcs_http.crc32c_base64(crc), token)
+            upload = gcs_http.Upload(content, size, gcs_http.crc32c_base64(crc), token)
             try:
                 return wire.put(self._prefix + name, upload, if_generation)
             except api.PreconditionFailed:
@@ -292,6 +313,13 @@ class GcsStore:
                 self._connection = os.getpid(), wire
             return self._connection[1]
 
+    def _generation(self, wire: GcsHttp, name: str) -> int:
+        """Ask for the generation of an object of which no byte was asked for. Raises NotFoundError."""
+        found = wire.meta(self._prefix + name)
+        if found is None:
+            raise NotFoundError(Problem(self._where(name), "no such object"))
+        return found[0].generation
+
     def _inside(self, blob: Blob) -> Blob:
         return replace(blob, name=blob.name.removeprefix(self._prefix))
 
@@ -308,11 +336,21 @@ def _again(bucket: str, prefix: str, endpoint: str | None, threads: int, policy:
     return GcsStore(bucket, prefix, endpoint=endpoint, threads=threads, policy=policy)
 
 
-def _slice(wire: GcsHttp, *, name: str, start: int, generation: int | None) -> Content | ChangedError | None:
+def _content(
+    wire: GcsHttp, name: str, start: int, length: int | None, generation: int | None = None
+) -> tuple[bytes, Received]:
+    content = io.BytesIO()  # which gives its bytes without copying them once more
+    received = wire.get(name, start, length, content.write, generation)
+    return content.getvalue(), received
+
+
+def _slice(
+    wire: GcsHttp, *, name: str, start: int, generation: int | None
+) -> tuple[bytes, Received] | ChangedError | None:
     from imagetiers.stores import gcs_errors  # noqa: PLC0415
 
     try:
-        return wire.get(name, start, _SLICE, generation)
+        return _content(wire, name, start, _SLICE, generation)
     except gcs_errors.PastEndError:
         return None
     except gcs_errors.ChangedError as error:

@@ -7,12 +7,13 @@ resume instead of starting over), because they forget whether a lost answer was 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import quote
 
 import requests
@@ -31,10 +32,10 @@ from imagetiers.stores.gcs_errors import (
     is_absence,
     server_text,
 )
-from imagetiers.stores.gcs_transport import ERROR_MAX, Transport, moved
+from imagetiers.stores.gcs_transport import ERROR_MAX, Transport, receive_into
 from imagetiers.stores.port import Blob, BucketSettings
 
-__all__ = ["Content", "GcsHttp", "Upload", "check_crc32c", "crc32c_base64"]
+__all__ = ["GcsHttp", "Received", "Upload", "check_crc32c", "crc32c_base64"]
 
 _TOKEN_KEY = "imagetiers-write"  # noqa: S105  the name of a metadata field
 _CHUNK = 16 << 20  # of a resumable upload; held in memory. A multiple of 256 KiB
@@ -46,26 +47,44 @@ _READ_MAX = 1 << 30  # bytes: more are read as files
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """The answer to a download: bytes, the object's generation, and its whole content's CRC32C (base64, or '').
+class Received:
+    """What came with a download: the object's generation, and its whole content's CRC32C (base64, or '').
 
-    `whole`: the bytes are the whole content.
+    `whole`: what was downloaded is the whole content.
     """
 
-    data: bytes
     generation: int
     crc32c: str
-    whole: bool = False
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What is to be stored: `size` bytes from the start of `stream`, their CRC32C, and a token to know our write by."""
+    """What is to be stored: bytes, or `size` of them from the start of a file, and their CRC32C.
 
-    stream: IO[bytes]
+    By the token the write is known to be ours.
+    """
+
+    content: bytes | memoryview | IO[bytes]
     size: int
     crc32c: str
     token: str
+
+    @property
+    def body(self) -> bytes | memoryview:
+        """All of the bytes at once."""
+        if isinstance(self.content, bytes | memoryview):
+            return self.content
+        self.content.seek(0)
+        return self.content.read(self.size)
+
+    @property
+    def stream(self) -> IO[bytes]:
+        """The bytes as a file, at its start."""
+        if isinstance(self.content, bytes | memoryview):
+            return io.BytesIO(self.content)
+        self.content.seek(0)
+        return self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +137,32 @@ class GcsHttp:
         self._client.close()
         self.transport.close()
 
-    def get(self, name: str, start: int, length: int | None, generation: int | None = None) -> Content:
-        """Download the object or a range of it in one request, the given generation or the newest."""
+    def get(
+        self,
+        name: str,
+        start: int,
+        length: int | None,
+        write: Callable[[bytes], object],
+        generation: int | None = None,
+    ) -> Received:
+        """Download the object or a range of it in one request, the given generation or the newest; `write` gets the bytes."""
+        with self._asked(name, start, length, generation) as answer:
+            return _receive(answer, start, length, write)
+
+    def get_into(self, name: str, start: int, memory: memoryview) -> int:
+        """Download the object or a range of it right into memory; return how many bytes of it were filled."""
+        with self._asked(name, start, len(memory)) as answer:
+            _check_answer(answer, start)
+            size = 0
+            with receive_into(memory):
+                while size < len(memory) and (piece := answer.raw.read(len(memory) - size, decode_content=False)):
+                    size += len(piece)
+            answer.raw.read(1, decode_content=False)  # to see that it has ended: the connection is then used again
+            return size
+
+    @contextlib.contextmanager
+    def _asked(self, name: str, start: int, length: int | None, generation: int | None = None) -> Iterator[Response]:
+        """Ask for the object or a range of it, and yield the answer, which is no refusal."""
         query = {"alt": "media"}
         if generation is not None:
             query["ifGenerationMatch"] = str(generation)
@@ -132,7 +175,7 @@ class GcsHttp:
             if answer.status_code not in (requests.codes.ok, requests.codes.partial):
                 answer._content = answer.raw.read(ERROR_MAX)  # noqa: SLF001  a page of any size may come with an error
                 self._raise_refused(answer, generation)
-            return _content(answer, start, length)
+            yield answer
         finally:
             answer.raw.close()  # back in the pool by now, if all of it was read
 
@@ -158,7 +201,6 @@ class GcsHttp:
 
     def put(self, name: str, upload: Upload, if_generation: int | None) -> int:
         """Upload; return the new generation. At most 8 MiB are one request, more are a resumable upload."""
-        upload.stream.seek(0)
         stored = (self._put_whole if upload.size <= _WHOLE else self._put_chunks)(name, upload, if_generation)
         if stored.size != upload.size or stored.crc32c != upload.crc32c:
             raise ChecksumError(
@@ -177,7 +219,7 @@ class GcsHttp:
         body = _Parts(
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(resource)}\r\n"
             f"--{boundary}\r\nContent-Type: {_media_type(name)}\r\n\r\n".encode(),
-            upload.stream.read(upload.size),
+            upload.body,
             f"\r\n--{boundary}--\r\n".encode(),
         )
         query = {"uploadType": "multipart"}
@@ -186,7 +228,7 @@ class GcsHttp:
         answer = self._session.post(
             f"{self._client.api_endpoint}/upload/storage/v1{self._bucket.path}/o",
             params=query,
-            data=body,
+            data=cast("Iterable[bytes]", body),  # memory goes through as it is
             headers={"Content-Type": f'multipart/related; boundary="{boundary}"'},
             timeout=self._timeout,
         )
@@ -257,13 +299,13 @@ class GcsHttp:
 class _Parts:
     """The body of a request in parts, which are sent one after the other: of 8 MiB, no copy is made to put them together."""
 
-    def __init__(self, *parts: bytes) -> None:
+    def __init__(self, *parts: bytes | memoryview) -> None:
         self._parts = parts
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         return iter(self._parts)
 
 
@@ -289,24 +331,18 @@ def check_crc32c(actual: int, expected: str) -> None:
         raise ChecksumError(f"the content's CRC32C is {crc32c_base64(actual)}, the object's is {expected}")
 
 
-def _content(answer: Response, start: int, length: int | None) -> Content:
-    """Read a download's content, not more of it than was asked for."""
+def _receive(answer: Response, start: int, length: int | None, write: Callable[[bytes], object]) -> Received:
+    """Read a download's content, not more of it than was asked for, and hand it on."""
     most = _READ_MAX if length is None else length
-    generation = answer.headers.get("x-goog-generation", "")
-    if not generation.isdigit():
-        raise ForeignAnswerError("a download without x-goog-generation")
-    partial = answer.status_code == requests.codes.partial
-    if start and not partial:
-        raise ForeignAnswerError("all of the object, where a part of it was asked for")
-    content, size, ended = io.BytesIO(), 0, False  # which gives its bytes without copying them once more
+    generation, partial = _check_answer(answer, start)
+    size, ended = 0, False
     while size < most:
         piece = answer.raw.read(min(_PIECE, most - size), decode_content=False)
         if not piece:
             ended = True
             break
-        content.write(piece)
+        write(piece)
         size += len(piece)
-        moved(len(piece))
     total = answer.headers.get("Content-Range", "").rpartition("/")[2] if partial else ""
     ended = ended or not answer.raw.read(1, decode_content=False)
     if not ended and length is None:
@@ -315,7 +351,18 @@ def _content(answer: Response, start: int, length: int | None) -> Content:
     hashes = dict(
         part.strip().split("=", 1) for part in answer.headers.get("x-goog-hash", "").split(",") if "=" in part
     )
-    return Content(content.getvalue(), int(generation), hashes.get("crc32c", ""), whole)
+    return Received(generation, hashes.get("crc32c", ""), whole)
+
+
+def _check_answer(answer: Response, start: int) -> tuple[int, bool]:
+    """Return the generation of what is downloaded, and whether the answer has a part of it. Raises ForeignAnswerError."""
+    generation = answer.headers.get("x-goog-generation", "")
+    if not generation.isdigit():
+        raise ForeignAnswerError("a download without x-goog-generation")
+    partial = answer.status_code == requests.codes.partial
+    if start and not partial:
+        raise ForeignAnswerError("all of the object, where a part of it was asked for")
+    return int(generation), partial
 
 
 def _raise_damaged(error: api.GoogleAPICallError) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import io
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from typing import Any
 
 import requests
@@ -23,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-__all__ = ["ERROR_MAX", "StalledError", "Transport", "moved"]
+__all__ = ["ERROR_MAX", "StalledError", "Transport", "receive_into"]
 
 ERROR_MAX = 64 * 1024  # bytes that are read of the page that comes with an error
 _PIECE = 256 * 1024
@@ -39,23 +41,31 @@ class StalledError(Exception):
 
 @dataclass
 class _Exchange:
-    """One call's requests. `since` is when the present phase began, `moved` how many bytes it has moved, `last` when."""
+    """One call's requests. `since` is when the present phase began, `moved` how many bytes it has moved.
+
+    `last` is when the last whole piece of these had moved: bytes that come one by one are no progress. What is received
+    goes into `memory`, where there is one.
+    """
 
     phase: str = ""
     since: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
     moved: int = 0
+    pieces: int = 0
     socket: socket.socket | None = None
     reason: str = ""
+    memory: memoryview | None = None
     connected: _Connected = lambda _: None
 
     def enter(self, phase: str) -> None:
-        self.phase, self.moved = phase, 0
+        self.phase, self.moved, self.pieces = phase, 0, 0
         self.since = self.last = time.monotonic()
 
     def move(self, amount: int) -> None:
         self.moved += amount
-        self.last = time.monotonic()
+        if self.moved // _PIECE > self.pieces:
+            self.pieces = self.moved // _PIECE
+            self.last = time.monotonic()
 
 
 def _exchange() -> _Exchange:
@@ -63,8 +73,47 @@ def _exchange() -> _Exchange:
     return found if found is not None else _Exchange()
 
 
+class _Counted(io.RawIOBase):
+    """What a socket receives; the calling thread's exchange is told how much that is."""
+
+    def __init__(self, received: io.RawIOBase) -> None:
+        self._received = received
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        size: int | None = self._received.readinto(buffer)
+        _exchange().move(size or 0)
+        return size
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _Answer(HTTPResponse):
+    """An answer that is counted while it comes, and can be received right into memory."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fp = io.BufferedReader(_Counted(self.fp.detach()))
+
+    def read(self, amt: int | None = None) -> Any:
+        """Return bytes; or, of memory that `receive_into` has named, the part that they were received into."""
+        exchange = _exchange()
+        if exchange.memory is None or amt is None:
+            return super().read(amt)
+        room = exchange.memory[:amt]
+        size = self.readinto(room)
+        exchange.memory = exchange.memory[size:]
+        return room[:size]
+
+
 class _Watched(HTTPConnection):
     """A connection that tells the calling thread's exchange what it does."""
+
+    response_class = _Answer
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers; the socket is known while it connects."""
@@ -254,6 +303,15 @@ class Transport:
                 socket.socket.shutdown(exchange.socket, socket.SHUT_RDWR)
 
 
-def moved(amount: int) -> None:
-    """Say that the calling thread has received so many bytes."""
-    _exchange().move(amount)
+@contextlib.contextmanager
+def receive_into(memory: memoryview) -> Iterator[None]:
+    """Let the calling thread's exchange receive what is read of an answer in the block into memory, and make no copy of it.
+
+    What read such an answer through others' code gets the parts of the memory that were filled, in the place of bytes.
+    """
+    exchange = _exchange()
+    exchange.memory = memory
+    try:
+        yield
+    finally:
+        exchange.memory = None

@@ -39,9 +39,16 @@ class LimitedStore:
         """Pass on."""
         return self._ask(lambda: self._store.read(name, start=start, length=length))
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def read_into(self, name: str, memory: memoryview, *, start: int = 0) -> int:
         """Pass on."""
-        return self._ask(lambda: self._store.write(name, data, if_generation=if_generation))
+        data, _ = self._ask(lambda: self._store.read(name, start=start, length=len(memory)))
+        memory[: len(data)] = data  # here, and not by a thread that may be left behind
+        return len(data)
+
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
+        """Pass on."""
+        held = bytes(data)  # of memory that holds something else by the time a thread that was left behind looks at it
+        return self._ask(lambda: self._store.write(name, held, if_generation=if_generation))
 
     def read_file(self, name: str, path: Path) -> int:
         """Pass on."""

@@ -67,7 +67,15 @@ class Store(Protocol):
         """
         ...
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def read_into(self, name: str, memory: memoryview, *, start: int = 0) -> int:
+        """Read the object's bytes from `start` on, as many as there is room for, into memory; return how many these are.
+
+        They are not checked, not even where they are all of them: that is for who knows what they should be. Where this
+        raises, some of the memory may have been written to.
+        """
+        ...
+
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         """Store bytes; return the new generation. Atomic: readers see all of it or nothing."""
         ...
 

@@ -42,6 +42,12 @@ class TimeoutStore:
         """Ask; raises UnavailableError when it takes too long."""
         return self._ask(lambda: self._store.read(name, start=start, length=length))
 
+    def read_into(self, name: str, memory: memoryview, *, start: int = 0) -> int:
+        """Ask; raises UnavailableError when it takes too long."""
+        data, _ = self._ask(lambda: self._store.read(name, start=start, length=len(memory)))
+        memory[: len(data)] = data  # here, and not by a thread that may be left behind
+        return len(data)
+
     def stat(self, name: str) -> Blob | None:
         """Ask; raises UnavailableError when it takes too long."""
         return self._ask(lambda: self._store.stat(name))
@@ -50,7 +56,7 @@ class TimeoutStore:
         """Ask for all of the listing at once; raises UnavailableError when it takes too long."""
         return iter(self._ask(lambda: tuple(self._store.list(prefix))))
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         """Pass on."""
         return self._store.write(name, data, if_generation=if_generation)
 

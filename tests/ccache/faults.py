@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from imagetiers.stores.port import Blob, Store
+from tests.stores.into_memory import IntoMemory
 
 T = TypeVar("T")
 
@@ -16,7 +17,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing in the code under test may catch it."""
 
 
-class FaultyStore:
+class FaultyStore(IntoMemory):
     """Pass calls on; at call number `at` (from 1) raise `fault`, `after` the real store has done it or before.
 
     With `dead`, every later call raises, too: the process is gone, its other threads with it.
@@ -69,7 +70,7 @@ class FaultyStore:
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> tuple[bytes, int]:
         return self._do("read", name, lambda: self.store.read(name, start=start, length=length))
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         return self._do("write", name, lambda: self.store.write(name, data, if_generation=if_generation))
 
     def read_file(self, name: str, path: Path) -> int:

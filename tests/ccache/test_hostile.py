@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,7 +15,7 @@ import zstandard
 from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.head import Head, NamespaceState, SegmentRef, encode_head
 from imagetiers.ccache.format.index import Entry, encode_segment
-from imagetiers.ccache.format.pack import Codec, PackRef, SectionRef, Slot, assemble, make_section, pack_ref
+from imagetiers.ccache.format.pack import PACK_MAX, Codec, PackRef, SectionRef, Slot, assemble, make_section, pack_ref
 from imagetiers.ccache.local import scan
 from imagetiers.ccache.prune import prune
 from imagetiers.ccache.pull import pull
@@ -189,6 +190,17 @@ def test_an_index_that_lists_another_section_than_the_pack_has(store: DirectoryS
     publish(store, [replace(e, section=replace(e.section, count=7)) for e in entries], data)
     result = pull(store, ["main"], tmp_path / "b")
     assert (result.entries, len(result.quarantined)) == (0, 1)
+
+
+def test_a_pack_with_more_bytes_than_there_is_room_for_is_not_fetched(store: DirectoryStore, tmp_path: Path) -> None:
+    files = [(make_name(n), make_entry(os.urandom(3 << 20), created=n), n) for n in range(2)]
+    data, (ref,) = assemble([section := make_section(Kind.RESULT, files)])
+    data += bytes(PACK_MAX + 1 - len(data))
+    pack = pack_ref(data, NONCE)
+    publish(store, [Entry(slot, ref, pack) for slot in section.slots], data)
+    result = pull(store, ["main"], tmp_path / "b")
+    assert (result.entries, result.fetched_bytes) == (0, 0)
+    assert "holds more than a pack may" in result.quarantined[0]
 
 
 def test_a_bomb_costs_neither_memory_nor_disk(store: DirectoryStore, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from imagetiers.errors import NotFoundError, PreconditionError
 from imagetiers.stores.names import check_name
 from imagetiers.stores.port import Blob
+from tests.stores.into_memory import IntoMemory
 
 
 class Watcher(Protocol):
@@ -26,7 +27,7 @@ class _Object:
     updated: float
 
 
-class MemoryStore:
+class MemoryStore(IntoMemory):
     """The Store port on a dict; never fails by itself."""
 
     url = "memory"
@@ -54,13 +55,14 @@ class MemoryStore:
         end = None if length is None else start + length
         return found.data[start:end], found.generation
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         check_name(name)
         self._check(name, if_generation)
         self._generation += 1
-        self._objects[name] = _Object(data, self._generation, self._now())
+        content = bytes(data)
+        self._objects[name] = _Object(content, self._generation, self._now())
         if self.watcher:
-            self.watcher.wrote(name, data)
+            self.watcher.wrote(name, content)
         return self._generation
 
     def read_file(self, name: str, path: Path) -> int:

@@ -10,6 +10,7 @@ from imagetiers.errors import CorruptError, ForbiddenError, NotFoundError, Unava
 from imagetiers.stores.port import Blob
 from tests.soak.faults import Draw, Fault
 from tests.soak.memory import MemoryStore
+from tests.stores.into_memory import IntoMemory
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing in the code under test may catch it."""
 
 
-class FaultyStore:
+class FaultyStore(IntoMemory):
     """One process's way to the store. `moment` is called before every call and may kill, sleep, or let others act."""
 
     def __init__(self, store: MemoryStore, draw: Draw, moment: Callable[[str, str], None]) -> None:
@@ -48,7 +49,7 @@ class FaultyStore:
 
         return self._do("read", name, call)
 
-    def write(self, name: str, data: bytes, *, if_generation: int | None = None) -> int:
+    def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
         return self._do("write", name, lambda _: self._store.write(name, data, if_generation=if_generation))
 
     def write_file(self, name: str, path: Path, *, if_generation: int | None = None) -> int:

@@ -123,6 +123,40 @@ def test_ranges_are_clipped(store: Store) -> None:
             store.read("x", start=start, length=length)
 
 
+def test_memory_is_filled_as_far_as_there_is_room_and_content(store: Store) -> None:
+    store.write("x", memoryview(b"0123456789"))
+    for start, room, expected in [
+        (0, 10, b"0123456789"),
+        (0, 4, b"0123"),
+        (2, 3, b"234"),
+        (8, 99, b"89"),
+        (0, 99, None),
+    ]:
+        memory = memoryview(bytearray(b"." * 99))
+        size = store.read_into("x", memory[:room], start=start)
+        assert bytes(memory[:size]) == (b"0123456789" if expected is None else expected), (start, room)
+        assert bytes(memory[size:]) == b"." * (99 - size)
+    memory = memoryview(bytearray(5))
+    assert [store.read_into("x", memory[:room], start=start) for start, room in [(10, 5), (99, 5), (3, 0)]] == [0, 0, 0]
+    store.write("empty", b"")
+    assert store.read_into("empty", memory) == 0
+    with pytest.raises(ValueError, match="not a range"):
+        store.read_into("x", memory, start=-1)
+    for room in (5, 0):
+        with pytest.raises(NotFoundError):
+            store.read_into("y", memory[:room])
+
+
+def test_what_is_large_comes_back_in_memory_bit_for_bit(store: Store) -> None:
+    data = random.Random(3).randbytes(LARGE)
+    store.write("x", memoryview(data))
+    memory = memoryview(bytearray(LARGE + 1))
+    assert store.read_into("x", memory) == LARGE
+    assert bytes(memory[:LARGE]) == data
+    assert store.read_into("x", memory[: LARGE // 2], start=LARGE // 3) == LARGE // 2
+    assert bytes(memory[: LARGE // 2]) == data[LARGE // 3 :][: LARGE // 2]
+
+
 def test_what_is_not_there(store: Store, tmp_path: Path) -> None:
     assert store.stat("no") is None
     assert list(store.list()) == []

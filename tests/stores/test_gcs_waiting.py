@@ -49,6 +49,7 @@ def store(proxy: Proxy) -> Iterator[GcsStore]:
 CALLS: dict[str, Callable[[GcsStore, Path], object]] = {
     "read": lambda s, _: s.read("x"),
     "range": lambda s, _: s.read("x", start=1, length=2 << 20),
+    "into": lambda s, _: s.read_into("x", memoryview(bytearray(len(LARGE)))),
     "read-file": lambda s, p: s.read_file("x", p / "out"),
     "write": lambda s, _: s.write("x", LARGE),
     "resumable": lambda s, _: s.write("x", HUGE),

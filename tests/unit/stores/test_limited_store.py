@@ -40,6 +40,33 @@ def test_a_call_that_takes_too_long_is_left_behind(tmp_path: Path) -> None:
         store.read_file("y", tmp_path / "out")
 
 
+def test_who_was_left_behind_touches_no_memory_of_others(tmp_path: Path) -> None:
+    stored = DirectoryStore(tmp_path)
+    stored.write("x", b"old")
+    written = threading.Event()
+
+    class Late(Stuck):
+        def write(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> int:
+            self.let_go.wait()
+            try:
+                return super().write(name, data, if_generation=if_generation)
+            finally:
+                written.set()
+
+    late = Late(tmp_path)
+    memory = memoryview(bytearray(b"mine"))
+    store = LimitedStore(late, lambda: 0.01)
+    with pytest.raises(UnavailableError):
+        store.read_into("x", memory)
+    with pytest.raises(UnavailableError):
+        store.write("y", memory)
+    memory[:] = b"next"  # another pack by now
+    late.let_go.set()
+    assert written.wait(60)
+    assert stored.read("y")[0] == b"mine"
+    assert bytes(memory) == b"next"
+
+
 def test_when_the_time_is_over_nothing_is_asked(tmp_path: Path) -> None:
     left = [1.0, 0.0]
     store = LimitedStore(DirectoryStore(tmp_path), lambda: left.pop(0))
