@@ -21,7 +21,7 @@ from pathlib import Path
 import xxhash
 
 from imagetiers.ccache.format.index import ENTRIES_MAX
-from imagetiers.ccache.local import LocalEntries, look
+from imagetiers.ccache.local import LocalEntries, Look, look
 from imagetiers.ccache.namespace import SEEN
 
 __all__ = ["KnownFiles"]
@@ -51,10 +51,15 @@ class KnownFiles:
             return True
         with contextlib.suppress(OSError):
             found = look(local[name].path)
-            if found is not None and found.device == self._device and found.ctime < self._settled:
-                self._fresh.add(found.identity + found.content)
-            return found is not None and found.content == content
+            if found is not None:
+                self.remember(found)
+                return found.content == content
         return False
+
+    def remember(self, found: Look) -> None:
+        """Remember what a file holds that was read, if it had settled by then."""
+        if found.device == self._device and found.ctime < self._settled:
+            self._fresh.add(found.identity + found.content)
 
     def save(self, local: LocalEntries) -> None:
         """Keep what was learned, if it is worth the writing, and of what was known what is still so."""

@@ -36,6 +36,7 @@ __all__ = [
     "counted_folders",
     "entry_file",
     "look",
+    "look_of",
     "new_token",
     "put",
     "read_entry",
@@ -182,6 +183,11 @@ def look(path: str) -> Look | None:
         os.close(fd)
     if len(content) != TRAILER:
         return None
+    return look_of(status, content)
+
+
+def look_of(status: os.stat_result, content: bytes) -> Look:
+    """Return what a file is that had this status before its content was read, and this content id in it."""
     identity = _IDENTITY.pack(status.st_ino, status.st_size, min(status.st_ctime_ns, _TIME_MAX))
     return Look(identity, status.st_ctime_ns, status.st_dev, content)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
 from imagetiers.ccache.format.entry import TRAILER, Kind, check_entry
 from imagetiers.ccache.format.pack import PACK_MAX, Codec, SectionRef, Slot, make_table, table_size
-from imagetiers.ccache.local import LocalEntry
+from imagetiers.ccache.local import LocalEntry, Look, look_of
 from imagetiers.errors import CorruptError
 
 __all__ = ["ROOM", "LocalCandidate", "Pack", "Packed"]
@@ -45,14 +45,15 @@ class _Stored(NamedTuple):
 class Packed:
     """A pack in memory: `size` bytes from `start` on, its sections and their entries, and what was left out, and why.
 
-    Its size is 0 where nothing was left to be packed.
+    `manifests` are the files of those that were read for it. Its size is 0 where nothing was left to be packed.
     """
 
     start: int
     size: int
     sha256: str
     sections: tuple[tuple[SectionRef, tuple[_Stored, ...]], ...]
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    manifests: tuple[Look, ...] = ()
 
     def slots(self) -> Iterator[tuple[Slot, SectionRef]]:
         """Return where each entry lies."""
@@ -74,52 +75,61 @@ class Pack:
     def do(self, memory: memoryview) -> Packed:
         """Read the files into memory, and make a pack around them."""
         skipped: list[str] = []
+        manifests: list[Look] = []
         found: list[tuple[Kind, int, list[_Stored]]] = []
         at = _FIRST
         for kind, candidates in groupby(self.files, lambda candidate: candidate.kind):
             begin, entries = at, list[_Stored]()
             for name, file, _ in candidates:
                 try:
-                    size = _read(file.path, memory[at:PACK_MAX])
-                    header = check_entry(memory[at : at + size], name) if size is not None else None
+                    read = _read(file.path, memory[at:PACK_MAX])
+                    header = check_entry(memory[at : at + read.size], name) if read is not None else None
                 except FileNotFoundError:
                     continue
                 except (OSError, CorruptError) as error:
                     skipped.append(f"{name}: {error}")
                     continue
-                if size is None or header is None or header.kind is not kind:
+                if read is None or header is None or header.kind is not kind:
                     continue
                 if not header.self_contained:
                     skipped.append(f"{name}: its files lie beside it (file_clone or hard_link), which is not supported")
                     continue
-                content = bytes(memory[at + size - TRAILER : at + size])
-                entries.append(_Stored(name, at - begin, size, content, header.created, file.mtime))
-                at += size
+                content = bytes(memory[at + read.size - TRAILER : at + read.size])
+                entries.append(_Stored(name, at - begin, read.size, content, header.created, file.mtime))
+                if kind is Kind.MANIFEST:
+                    manifests.append(look_of(read.status, content))
+                at += read.size
             if entries:
                 found.append((kind, begin, entries))
-        return _closed(memory, at, found, tuple(skipped))
+        return replace(_closed(memory, at, found), skipped=tuple(skipped), manifests=tuple(manifests))
 
 
-def _closed(
-    memory: memoryview, end: int, found: Sequence[tuple[Kind, int, list[_Stored]]], skipped: tuple[str, ...]
-) -> Packed:
+def _closed(memory: memoryview, end: int, found: Sequence[tuple[Kind, int, list[_Stored]]]) -> Packed:
     """Put the table before the entries, and name the whole."""
     if not found:
-        return Packed(0, 0, "", (), skipped)
+        return Packed(0, 0, "", ())
     start = _FIRST - table_size(len(found))
     sections = []
     for kind, begin, entries in found:
         size = entries[-1].offset + entries[-1].size
         sections.append((SectionRef(Codec.VERBATIM, kind, len(entries), begin - start, size, size), tuple(entries)))
     memory[start:_FIRST] = make_table([section for section, _ in sections])
-    return Packed(start, end - start, hashlib.sha256(memory[start:end]).hexdigest(), tuple(sections), skipped)
+    return Packed(start, end - start, hashlib.sha256(memory[start:end]).hexdigest(), tuple(sections))
 
 
-def _read(path: str, room: memoryview) -> int | None:
-    """Read a whole file into memory; return its size, None where it has no room."""
+class _Read(NamedTuple):
+    """How many bytes were read of a file, and its status before that."""
+
+    size: int
+    status: os.stat_result
+
+
+def _read(path: str, room: memoryview) -> _Read | None:
+    """Read a whole file into memory; None where it has no room."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        size = os.fstat(fd).st_size
+        status = os.fstat(fd)
+        size = status.st_size
         if size > len(room):
             return None
         done = 0
@@ -128,6 +138,6 @@ def _read(path: str, room: memoryview) -> int | None:
             if not more:
                 break
             done += more
-        return done
+        return _Read(done, status)
     finally:
         os.close(fd)

@@ -219,6 +219,8 @@ def _push(
         run.skew = _skew(space)
         candidates = list(_candidates(run, loaded.view.live, covered))
         own, stats = upload(space, candidates, run.skipped, threads, progress)
+        for manifest in stats.manifests:
+            run.seen.remember(manifest)
         packs, stored = packs + stats.packs, stored + stats.stored
         turn = _Turn(run, [_by_the_stores_clock(entry, run.skew) for entry in own])
         after = space.commit(loaded, turn.change)

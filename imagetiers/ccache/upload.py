@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from imagetiers.ccache.format.index import Entry
 from imagetiers.ccache.format.pack import BARE_MIN, PackRef
 from imagetiers.ccache.large_entry import send_bare
+from imagetiers.ccache.local import Look
 from imagetiers.ccache.namespace import Namespace
 from imagetiers.ccache.packing import ROOM, LocalCandidate, Pack
 from imagetiers.ccache.workers import Workers
@@ -22,10 +23,11 @@ __all__ = ["UploadStats", "upload"]
 
 @dataclass(frozen=True, slots=True)
 class UploadStats:
-    """Packs and bytes uploaded."""
+    """Packs and bytes uploaded, and the files of the manifests in them."""
 
     packs: int
     stored: int
+    manifests: tuple[Look, ...] = ()
 
 
 def upload(
@@ -56,12 +58,14 @@ def upload(
         ]
         sent += [senders.submit(_send, space, pack, workers, skipped, progress) for pack in _packs(small)]
         try:
-            stored = [entry for future in sent for entry in future.result()]
+            done = [future.result() for future in sent]
         except BaseException:
             senders.shutdown(wait=False, cancel_futures=True)
             raise
+    stored = [entry for entries, _ in done for entry in entries]
     packs = {entry.pack for entry in stored}
-    return stored, UploadStats(len(packs), sum(pack.size for pack in packs))
+    manifests = tuple(look for _, looks in done for look in looks)
+    return stored, UploadStats(len(packs), sum(pack.size for pack in packs), manifests)
 
 
 def _packs(candidates: Iterable[LocalCandidate]) -> Iterator[Pack]:
@@ -79,26 +83,27 @@ def _packs(candidates: Iterable[LocalCandidate]) -> Iterator[Pack]:
         yield Pack(tuple(files))
 
 
-def _send(space: Namespace, pack: Pack, workers: Workers, skipped: list[str], progress: Progress | None) -> list[Entry]:
+_Sent = tuple[list[Entry], tuple[Look, ...]]
+
+
+def _send(space: Namespace, pack: Pack, workers: Workers, skipped: list[str], progress: Progress | None) -> _Sent:
     with workers.room() as room:
         packed = workers.do(pack, room)
         skipped += packed.skipped
         if not packed.size:
-            return []
+            return [], ()
         ref = PackRef(f"{packed.sha256}-{space.nonce}", packed.size)
         space.create(space.object("packs", ref.name), room.memory[packed.start : packed.start + packed.size])
     entries = [Entry(slot, section, ref) for slot, section in packed.slots()]
     if progress:
         progress.advance(sum(entry.slot.size for entry in entries))
-    return entries
+    return entries, packed.manifests
 
 
-def _send_bare(
-    space: Namespace, candidate: LocalCandidate, skipped: list[str], progress: Progress | None
-) -> list[Entry]:
+def _send_bare(space: Namespace, candidate: LocalCandidate, skipped: list[str], progress: Progress | None) -> _Sent:
     sent = send_bare(space, candidate.name, candidate.file)
     if isinstance(sent, str):
         skipped.append(sent)
     if progress:
         progress.advance(candidate.file.size)
-    return [sent] if isinstance(sent, Entry) else []
+    return [sent] if isinstance(sent, Entry) else [], ()

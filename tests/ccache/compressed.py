@@ -65,4 +65,4 @@ def compressed_pack(order: Pack, memory: memoryview) -> Packed:
     data, refs = assemble(made)
     memory[: len(data)] = data
     slots = [(slot, ref) for section, ref in zip(made, refs, strict=True) for slot in section.slots]
-    return _Compressed(0, len(data), hashlib.sha256(data).hexdigest(), (), (), tuple(slots))
+    return _Compressed(0, len(data), hashlib.sha256(data).hexdigest(), (), (), (), tuple(slots))
