@@ -1,11 +1,11 @@
 """What is run in an image to check it, and beside it what will be run in those that come next.
 
-Most of a check is one process that imports, so of two processors one would idle. Each container has processors of its own
-then: OpenMP's threads wait for each other by spinning, and two programs with as many threads as there are processors take ten
-times as long side by side as in turn.
+It begins when the first image is checked, or while further images are built. Most of a check is one process that imports, so
+of two processors one would idle. Each container has processors of its own then: OpenMP's threads wait for each other by
+spinning, and two programs with as many threads as there are processors take ten times as long side by side as in turn.
 
 What ran beside something decides nothing but for the better: unless all of it has passed, it is run once more, alone. It may
-have failed for want of room.
+have failed for want of room. So may a build: one that was killed is made once more, alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from imagetiers.services import Cancellation, EngineInfo
 from imagetiers.session import Session
 from imagetiers.state.registry import passed_before
 
-__all__ = ["Coming", "run_inside", "takes_gpus"]
+__all__ = ["Coming", "begin_checks", "end_checks", "run_inside", "takes_gpus"]
 
 _MOST = 4
 """Images in which something runs at a time."""
@@ -80,6 +80,25 @@ def run_inside(
     services.console.line(f"{task}: not all has passed beside the checks of other images, so it is run again, alone")
     ahead.stop()
     return _run(session, tier, deadline, gpus=gpus)
+
+
+def begin_checks(session: Session, tier: TierPlan, image: str) -> None:
+    """Begin what will be asked of the image with that id: it was built a moment ago, and others still are."""
+    if not tier.verify.runs:
+        return
+    with contextlib.suppress(EngineError):  # whose turn it is will be told
+        coming = Coming(session, {image: tier})
+        _ahead(session, coming).go_on(coming, Deadline(tier.config.verify.timeout))
+
+
+def end_checks(session: Session) -> bool:
+    """End what has begun ahead, and begin nothing more: somebody must be alone. Say whether anything was going on."""
+    with _making:
+        ahead = _of_doits.get(session.background)
+    if ahead is None or not ahead.busy:
+        return False
+    ahead.stop()
+    return True
 
 
 def takes_gpus(tier: TierPlan) -> bool:

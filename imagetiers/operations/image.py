@@ -9,6 +9,7 @@ from imagetiers.building.image_build import run_build
 from imagetiers.building.preconditions import check_may_build, images_made_from
 from imagetiers.building.secrets import given_secrets, read_secrets
 from imagetiers.errors import BuildError, EngineError, Problem, RegistryError
+from imagetiers.operations.ahead import end_checks
 from imagetiers.operations.signed_parents import parent_signature_problems
 from imagetiers.planning.commands import build_image
 from imagetiers.planning.keys import short
@@ -22,9 +23,11 @@ from imagetiers.state.records import Record, keep, keep_inputs
 
 __all__ = ["build_tier", "ensure_image"]
 
+_KILLED = "exit code: 137"  # what BuildKit says of a command that the kernel has killed
 
-def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> None:
-    """Make sure that the engine holds the image of the tier's key.
+
+def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> ImageInfo | None:
+    """Make sure that the engine holds the image of the tier's key; return it where it had to be built.
 
     With `force` it is built although it is there, and without BuildKit's layer cache. Raises BuildError, EngineError,
     RegistryError or Interrupted.
@@ -32,12 +35,18 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
     with session.services.locks.hold(f"image-{tier.key}", f"image:{tier.name}"):
         seen = observe(session)
         if not force and seen.image(tier) is not None:
-            return  # another doit was faster
+            return None  # another doit was faster
         if not force and (published := seen.published(tier)) is not None:
             session.services.console.line(f"image:{tier.name}: {published.digest[:19]} is in the registry")
-            return
-        expected, began = build_tier(session, tier, seen, force=force)
+            return None
         title = f"image:{tier.name}"
+        try:
+            expected, began = build_tier(session, tier, seen, force=force)
+        except BuildError as error:
+            if _KILLED not in str(error) or not end_checks(session):
+                raise
+            session.services.console.line(f"{title}: was killed beside checks, so it is built again, alone")
+            expected, began = build_tier(session, tier, seen, force=force)
         built = _image(session, tier)
         if built is None:
             raise EngineError(
@@ -54,6 +63,7 @@ def ensure_image(session: Session, tier: TierPlan, *, force: bool = False) -> No
         record = Record("image", tier.name, tier.key, began, seconds, image=built.id, size=built.size)
         keep(session, tier.key_document, expected.attach_to(record))
         keep_inputs(session, tier.key, tier.inputs)
+        return built
 
 
 def _folder(session: Session, tier: TierPlan) -> Path | None:

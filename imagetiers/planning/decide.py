@@ -6,7 +6,7 @@ by others runs only with them: `will_run` answers it from the same edges that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
@@ -22,6 +22,7 @@ __all__ = [
     "Reason",
     "TierDecision",
     "TierState",
+    "builds_between",
     "by_tier",
     "decide",
     "default_tasks",
@@ -108,6 +109,14 @@ def run_after(plan: Plan, task: str) -> tuple[str, ...]:
 def forgotten(decisions: Decisions) -> tuple[str, ...]:
     """Return the tasks that run, or would, because `doit forget` was asked."""
     return tuple(task for task, reason in decisions.items() if reason is not None and reason.forgotten)
+
+
+def builds_between(order: Sequence[str], task: str, later: str) -> bool:
+    """Say whether, in this order of tasks, images are built between two of them, and nothing is compiled: that takes all."""
+    if task not in order or later not in order:
+        return False
+    between = {each.partition(":")[0] for each in order[order.index(task) + 1 : order.index(later)]}
+    return "image" in between and "compile" not in between
 
 
 def will_run(plan: Plan, decisions: Decisions, selected: Iterable[str]) -> tuple[str, ...]:

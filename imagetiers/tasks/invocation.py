@@ -15,7 +15,7 @@ from imagetiers.config.layout import Layout
 from imagetiers.config.model import Pipeline, Trust
 from imagetiers.errors import ImagetiersError, Interrupted, PipelineError, Problem, UndeclaredError, os_problem
 from imagetiers.events import Events
-from imagetiers.planning.decide import Decisions, decide, default_tasks, run_before, will_run
+from imagetiers.planning.decide import Decisions, builds_between, decide, default_tasks, run_before, will_run
 from imagetiers.planning.plan import Plan, TierPlan
 from imagetiers.services import Services
 from imagetiers.session import Session
@@ -175,13 +175,23 @@ class Invocation:
 
     def done_by(self, verb: str) -> tuple[str, ...]:
         """Return the tiers for which this doit does that, as it was decided when it began; none where nobody can tell."""
+        return tuple(task.partition(":")[2] for task in self._will_run() if task.startswith(f"{verb}:"))
+
+    def builds_before(self, task: str, later: str) -> bool:
+        """Say whether this process builds further images between two tasks, and compiles nothing, which takes all there is."""
+        from multiprocessing import parent_process
+
+        # With `doit -n` another process may do the later one.
+        return parent_process() is None and builds_between(self._will_run(), task, later)
+
+    def _will_run(self) -> tuple[str, ...]:
         decisions = self.decisions()
         with self._lock:
             if self._order is None:
                 asked = ASKED.get()
                 selected = (asked.words or self.default) if asked is not None else ()
                 self._order = will_run(self.plan, decisions, selected)
-        return tuple(task.partition(":")[2] for task in self._order if task.startswith(f"{verb}:"))
+            return self._order
 
     def forgotten(self, task: str) -> bool:
         """Say whether `doit forget` has asked for a task."""

@@ -228,13 +228,22 @@ class TierVerbs:
         return self._doit.make(task, work)
 
     def _image(self, tier: TierPlan, rebuild: bool, no_cache: bool) -> TaskFailed | None:  # noqa: FBT001
+        from imagetiers.operations.ahead import begin_checks
         from imagetiers.operations.image import ensure_image
         from imagetiers.operations.output import ensure_output
 
         task = f"image:{tier.name}"
         force = rebuild or no_cache or self._doit.forgotten(task)
-        ensure = ensure_image if tier.config.output is None else ensure_output
-        return self._doit.make(task, lambda session, tier: ensure(session, tier, force=force))
+
+        def work(session: Session, tier: TierPlan) -> None:
+            if tier.config.output is not None:
+                ensure_output(session, tier, force=force)
+                return
+            built = ensure_image(session, tier, force=force)
+            if built is not None and self._doit.builds_before(task, f"verify:{tier.name}"):
+                begin_checks(session, tier, built.id)
+
+        return self._doit.make(task, work)
 
     def _verify(  # noqa: PLR0917  doit passes options so
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Checkout, send, wait_while
+from tests.engine.conftest import Checkout, docker, send, wait_while
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 
@@ -67,6 +67,39 @@ def test_what_fails_only_beside_others_does_not_fail(built: Checkout) -> None:
     )
     assert "FAIL crowded" not in run.text
     assert built.containers() == []
+
+
+def slow(checkout: Checkout, command: str) -> None:
+    """Let the image of arr-base take a command more."""
+    checkout.edit("images/arr-base/Dockerfile", "FROM ${PARENT}\n", f"FROM ${{PARENT}}\nUSER root\nRUN {command}\n")
+
+
+def test_the_first_is_checked_while_the_others_are_built(checkout: Checkout) -> None:
+    script(checkout, "pytorch-clean", 'echo "ok   at $(date +%s)"\n')
+    slow(checkout, f"sleep 8 && echo {checkout.name} >/tmp/built && date +%s >>/tmp/built")
+
+    run = checkout.doit()
+
+    assert run.code == 0, run.text
+    at = [int(when) for when in re.findall(r"ok   at (\d+)", logs(checkout, "pytorch-clean"))]
+    built = docker(
+        "run", "--rm", "--network=none", str(checkout.plan()["arr-base"]["ref"]), "cat", "/tmp/built"
+    ).split()
+    assert built[0] == checkout.name
+    assert len(at) == 1, "what was begun then is not run again"
+    assert at[0] < int(built[1])
+
+
+def test_a_build_that_is_killed_beside_a_check_is_made_again(checkout: Checkout) -> None:
+    script(checkout, "pytorch-clean", "sleep 20\necho 'ok   it is well'\n")
+    killed_once = "sh -c 'test -e /kept/once || { sleep 3; touch /kept/once; kill -9 $$; }'"
+    slow(checkout, f"--mount=type=cache,id={checkout.name},target=/kept {killed_once}")
+
+    run = checkout.doit()
+
+    assert run.code == 0, run.text
+    assert "image:arr-base: was killed beside checks, so it is built again, alone" in run.out
+    assert logs(checkout, "pytorch-clean").count("ok   it is well") == 1, "the first was ended"
 
 
 @pytest.mark.parametrize("mode", [(), ("-n", "2")], ids=["alone", "in threads"])

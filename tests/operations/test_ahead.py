@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -14,10 +14,12 @@ import pytest
 
 from imagetiers.config.layout import Layout
 from imagetiers.config.model import Trust
-from imagetiers.errors import EngineError, ImagetiersError
+from imagetiers.errors import BuildError, EngineError, ImagetiersError, Problem
 from imagetiers.inputs.repository import load_repository
+from imagetiers.operations.ahead import begin_checks
+from imagetiers.operations.image import ensure_image
 from imagetiers.operations.verify import verify_image
-from imagetiers.planning.containers import Container
+from imagetiers.planning.containers import BuildImage, Container
 from imagetiers.planning.labels import Label
 from imagetiers.planning.make import make_plan
 from imagetiers.planning.observed import ImageInfo
@@ -44,6 +46,12 @@ class Busy(FakeEngine):
     refuses_cpus: bool = False
     stops: dict[str, threading.Event] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    fails_to_build: list[BuildError] = field(default_factory=list)
+
+    def build(self, build: BuildImage, context: Iterable[bytes], on_line: OnLine, seconds: float | None = None) -> None:
+        if self.fails_to_build:
+            raise self.fails_to_build.pop()
+        super().build(build, context, on_line, seconds)
 
     def info(self) -> EngineInfo:
         return EngineInfo("29.0", self.cpus, self.memory, cpusets=self.cpusets)
@@ -167,10 +175,11 @@ def test_without_room_each_waits_for_its_turn(machine: Machine, lacks: dict[str,
 
 def test_a_large_machine_is_divided_among_four(machine: Machine) -> None:
     machine.engine.cpus = 30
-    machine.engine.gates["one"] = threading.Event()
+    gates = machine.engine.gates = {name: threading.Event() for name in TIERS}
     run = machine.begin()
     machine.wait_for(*TIERS)
-    machine.engine.gates["one"].set()
+    for gate in gates.values():
+        gate.set()
     assert run.result(PATIENCE) == ""
 
     assert sorted(cpus for _, cpus in machine.engine.ran) == ["0-6", "15-21", "22-29", "7-14"]
@@ -255,3 +264,52 @@ def test_time_that_is_short_is_not_shared_to_its_end(machine: Machine) -> None:
     assert [container.labels[Label.TIER] for container in machine.engine.started.values()] == ["one"]
     gates["one"].set()
     assert run.result(PATIENCE) == ""
+
+
+def test_checks_of_what_was_built_run_beside_the_builds_of_others(machine: Machine) -> None:
+    gate = machine.engine.gates["one"] = threading.Event()
+    one = machine.session.plan.tiers["one"]
+    begin_checks(machine.session, one, f"sha256:{0:064}")
+    machine.wait_for("one")
+    gate.set()
+    assert machine.verify() == ""
+
+    assert machine.engine.ran[0] == ("one", "1")
+    assert sorted(tier for tier, _ in machine.engine.ran) == sorted(TIERS), "each once"
+
+
+def test_nothing_begins_beside_builds_on_a_machine_without_room(machine: Machine) -> None:
+    machine.engine.cpus = 1
+    begin_checks(machine.session, machine.session.plan.tiers["one"], f"sha256:{0:064}")
+    assert machine.verify() == ""
+    assert machine.engine.ran == [(name, "") for name in TIERS]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_build_that_is_killed_beside_checks_is_made_again_alone(machine: Machine, *, beside: bool) -> None:
+    killed = BuildError(Problem("buildx", "process did not complete successfully: exit code: 137"))
+    machine.engine.fails_to_build = [killed]
+    machine.engine.gates["one"] = threading.Event()
+    plan = machine.session.plan
+    if beside:
+        begin_checks(machine.session, plan.tiers["one"], f"sha256:{0:064}")
+        machine.wait_for("one")
+        built = ensure_image(machine.session, plan.tiers["two"], force=True)
+        assert built is not None
+        assert machine.engine.started == {}, "it was alone"
+        assert "image:two: was killed beside checks, so it is built again, alone" in machine.console.lines
+        machine.engine.gates["one"].set()
+        assert machine.verify() == ""
+    else:
+        with pytest.raises(BuildError, match="exit code: 137"):
+            ensure_image(machine.session, plan.tiers["two"], force=True)
+
+
+def test_a_build_that_fails_by_itself_has_failed(machine: Machine) -> None:
+    machine.engine.fails_to_build = [BuildError(Problem("buildx", "exit code: 1"))]
+    machine.engine.gates["one"] = threading.Event()
+    begin_checks(machine.session, machine.session.plan.tiers["one"], f"sha256:{0:064}")
+    machine.wait_for("one")
+    with pytest.raises(BuildError, match="exit code: 1"):
+        ensure_image(machine.session, machine.session.plan.tiers["two"], force=True)
+    assert len(machine.engine.started) == 1, "the checks go on"
