@@ -44,7 +44,8 @@ class EngineInfo:
     """What the Docker daemon (not this machine) has: processors, memory in bytes, its version.
 
     `gpus`: whether it says that it can give GPUs of NVIDIA's to containers. `cpusets`: whether it can give them some of the
-    processors alone.
+    processors alone. `compresses`: whether BuildKit compresses layers when it exports an image, as for containerd's image
+    store; otherwise a push does.
     """
 
     version: str
@@ -52,6 +53,7 @@ class EngineInfo:
     memory: int
     gpus: bool = False
     cpusets: bool = False
+    compresses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

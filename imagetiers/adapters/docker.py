@@ -90,6 +90,7 @@ class DockerEngine:
             memory=int(info["MemTotal"]),
             gpus=_gives_gpus(info),
             cpusets=info.get("CPUSet") is True,
+            compresses=["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []),
         )
 
     def images(self) -> tuple[ImageInfo, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from imagetiers.building.buildlog import BuildLog
@@ -15,6 +16,8 @@ from imagetiers.planning.plan import CompilePlan, TierPlan
 from imagetiers.session import Session
 
 __all__ = ["run_build"]
+
+_USUAL = "gzip"
 
 
 def run_build(  # noqa: PLR0917  one value each
@@ -38,7 +41,8 @@ def run_build(  # noqa: PLR0917  one value each
         context = context_tar(planned.files, planned.dockerfile)
         seconds = deadline.for_work() if deadline is not None else None
         try:
-            session.services.engine.build(make(folders), context, log.take, seconds=seconds)
+            build = _compressed(session, title, make(folders))
+            session.services.engine.build(build, context, log.take, seconds=seconds)
         except TimeoutError:
             if deadline is None:
                 raise
@@ -46,3 +50,16 @@ def run_build(  # noqa: PLR0917  one value each
             raise deadline.error(title) from None
         except BuildError as error:
             raise BuildError(log.failure(title, error.problems[0].what)) from error
+
+
+def _compressed(session: Session, title: str, build: BuildImage) -> BuildImage:
+    """Ask for layers compressed as pipeline.yaml says, of an engine that does it when it builds."""
+    wanted = session.plan.pipeline.compression
+    if wanted == _USUAL or build.archive is not None:
+        return build
+    if session.services.engine.info().compresses:
+        return replace(build, compression=wanted)
+    session.services.console.line(
+        f"{title}: its layers will be {_USUAL}: for `compression: {wanted}` the engine needs containerd's image store"
+    )
+    return build

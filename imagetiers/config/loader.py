@@ -432,6 +432,7 @@ def _pipeline(
         pins=pins[IMAGES],
         commits=pins[GIT],
         channels=good("channels", None),
+        compression=good("compression", "gzip"),
         hadolint=good("hadolint", "if-installed"),
         waivers=tuple(read_waivers(tree, wrong, expanded.families)),
         scan=read_scan(tree, wrong),

@@ -479,7 +479,7 @@ class Pipeline:
     `groups` are the tiers that doit has further names for; `given` are the variables that its command line gave.
     `channels` is where the registry's friendly tags are kept, when they lie apart from the tags by key.
     `scan` is None where images are pushed without a look at their vulnerabilities, `supply_chain` where nothing is published
-    beside them.
+    beside them. `compression` is how an engine that can choose compresses new layers: "gzip" or "zstd".
     `hadolint` says whether hadolint looks at the Dockerfiles: "if-installed", "required" or "off".
     `gpus` are those that the images must run on, `architectures` what is compiled for, `cuda` the toolkit that does it (None:
     nobody says which). What pipeline.lock.yaml says: `pins` are digests by image reference, `commits` are by `GitRef.name`.
@@ -498,6 +498,7 @@ class Pipeline:
     commits: Mapping[str, str] = field(default_factory=_none)
     channels: str | None = None
     trust: TrustSettings = field(default_factory=TrustSettings)
+    compression: str = "gzip"
     hadolint: str = "if-installed"
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     given: Mapping[str, str] = field(default_factory=_none)

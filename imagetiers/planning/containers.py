@@ -23,7 +23,7 @@ class BuildImage:
     `network` is "none", "host", or None for BuildKit's usual.
     `layers` is an image in a registry whose layers are taken where they would be made again, and says of the new image how
     its own are made (BuildKit's inline cache). One that is not there is no failure. With an `archive` the files are written
-    there as a tar, and the engine gets no image.
+    there as a tar, and the engine gets no image. `compression` is that of new layers; None: as the engine does by itself.
     """
 
     tags: tuple[str, ...]
@@ -37,11 +37,11 @@ class BuildImage:
     layers: str | None = None
     archive: Path | None = None
     network: str | None = None
+    compression: str | None = None
 
     def argv(self) -> tuple[str, ...]:
         """Return the command. Values of secrets are in none of its words."""
-        to = "--load" if self.archive is None else f"--output={_csv('type=tar', f'dest={self.archive}')}"
-        words = ["docker", "buildx", "build", "--progress=plain", to, "--provenance=false"]
+        words = ["docker", "buildx", "build", "--progress=plain", self._output(), "--provenance=false"]
         words.append(f"--platform={self.platform}")
         if self.target is not None:
             words.append(f"--target={self.target}")
@@ -57,6 +57,13 @@ class BuildImage:
         if self.no_cache:
             words.append("--no-cache")
         return (*words, "-")
+
+    def _output(self) -> str:
+        if self.archive is not None:
+            return f"--output={_csv('type=tar', f'dest={self.archive}')}"
+        if self.compression is None:
+            return "--load"
+        return f"--output=type=image,compression={self.compression},oci-mediatypes=true,unpack=true"
 
 
 def _secret(secret: Secret) -> str:
