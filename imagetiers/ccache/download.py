@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, wait
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from imagetiers.ccache.format.entry import Kind
 from imagetiers.ccache.format.index import Entry
@@ -18,7 +19,11 @@ from imagetiers.errors import CorruptError
 __all__ = ["GAP_MAX", "WHOLE_SHARE", "Extents", "Fetched", "Wanted", "extents_of", "fetch", "fetched_size"]
 
 GAP_MAX = 256 * 1024
-"""Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes."""
+"""Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes.
+
+On a machine with two cores, and data that come at once, four times as much took a third less time for entries scattered over all
+packs; at 1 Gbit/s the 48 % more bytes would take longer than that saves.
+"""
 
 WHOLE_SHARE = 0.5
 """A pack of which more than this share is wanted is fetched whole."""
@@ -102,25 +107,43 @@ def fetched_size(pack: PackRef, extents: Extents) -> int:
     return pack.size if _whole(pack, extents) else sum(end - start for start, end in _ranges(extents))
 
 
-def fetch(space: Namespace, pack: PackRef, extents: Extents, memory: memoryview, got: Callable[[int], None]) -> Fetched:
+def fetch(
+    space: Namespace,
+    pack: PackRef,
+    extents: Extents,
+    memory: memoryview,
+    got: Callable[[int], None],
+    *,
+    beside: Executor | None = None,
+) -> Fetched:
     """Fetch what is wanted of a pack into memory that has room for it, and check all that is known of these bytes.
 
-    Raises CorruptError, NotFoundError.
+    Several ranges are fetched in turn, or with an executor at a time. Raises CorruptError, NotFoundError.
     """
     where = space.object("packs", pack.name)
     whole = _whole(pack, extents)
     ranges = [(0, pack.size)] if whole else _ranges(extents)
-    at = 0
-    for start, end in ranges:
-        size = space.store.read_into(where, memory[at : at + end - start], start=start)
-        got(size)
-        if size != end - start:
+    starts, sizes = tuple(start for start, _ in ranges), tuple(end - start for start, end in ranges)
+
+    def read(start: int, at: int, size: int) -> None:
+        found = space.store.read_into(where, memory[at : at + size], start=start)
+        got(found)
+        if found != size:
             raise CorruptError.of(where, "the pack is shorter than the index says")
-        at += size
+
+    orders = list(zip(starts, accumulate(sizes, initial=0), sizes, strict=False))
+    if beside is None or len(orders) == 1:
+        for order in orders:
+            read(*order)
+    else:
+        reading = [beside.submit(read, *order) for order in orders]
+        wait(reading)  # also where one fails: after that, nobody writes into the memory any more
+        for each in reading:
+            each.result()
     if whole:
-        data = memory[:at]
+        data = memory[: pack.size]
         if hashlib.sha256(data).hexdigest() != pack.sha256:
             raise CorruptError.of(where, "the pack is not what its name says")
         if not set(extents) <= set(parse_pack(data, where)):
             raise CorruptError.of(where, "the index lists a section that the pack does not have")
-    return Fetched(tuple(start for start, _ in ranges), tuple(end - start for start, end in ranges))
+    return Fetched(starts, sizes)

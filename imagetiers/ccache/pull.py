@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from imagetiers.ccache.download import Extents, Wanted, extents_of, fetch, fetched_size
 from imagetiers.ccache.format.entry import Kind
@@ -37,6 +38,8 @@ __all__ = ["Peek", "PullResult", "peek", "pull"]
 BUDGET = 112 * 1024 * 1024
 """Bytes of packs and decoded entries held at a time, whatever the threads; a pack that needs more is refused."""
 
+RANGES = 16
+"""Ranges of packs that are fetched at a time, beside whole packs: of what is scattered, more is waiting than moving."""
 
 _SOURCE, _NUMBER = 33, (1 << 32) - 1
 
@@ -119,6 +122,13 @@ class _Budget:
             with self._changed:
                 self._free += size
                 self._changed.notify_all()
+
+
+class _Hands(NamedTuple):
+    """Who works for a pull: processes for the entries of packs, and threads for ranges of these."""
+
+    workers: Workers
+    ranges: Executor
 
 
 @dataclass
@@ -305,16 +315,19 @@ def _fetch_all(run: _Run, chosen: _Chosen, packs: _Packs, threads: int, *, count
         run.progress.start(_size(chosen, packs))
     with (
         Workers(sum(map(len, packs.values())), min(threads, len(packs))) as workers,
+        ThreadPoolExecutor(RANGES, "ccache-ranges") as ranges,
         ThreadPoolExecutor(threads, "ccache-pull") as pool,
     ):
-        futures = [pool.submit(_task, run, chosen, pack, codes, workers) for (_, pack), codes in packs.items()]
+        hands = _Hands(workers, ranges)
+        futures = [pool.submit(_task, run, chosen, pack, codes, hands) for (_, pack), codes in packs.items()]
         try:
             for future in futures:
                 future.result()
             if counters and run.entries:
                 _recount(run, workers, pool)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for each in (pool, ranges):
+                each.shutdown(wait=False, cancel_futures=True)
             raise
 
 
@@ -329,7 +342,7 @@ def _recount(run: _Run, workers: Workers, pool: Executor) -> None:
         run.stopped = run.stopped or str(error)
 
 
-def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int], workers: Workers) -> None:
+def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int], hands: _Hands) -> None:
     if run.stopped:
         return
     wanted = chosen.wanted(codes)
@@ -350,7 +363,7 @@ def _task(run: _Run, chosen: _Chosen, pack: PackRef, codes: Iterable[int], worke
         if size > PACK_MAX or cost > BUDGET:
             raise CorruptError.of(where, "the pack holds more than a pack may")
         with run.budget.held(cost):
-            unpacked = _restore(run, pack, wanted, extents, workers)
+            unpacked = _restore(run, pack, wanted, extents, hands)
         run.done(unpacked.entries, unpacked.size)
         if unpacked.failed is not None:
             raise unpacked.failed
@@ -369,15 +382,15 @@ def _unpacked(wanted: Sequence[Wanted], extents: Extents) -> int:
     return sections + sum(one.entry.slot.size for one in wanted if one.entry.section.codec is Codec.ZSTD)
 
 
-def _restore(run: _Run, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, workers: Workers) -> Unpacked:
+def _restore(run: _Run, pack: PackRef, wanted: Sequence[Wanted], extents: Extents, hands: _Hands) -> Unpacked:
     """Fetch, check and write a pack's entries; fetch them once more when they are damaged, for the reading may be bad."""
     space = wanted[0].space
 
     def attempt(got: Callable[[int], None]) -> Unpacked:
-        with workers.room() as room:
-            fetched = fetch(space, pack, extents, room.memory, got)
+        with hands.workers.room() as room:
+            fetched = fetch(space, pack, extents, room.memory, got, beside=hands.ranges)
             order = Unpack(space.object("packs", pack.name), run.directory, fetched.runs(wanted, run.now))
-            return workers.do(order, room)
+            return hands.workers.do(order, room)
 
     try:
         return attempt(run.got)

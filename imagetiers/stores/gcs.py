@@ -53,7 +53,7 @@ class GcsStore:
         prefix: str = "",
         *,
         endpoint: str | None = None,
-        threads: int = 16,
+        threads: int = 32,
         policy: RetryPolicy | None = None,
         hurried: Callable[[], bool] = lambda: False,
     ) -> None:

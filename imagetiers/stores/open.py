@@ -23,7 +23,7 @@ def open_store(
     url: str,
     root: Path,
     *,
-    threads: int = 16,
+    threads: int = 32,
     timeout: float | None = None,
     hurried: Callable[[], bool] = lambda: False,
 ) -> Store:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,12 @@ from imagetiers.ccache.prune import prune
 from imagetiers.ccache.pull import pull
 from imagetiers.ccache.push import PushOutcome, PushResult, push
 from imagetiers.ccache.rollback import rebuild
-from imagetiers.errors import ForbiddenError, UnavailableError
+from imagetiers.ccache.workers import Room, Workers
+from imagetiers.errors import ForbiddenError, NotFoundError, UnavailableError
 from imagetiers.stores.directory import DirectoryStore
 from tests.ccache.faults import FaultyStore
 from tests.ccache.synthetic import entries_in, make_directory, make_entry, make_name, put_entry
+from tests.waiting import PATIENCE
 
 
 def mtimes(directory: Path) -> dict[str, int]:
@@ -308,18 +313,70 @@ def test_packs_stay_below_one_multipart_request(store: DirectoryStore, tmp_path:
 def test_few_entries_of_a_pack_are_fetched_by_ranges(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ccache_fetch, "GAP_MAX", 1000)
-    a = tmp_path / "a"
-    made = make_directory(a, 200, manifests=0.0)
-    push(store, "main", a)
-    start = time.time_ns()
-    wanted = list(made)[::25]
-    for name in wanted:
-        os.utime(scan(a)[name].path)
-    push(store, "main", a, since=start)
+    made, wanted = scattered(store, tmp_path / "a", monkeypatch)
     result = pull(store, ["main"], tmp_path / "b")
     assert entries_in(tmp_path / "b") == {name: made[name] for name in wanted}
     assert result.fetched_bytes < sum(len(data) for data in made.values()) / 4
+
+
+def scattered(
+    store: DirectoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, bytes], list[str]]:
+    """Push entries of one pack, and a working set of a few that lie far from each other; return all and these."""
+    monkeypatch.setattr(ccache_fetch, "GAP_MAX", 1000)
+    made = make_directory(folder, 200, manifests=0.0)
+    push(store, "main", folder)
+    start = time.time_ns()
+    wanted = list(made)[::25]
+    for name in wanted:
+        os.utime(scan(folder)[name].path)
+    push(store, "main", folder, since=start)
+    return made, wanted
+
+
+def test_ranges_of_a_pack_are_fetched_side_by_side(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, wanted = scattered(store, tmp_path / "a", monkeypatch)
+    together = threading.Barrier(4, timeout=PATIENCE)
+    busy = FaultyStore(store)
+    busy.hook = lambda _, name: together.wait() if "/packs/" in name else None
+    assert len(wanted) == 8
+    assert pull(busy, ["main"], tmp_path / "b").quarantined == ()
+    assert entries_in(tmp_path / "b") == {name: made[name] for name in wanted}
+
+
+def test_a_range_that_fails_leaves_nobody_who_writes_into_the_memory_of_others(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scattered(store, tmp_path / "a", monkeypatch)
+    reading, left, numbers = set[int](), list[int](), count()
+    busy = FaultyStore(store)
+
+    def hook(_: str, name: str) -> None:
+        if "/packs/" in name:
+            number = next(numbers)
+            if number % 8 == 0:
+                raise NotFoundError.of(name, "no such object")
+            reading.add(number)
+            time.sleep(0.05)
+            reading.discard(number)
+
+    real = Workers.room
+
+    @contextmanager
+    def room(some: Workers) -> Iterator[Room]:
+        with real(some) as found:
+            try:
+                yield found
+            finally:
+                left.append(len(reading))
+
+    busy.hook = hook
+    monkeypatch.setattr(Workers, "room", room)
+    result = pull(busy, ["main"], tmp_path / "b", counters=False)
+    assert (result.entries, len(result.quarantined)) == (0, 1)
+    assert left == [0, 0], "the pack is tried twice"
 
 
 def test_an_entry_from_the_future_is_not_restored_into_the_future(store: DirectoryStore, tmp_path: Path) -> None:
