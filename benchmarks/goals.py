@@ -108,8 +108,8 @@ def _cache(what: str, case: str, *than: Than, floor: tuple[Limit, ...], holds: s
 
 
 _RESTORE = (
-    "Python for each entry and request (a quarter of its processor), the SHA-256 of each pack (18 %), which the floor leaves "
-    "out, and copies of what has come (13 %)"
+    "Python for each entry and request (a third of its processor), and the SHA-256 of each pack (a fifth), which the floor "
+    "leaves out"
 )
 _REAL = "entries are moved as ccache has compressed them; so few are mostly round trips, one after the other"
 _WARM = f"(b) {next(change.what for change in pytorch_warm.ALWAYS if change.row == 'b')}"
