@@ -21,8 +21,8 @@ __all__ = ["GAP_MAX", "WHOLE_SHARE", "Extents", "Fetched", "Wanted", "extents_of
 GAP_MAX = 256 * 1024
 """Ranges nearer than this many bytes are fetched as one: a request costs more than these bytes.
 
-On a machine with two cores, and data that come at once, four times as much took a third less time for entries scattered over all
-packs; at 1 Gbit/s the 48 % more bytes would take longer than that saves.
+On two cores, with data that come at once, four times as much took a third less time for entries scattered over all packs; at
+1 Gbit/s the 48 % more bytes would take longer than that saves.
 """
 
 WHOLE_SHARE = 0.5
