@@ -8,7 +8,6 @@ random token in the object's metadata: "somebody was first" (HTTP 412) is never 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import secrets
 import threading
@@ -29,7 +28,7 @@ from imagetiers.stores.port import Blob, BucketSettings
 
 if TYPE_CHECKING:
     from imagetiers.stores.gcs_errors import ChangedError
-    from imagetiers.stores.gcs_http import GcsHttp, Received
+    from imagetiers.stores.gcs_http import Content, GcsHttp
 
 __all__ = ["GcsStore"]
 
@@ -109,11 +108,11 @@ class GcsStore:
 
             with contextlib.suppress(gcs_errors.PastEndError):
                 if length != 0:
-                    data, received = _content(wire, self._prefix + name, start, length)
-                    if received.whole:
-                        expected = received.crc32c or wire.crc32c(self._prefix + name, received.generation)
-                        gcs_http.check_crc32c(google_crc32c.value(data), expected)
-                    return data, received.generation
+                    content = wire.get(self._prefix + name, start, length)
+                    if content.whole:
+                        expected = content.crc32c or wire.crc32c(self._prefix + name, content.generation)
+                        gcs_http.check_crc32c(google_crc32c.value(content.data), expected)
+                    return content.data, content.generation
             return b"", self._generation(wire, name)
 
         return self._call(name, attempt)
@@ -223,16 +222,15 @@ class GcsStore:
         done, crc, expected = 0, 0, ""
         generation: int | None = None
         while True:
-            found = self._call(name, partial(_slice, name=self._prefix + name, start=done, generation=generation))
-            if isinstance(found, Exception):
-                raise found  # for the retries of the whole download, not of this slice
-            if found is None:
+            content = self._call(name, partial(_slice, name=self._prefix + name, start=done, generation=generation))
+            if isinstance(content, Exception):
+                raise content  # for the retries of the whole download, not of this slice
+            if content is None:
                 break
-            data, received = found
-            write(data)
-            done, crc = done + len(data), google_crc32c.extend(crc, data)
-            generation, expected = received.generation, received.crc32c
-            if len(data) < _SLICE:
+            write(content.data)
+            done, crc = done + len(content.data), google_crc32c.extend(crc, content.data)
+            generation, expected = content.generation, content.crc32c
+            if len(content.data) < _SLICE:
                 break
         if generation is None:  # GCS has no range of an empty object
             return self.read(name, length=0)[1]
@@ -336,21 +334,11 @@ def _again(bucket: str, prefix: str, endpoint: str | None, threads: int, policy:
     return GcsStore(bucket, prefix, endpoint=endpoint, threads=threads, policy=policy)
 
 
-def _content(
-    wire: GcsHttp, name: str, start: int, length: int | None, generation: int | None = None
-) -> tuple[bytes, Received]:
-    content = io.BytesIO()  # which gives its bytes without copying them once more
-    received = wire.get(name, start, length, content.write, generation)
-    return content.getvalue(), received
-
-
-def _slice(
-    wire: GcsHttp, *, name: str, start: int, generation: int | None
-) -> tuple[bytes, Received] | ChangedError | None:
+def _slice(wire: GcsHttp, *, name: str, start: int, generation: int | None) -> Content | ChangedError | None:
     from imagetiers.stores import gcs_errors  # noqa: PLC0415
 
     try:
-        return _content(wire, name, start, _SLICE, generation)
+        return wire.get(name, start, _SLICE, generation)
     except gcs_errors.PastEndError:
         return None
     except gcs_errors.ChangedError as error:

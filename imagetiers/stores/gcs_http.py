@@ -35,7 +35,7 @@ from imagetiers.stores.gcs_errors import (
 from imagetiers.stores.gcs_transport import ERROR_MAX, Transport, receive_into
 from imagetiers.stores.port import Blob, BucketSettings
 
-__all__ = ["GcsHttp", "Received", "Upload", "check_crc32c", "crc32c_base64"]
+__all__ = ["Content", "GcsHttp", "Upload", "check_crc32c", "crc32c_base64"]
 
 _TOKEN_KEY = "imagetiers-write"  # noqa: S105  the name of a metadata field
 _CHUNK = 16 << 20  # of a resumable upload; held in memory. A multiple of 256 KiB
@@ -47,15 +47,16 @@ _READ_MAX = 1 << 30  # bytes: more are read as files
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """What came with a download: the object's generation, and its whole content's CRC32C (base64, or '').
+class Content:
+    """The answer to a download: bytes, the object's generation, and its whole content's CRC32C (base64, or '').
 
-    `whole`: what was downloaded is the whole content.
+    `whole`: the bytes are the whole content.
     """
 
+    data: bytes
     generation: int
     crc32c: str
-    whole: bool
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +138,10 @@ class GcsHttp:
         self._client.close()
         self.transport.close()
 
-    def get(
-        self,
-        name: str,
-        start: int,
-        length: int | None,
-        write: Callable[[bytes], object],
-        generation: int | None = None,
-    ) -> Received:
-        """Download the object or a range of it in one request, the given generation or the newest; `write` gets the bytes."""
+    def get(self, name: str, start: int, length: int | None, generation: int | None = None) -> Content:
+        """Download the object or a range of it in one request, the given generation or the newest."""
         with self._asked(name, start, length, generation) as answer:
-            return _receive(answer, start, length, write)
+            return _content(answer, start, length)
 
     def get_into(self, name: str, start: int, memory: memoryview) -> int:
         """Download the object or a range of it right into memory; return how many bytes of it were filled."""
@@ -331,17 +325,17 @@ def check_crc32c(actual: int, expected: str) -> None:
         raise ChecksumError(f"the content's CRC32C is {crc32c_base64(actual)}, the object's is {expected}")
 
 
-def _receive(answer: Response, start: int, length: int | None, write: Callable[[bytes], object]) -> Received:
-    """Read a download's content, not more of it than was asked for, and hand it on."""
+def _content(answer: Response, start: int, length: int | None) -> Content:
+    """Read a download's content, not more of it than was asked for."""
     most = _READ_MAX if length is None else length
     generation, partial = _check_answer(answer, start)
-    size, ended = 0, False
+    content, size, ended = io.BytesIO(), 0, False  # which gives its bytes without copying them once more
     while size < most:
         piece = answer.raw.read(min(_PIECE, most - size), decode_content=False)
         if not piece:
             ended = True
             break
-        write(piece)
+        content.write(piece)
         size += len(piece)
     total = answer.headers.get("Content-Range", "").rpartition("/")[2] if partial else ""
     ended = ended or not answer.raw.read(1, decode_content=False)
@@ -351,7 +345,7 @@ def _receive(answer: Response, start: int, length: int | None, write: Callable[[
     hashes = dict(
         part.strip().split("=", 1) for part in answer.headers.get("x-goog-hash", "").split(",") if "=" in part
     )
-    return Received(generation, hashes.get("crc32c", ""), whole)
+    return Content(content.getvalue(), generation, hashes.get("crc32c", ""), whole)
 
 
 def _check_answer(answer: Response, start: int) -> tuple[int, bool]:

@@ -266,11 +266,11 @@ def test_replaced_between_slices(store: GcsStore, size: int, tmp_path: Path, mon
     store.write("x", b"1" * size)
     get, seen = gcs_http.GcsHttp.get, list[int]()
 
-    def get_then_replace(wire: gcs_http.GcsHttp, *arguments: object) -> gcs_http.Received:
-        received = get(wire, *arguments)  # type: ignore[arg-type]
+    def get_then_replace(wire: gcs_http.GcsHttp, *arguments: object) -> gcs_http.Content:
+        content = get(wire, *arguments)  # type: ignore[arg-type]
         if len(seen) < 2:
             seen.append(store.write("x", b"2" * (size + len(seen))))
-        return received
+        return content
 
     monkeypatch.setattr(gcs_http.GcsHttp, "get", get_then_replace)
     assert store.read_file("x", tmp_path / "out") == seen[-1]
@@ -282,10 +282,10 @@ def test_removed_between_slices(store: GcsStore, tmp_path: Path, monkeypatch: py
     store.write("x", b"1" * 100)
     get = gcs_http.GcsHttp.get
 
-    def get_then_delete(wire: gcs_http.GcsHttp, *arguments: object) -> gcs_http.Received:
-        received = get(wire, *arguments)  # type: ignore[arg-type]
+    def get_then_delete(wire: gcs_http.GcsHttp, *arguments: object) -> gcs_http.Content:
+        content = get(wire, *arguments)  # type: ignore[arg-type]
         store.delete("x")
-        return received
+        return content
 
     monkeypatch.setattr(gcs_http.GcsHttp, "get", get_then_delete)
     with pytest.raises(NotFoundError):
