@@ -51,20 +51,19 @@ class _Exchange:
     since: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
     moved: int = 0
-    pieces: int = 0
     socket: socket.socket | None = None
     reason: str = ""
     memory: memoryview | None = None
     connected: _Connected = lambda _: None
 
     def enter(self, phase: str) -> None:
-        self.phase, self.moved, self.pieces = phase, 0, 0
+        self.phase, self.moved = phase, 0
         self.since = self.last = time.monotonic()
 
     def move(self, amount: int) -> None:
+        pieces = self.moved // _PIECE
         self.moved += amount
-        if self.moved // _PIECE > self.pieces:
-            self.pieces = self.moved // _PIECE
+        if self.moved // _PIECE > pieces:
             self.last = time.monotonic()
 
 
