@@ -1,8 +1,9 @@
 """A Google Cloud Storage bucket as a Store.
 
 Making one imports nothing of Google's and touches no network: a run that needs no cache pays nothing for having one.
-Every content is checked against its CRC32C on both ends. A retry after a lost answer knows its own write again, by a
-random token in the object's metadata: "somebody was first" (HTTP 412) is never said of ourselves.
+Every whole content is checked against its CRC32C on both ends, but for what is received into memory: whoever asks for that
+knows what it should be. A retry after a lost answer knows its own write again, by a random token in the object's metadata:
+"somebody was first" (HTTP 412) is never said of ourselves.
 """
 
 from __future__ import annotations
